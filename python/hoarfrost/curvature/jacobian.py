@@ -1,0 +1,112 @@
+"""Rows of the Jacobian, for trainable subsets without a structure to use.
+
+With ``Lambda_n = R_n R_n^T`` the curvature is ``sum_n (R_n^T J_n)^T (R_n^T J_n)``: one
+vector-Jacobian product for each column of the root, and a symmetric product of the rows in the core.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hoarfrost.curvature.result import PassResult, all_finite, wide_dtype
+from hoarfrost.freezing import Partition
+from hoarfrost.likelihood import Likelihood
+from hoarfrost.network import Network
+
+Tree = Any
+
+# Bytes of the rows of one chunk: large enough for the core's panels, small beside P x P.
+CHUNK_BYTES = 64 * 2**20
+
+
+@functools.partial(jax.jit, static_argnames=("network", "partition", "likelihood"))
+def _rows_program(
+    network: Network,
+    partition: Partition,
+    likelihood: Likelihood | None,
+    params: Tree,
+    mutable: Tree,
+    inputs: Tree,
+    size: jax.Array,
+) -> PassResult:
+    """Outputs and rows of one piece; rows of the points from `size` on are zero."""
+    trainable, frozen = partition.split(params)
+    leaves, treedef = jax.tree.flatten(trainable)
+    dtype = wide_dtype(*leaves)
+
+    def point(example: Tree) -> tuple[jax.Array, jax.Array]:
+        def outputs_of(values: list[jax.Array]) -> jax.Array:
+            merged = partition.merge(jax.tree.unflatten(treedef, values), frozen)
+            batch = jax.tree.map(lambda leaf: leaf[None], example)
+            return network.evaluate(merged, mutable, batch)[0]
+
+        outputs, pull = jax.vjp(outputs_of, leaves)
+        if likelihood is None:
+            columns = jnp.eye(outputs.shape[0], dtype=outputs.dtype)
+        else:
+            columns = likelihood.curvature_root(outputs[None])[0].T.astype(outputs.dtype)
+        (tangents,) = jax.vmap(pull)(columns)
+        flat = [tangent.reshape(columns.shape[0], -1).astype(dtype) for tangent in tangents]
+        return outputs, jnp.concatenate(flat, axis=1)
+
+    with jax.default_matmul_precision("highest"):
+        outputs, rows = jax.vmap(point)(inputs)
+    real = jnp.arange(rows.shape[0]) < size
+    rows = jnp.where(real[:, None, None], rows, jnp.zeros((), rows.dtype))
+    return PassResult(
+        outputs=outputs,
+        block=rows,
+        inputs_finite=all_finite(inputs),
+        outputs_finite=all_finite(outputs),
+        block_finite=all_finite(rows),
+        structure_holds=jnp.asarray(True),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class JacobianPass:
+    """The pass that gives Jacobian rows, for pieces of any batch.
+
+    Attributes
+    ----------
+    network, partition : Network, Partition
+        The network and which of its leaves are trainable.
+    likelihood : Likelihood or None
+        Rows are ``R_n^T J_n`` with the root of its curvature; None: the Jacobian itself.
+    params, mutable : trees
+        The full parameters and the other collections; arguments of the program.
+    num_outputs, num_params : int
+        ``C`` and ``P``, which set the number of points of a chunk.
+    """
+
+    network: Network
+    partition: Partition
+    likelihood: Likelihood | None
+    params: Tree
+    mutable: Tree
+    num_outputs: int
+    num_params: int
+
+    @property
+    def max_points(self) -> int:
+        """Points of a chunk whose rows take about `CHUNK_BYTES`."""
+        trainable, _ = self.partition.split(self.params)
+        itemsize = wide_dtype(*jax.tree.leaves(trainable)).itemsize
+        return max(1, CHUNK_BYTES // (self.num_outputs * self.num_params * itemsize))
+
+    def __call__(self, inputs: Tree, size: int) -> PassResult:
+        """Dispatch one piece, of which the first `size` points are real."""
+        return _rows_program(
+            self.network,
+            self.partition,
+            self.likelihood,
+            self.params,
+            self.mutable,
+            inputs,
+            size,
+        )

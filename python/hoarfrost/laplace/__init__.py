@@ -1,0 +1,7 @@
+"""The Laplace posterior over the trainable parameters."""
+
+from hoarfrost.laplace.fit import fit_laplace, fit_network, plan_laplace, plan_network
+from hoarfrost.laplace.plan import MemoryPlan
+from hoarfrost.laplace.posterior import Laplace
+
+__all__ = ["Laplace", "MemoryPlan", "fit_laplace", "fit_network", "plan_laplace", "plan_network"]

@@ -1,0 +1,203 @@
+"""The memory that a posterior will take, said before it is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+from typing import Any, Literal
+
+from hoarfrost import _core
+from hoarfrost.errors import InvalidArgumentError, MemoryLimitError
+
+STRUCTURES = ("full", "diag")
+Keep = bool | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What each structure of a posterior needs, beside what there is.
+
+    Attributes
+    ----------
+    num_params : int
+        ``P``, the number of trainable parameters.
+    head : {"softmax", "independent"} or None
+        The last-layer structure that will be used, if any.
+    curvature_bytes, factor_bytes : mapping of str to int
+        For each structure, what the likelihood's curvature and the factor take.
+    bytes_available : int or None
+        The memory budget, or what the machine has; None where the system does not say.
+    """
+
+    num_params: int
+    head: str | None
+    curvature_bytes: Mapping[str, int]
+    factor_bytes: Mapping[str, int]
+    bytes_available: int | None
+
+    def bytes_needed(self, structure: str, keep_curvature: bool) -> int:
+        """Bytes of a posterior of one structure, at its peak."""
+        curvature, factor = self.curvature_bytes[structure], self.factor_bytes[structure]
+        # A dense curvature that is not kept is factored where it lies; a head's blocks and its
+        # factor are both there while one is made from the other.
+        in_place = structure == "full" and self.head is None and not keep_curvature
+        return max(curvature, factor) if in_place else curvature + factor
+
+    def fits(self, structure: str, keep_curvature: bool) -> bool:
+        """Whether that is there."""
+        needed = self.bytes_needed(structure, keep_curvature)
+        return self.bytes_available is None or needed <= self.bytes_available
+
+    def choose(self, structure: str, keep_curvature: Keep) -> tuple[str, bool]:
+        """The structure to use and whether the curvature is kept.
+
+        Raises
+        ------
+        MemoryLimitError
+            If the structure asked for does not fit; what would fit is listed.
+        """
+        for name in STRUCTURES if structure == "auto" else (structure,):
+            for keep in (True, False) if keep_curvature == "auto" else (bool(keep_curvature),):
+                if self.fits(name, keep):
+                    return name, keep
+        name = "diag" if structure == "auto" else structure
+        needed = self.bytes_needed(name, keep_curvature is True)
+        raise MemoryLimitError(
+            f"a posterior with hessian_structure={name!r} over P = {self.num_params:,} parameters "
+            f"needs {_size(needed)}, and there are {_size(self.bytes_available or 0)}; "
+            f"{self._remedy(name)}",
+            needed,
+            self.bytes_available,
+        )
+
+    def _remedy(self, refused: str) -> str:
+        fitting = [
+            f"hessian_structure={name!r} ({_size(self.bytes_needed(name, keep))}"
+            f"{'' if keep else ', with keep_curvature=False'})"
+            for name in STRUCTURES
+            for keep in (True, False)
+            if self.fits(name, keep)
+            and (keep or not self.fits(name, True))
+            and (name != refused or not keep)
+        ]
+        if fitting:
+            return f"what would fit: {', '.join(fitting)}; or train fewer parameters"
+        return "no structure would fit: train fewer parameters, or raise memory_budget"
+
+    def __str__(self) -> str:
+        lines = [f"posterior over {self.num_params:,} parameters"]
+        if self.head is not None:
+            lines[0] += f" (last layer, {self.head})"
+        for name in STRUCTURES:
+            keep = self.fits(name, True)
+            verdict = "fits" if self.fits(name, keep) else "does not fit"
+            note = "" if keep or not self.fits(name, False) else " without keeping the curvature"
+            lines.append(
+                f"  {name:<5} {_size(self.bytes_needed(name, keep or not note)):>10}  "
+                f"{verdict}{note}"
+            )
+        if self.bytes_available is not None:
+            lines.append(f"  there are {_size(self.bytes_available)}")
+        return "\n".join(lines)
+
+
+def make_plan(
+    num_params: int,
+    head: str | None = None,
+    num_outputs: int = 0,
+    num_features: int = 0,
+    memory_budget: int | None = None,
+) -> MemoryPlan:
+    """The plan of a posterior, by arithmetic alone.
+
+    Parameters
+    ----------
+    num_params : int
+        ``P``.
+    head : {"softmax", "independent"}, optional
+        The last-layer structure, with its `num_outputs` ``C`` and `num_features` ``D'``.
+    memory_budget : int, optional
+        Bytes that may be used; by default what the machine has.
+    """
+    if head is None:
+        curvature = factor = _core.dense_bytes(num_params)
+    else:
+        curvature, factor = _core.head_bytes(head, num_outputs, num_features)
+    return MemoryPlan(
+        num_params=num_params,
+        head=head,
+        curvature_bytes={"full": curvature, "diag": 8 * num_params},
+        factor_bytes={"full": factor, "diag": 16 * num_params},
+        bytes_available=available_bytes() if memory_budget is None else memory_budget,
+    )
+
+
+def check_memory_budget(memory_budget: Any) -> None:
+    """Raise `InvalidArgumentError` unless it is None or a positive whole number of bytes."""
+    if memory_budget is None:
+        return
+    whole = isinstance(memory_budget, Integral) and not isinstance(memory_budget, bool)
+    if not whole or memory_budget <= 0:
+        raise InvalidArgumentError(
+            f"memory_budget is {memory_budget!r}; give a positive whole number of bytes, or None "
+            "for what the machine has"
+        )
+
+
+def available_bytes() -> int | None:
+    """Bytes that this process may still take: the machine's, or its control group's if fewer."""
+    found = [_machine_bytes(), *_group_bytes()]
+    return min((value for value in found if value is not None), default=None)
+
+
+def _machine_bytes() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _group_bytes() -> list[int | None]:
+    """What the control groups (version 2, then 1) leave, page cache that can be dropped counted."""
+    root = Path("/sys/fs/cgroup")
+    files = [("memory.max", "memory.current", "memory.stat", "inactive_file")]
+    folder = "memory"
+    files.append(
+        (
+            f"{folder}/memory.limit_in_bytes",
+            f"{folder}/memory.usage_in_bytes",
+            f"{folder}/memory.stat",
+            "total_inactive_file",
+        )
+    )
+    return [
+        _left(root / limit, root / usage, root / stat, key) for limit, usage, stat, key in files
+    ]
+
+
+def _left(limit: Path, usage: Path, stat: Path, cache_key: str) -> int | None:
+    try:
+        allowed = int(limit.read_text())  # "max" where there is no limit: a ValueError
+        used = int(usage.read_text())
+        pairs = (line.split() for line in stat.read_text().splitlines())
+        cache = next((int(value) for key, value in pairs if key == cache_key), 0)
+    except (OSError, ValueError):
+        return None
+    return max(0, allowed - used + cache)
+
+
+def _size(count: int) -> str:
+    """A number of bytes as people read it."""
+    if count < 1024:
+        return f"{count} B"
+    size = float(count)
+    for unit in ("KiB", "MiB", "GiB"):
+        size /= 1024
+        if size < 1024 or unit == "GiB":
+            break
+    return f"{size:.1f} {unit}"

@@ -1,0 +1,130 @@
+"""What a likelihood is, and the checks that all of them share."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
+
+
+@runtime_checkable
+class Likelihood(Protocol):
+    """The density of a target given the outputs of a network.
+
+    A likelihood is a frozen, hashable dataclass: it is a static argument of jitted programs. With
+    B points and C outputs each, every array argument `outputs` has shape ``(B, C)``.
+    """
+
+    @property
+    def name(self) -> str:
+        """The word by which a user asks for it."""
+
+    @property
+    def head(self) -> Literal["softmax", "independent"]:
+        """How the curvature of a last layer is assembled with it.
+
+        "softmax": Lambda is ``diag(p) - p p^T``; "independent": Lambda is diagonal.
+        """
+
+    def check_outputs(self, shape: tuple[int, ...]) -> None:
+        """Raise `ShapeError` if outputs of this shape do not fit."""
+
+    def check_targets(self, targets: np.ndarray, num_outputs: int, batch_index: int) -> None:
+        """Raise a typed error that names the batch if targets do not fit; host-side."""
+
+    def log_prob(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
+        """Log-density of each target, constants included, shape ``(B,)``."""
+
+    def output_curvature(self, outputs: jax.Array) -> jax.Array:
+        """Lambda, the Fisher information of the outputs, shape ``(B, C, C)``."""
+
+    def curvature_root(self, outputs: jax.Array) -> jax.Array:
+        """A root of Lambda, shape ``(B, C, R)``: ``root @ root.T == Lambda``."""
+
+    def mean(self, outputs: jax.Array) -> jax.Array:
+        """Mean of the targets (probabilities, for classes), shape ``(B, C)``."""
+
+    def head_weights(self, outputs: np.ndarray) -> np.ndarray:
+        """Diagonal of Lambda in float64, shape ``(B, C)``."""
+
+
+def resolve(likelihood: str | Likelihood) -> Likelihood:
+    """The likelihood that a name or an object stands for.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is neither "categorical", "bernoulli" nor a `Likelihood`.
+    """
+    from hoarfrost.likelihood.bernoulli import Bernoulli
+    from hoarfrost.likelihood.categorical import Categorical
+
+    if isinstance(likelihood, str):
+        named: dict[str, Likelihood] = {"categorical": Categorical(), "bernoulli": Bernoulli()}
+        if likelihood in named:
+            return named[likelihood]
+    elif isinstance(likelihood, Likelihood) and not isinstance(likelihood, type):
+        return likelihood
+    raise InvalidArgumentError(
+        f"likelihood is {likelihood!r}; give 'categorical', 'bernoulli', "
+        "hoarfrost.likelihood.Gaussian(noise_std=...) or another Likelihood"
+    )
+
+
+def at_least_float32(outputs: jax.Array) -> jax.Array:
+    """Half-precision outputs widened: a sum of exponentials needs more than 8 or 11 bits."""
+    return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+
+
+def check_matrix_outputs(likelihood: str, shape: tuple[int, ...], least: int, remedy: str) -> None:
+    """Raise `ShapeError` unless the outputs are ``(batch, C)`` with ``C >= least``."""
+    if len(shape) != 2 or shape[1] < least:
+        raise ShapeError(
+            f"the network's outputs have shape {tuple(shape)}; the {likelihood} likelihood needs "
+            f"(batch, outputs) with at least {least} outputs: {remedy}"
+        )
+
+
+def check_finite_targets(targets: np.ndarray, batch_index: int) -> None:
+    """Raise if targets are not real numbers, or one of them is NaN or infinite."""
+    if not (jnp.issubdtype(targets.dtype, np.number) or targets.dtype == np.bool_) or (
+        jnp.issubdtype(targets.dtype, np.complexfloating)
+    ):
+        raise InvalidArgumentError(
+            f"targets of batch {batch_index} have dtype {targets.dtype}; give real numbers"
+        )
+    if not jnp.issubdtype(targets.dtype, np.floating):
+        return
+    bad = ~np.isfinite(targets.astype(np.float64, copy=False))
+    if bad.any():
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise NonFiniteError(
+            f"targets of batch {batch_index} hold {targets[first]} at index {first}; remove or "
+            "impute such points before fitting"
+        )
+
+
+def check_labels(targets: np.ndarray, num_labels: int, batch_index: int, remedy: str) -> None:
+    """Raise unless targets are whole numbers in ``0 .. num_labels - 1``."""
+    check_finite_targets(targets, batch_index)
+    values: Any = targets
+    if jnp.issubdtype(targets.dtype, np.floating):
+        values = targets.astype(np.float64, copy=False)
+        fractional = values[values != np.floor(values)]
+        if fractional.size:
+            raise InvalidArgumentError(
+                f"targets of batch {batch_index} hold {fractional[0]}; labels must be whole "
+                f"numbers in 0..{num_labels - 1}"
+            )
+    if targets.dtype == np.bool_ or targets.size == 0:
+        return
+    low, high = values.min(), values.max()
+    if low < 0 or high > num_labels - 1:
+        raise InvalidArgumentError(
+            f"targets of batch {batch_index} hold the label {int(low if low < 0 else high)}; "
+            f"labels must be in 0..{num_labels - 1}: {remedy}"
+        )

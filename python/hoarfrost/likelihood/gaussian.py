@@ -1,0 +1,96 @@
+"""Real targets with Gaussian noise of a known standard deviation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hoarfrost.errors import InvalidArgumentError, ShapeError
+from hoarfrost.likelihood.base import (
+    at_least_float32,
+    check_finite_targets,
+    check_matrix_outputs,
+)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Independent Gaussian noise about the outputs: ``p(y | f) = N(y; f, diag(noise_std^2))``.
+
+    Parameters
+    ----------
+    noise_std : float or sequence of float
+        Standard deviation of the noise: one number, or one for each output. An array is kept as
+        a tuple.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a standard deviation is not a positive, finite number.
+    """
+
+    noise_std: float | Sequence[float] = 1.0
+
+    name: ClassVar[str] = "gaussian"
+    head: ClassVar[Literal["softmax", "independent"]] = "independent"
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.noise_std, dtype=np.float64)
+        if values.ndim > 1 or values.size == 0 or not np.all((values > 0) & np.isfinite(values)):
+            raise InvalidArgumentError(
+                f"noise_std is {self.noise_std!r}; give a positive number, or one for each output"
+            )
+        # A tuple rather than an array, so that the likelihood can be a static argument.
+        kept = float(values) if values.ndim == 0 else tuple(float(v) for v in values)
+        object.__setattr__(self, "noise_std", kept)
+
+    def check_outputs(self, shape: tuple[int, ...]) -> None:
+        """Raise `ShapeError` unless outputs are ``(B, C)`` and fit `noise_std`."""
+        check_matrix_outputs(self.name, shape, 1, "let the network return one number a target")
+        if isinstance(self.noise_std, tuple) and len(self.noise_std) != shape[1]:
+            raise ShapeError(
+                f"noise_std holds {len(self.noise_std)} numbers but the network has {shape[1]} "
+                "outputs; give one number, or one for each output"
+            )
+
+    def check_targets(self, targets: np.ndarray, num_outputs: int, batch_index: int) -> None:
+        """Raise a typed error unless targets are finite and shaped like the outputs."""
+        if targets.ndim != 2 or targets.shape[1] != num_outputs:
+            remedy = "; add an axis: targets[:, None]" if targets.ndim == 1 else ""
+            raise ShapeError(
+                f"targets of batch {batch_index} have shape {targets.shape}; the gaussian "
+                f"likelihood needs (batch, {num_outputs}){remedy}"
+            )
+        check_finite_targets(targets, batch_index)
+
+    def log_prob(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
+        """``sum_c -(y - f)^2 / (2 std^2) - log std - log(2 pi) / 2``, shape ``(B,)``."""
+        outputs = at_least_float32(outputs)
+        std = jnp.broadcast_to(jnp.asarray(self.noise_std, outputs.dtype), outputs.shape)
+        scaled = (targets.astype(outputs.dtype) - outputs) / std
+        return -jnp.sum(scaled**2 / 2 + jnp.log(std) + math.log(2 * math.pi) / 2, axis=1)
+
+    def output_curvature(self, outputs: jax.Array) -> jax.Array:
+        """``diag(1 / std^2)``, shape ``(B, C, C)``."""
+        return self.curvature_root(outputs) ** 2
+
+    def curvature_root(self, outputs: jax.Array) -> jax.Array:
+        """``diag(1 / std)``, shape ``(B, C, C)``."""
+        outputs = at_least_float32(outputs)
+        std = jnp.broadcast_to(jnp.asarray(self.noise_std, outputs.dtype), outputs.shape)
+        return jnp.eye(outputs.shape[1], dtype=outputs.dtype) / std[:, :, None]
+
+    def mean(self, outputs: jax.Array) -> jax.Array:
+        """The outputs themselves, shape ``(B, C)``."""
+        return outputs
+
+    def head_weights(self, outputs: np.ndarray) -> np.ndarray:
+        """``1 / std^2`` in float64, shape ``(B, C)``."""
+        precision = np.asarray(self.noise_std, dtype=np.float64) ** -2.0
+        return np.broadcast_to(precision, np.shape(outputs)).copy()

@@ -1,0 +1,196 @@
+"""Gaussian priors over all parameters, centred at zero."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hoarfrost.errors import InvalidArgumentError, ShapeError
+
+Tree = Any
+
+# Beyond this a variance or a precision is not a number in float64.
+_LARGEST_LOG = 700.0
+
+
+@dataclass(frozen=True)
+class IsotropicGaussianPrior:
+    """The same Gaussian for every parameter: ``N(0, exp(log_var))``.
+
+    Parameters
+    ----------
+    log_var : float
+        Logarithm of the prior variance; the prior precision is ``exp(-log_var)``.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If `log_var` is not a finite number of at most 700 in size.
+    """
+
+    log_var: float = 0.0
+
+    def __post_init__(self) -> None:
+        value = np.asarray(self.log_var)
+        if value.ndim != 0 or not _sound(value):
+            raise InvalidArgumentError(
+                f"log_var is {self.log_var!r}; give the logarithm of the prior variance, a finite "
+                "number between -700 and 700 (for one variance a parameter use "
+                "DiagonalGaussianPrior)"
+            )
+        object.__setattr__(self, "log_var", float(value))
+
+    def log_joint_prob(self, params: Tree) -> jax.Array:
+        """Log-density of all parameters together, constants included, a scalar."""
+        squares = sum(jnp.sum(jnp.square(_wide(leaf))) for leaf in jax.tree.leaves(params))
+        n = num_parameters(params)
+        return -(jnp.exp(-self.log_var) * squares + n * (math.log(2 * math.pi) + self.log_var)) / 2
+
+    def sample(self, params_like: Tree, rng: jax.Array | None = None) -> Tree:
+        """A draw with the structure, shapes and dtypes of `params_like`.
+
+        Without `rng` the draw is that of ``jax.random.PRNGKey(0)``.
+        """
+        std = math.exp(self.log_var / 2)
+        return jax.tree.map(lambda noise: std * noise, _standard_normal(params_like, rng))
+
+    def precision_tree(self, params: Tree) -> Tree:
+        """The prior precision of each leaf, a tree of floats."""
+        return jax.tree.map(lambda leaf: math.exp(-self.log_var), params)
+
+
+@dataclass(frozen=True, eq=False)
+class DiagonalGaussianPrior:
+    """A Gaussian of its own for each parameter: ``N(0, exp(log_var_i))``.
+
+    Parameters
+    ----------
+    log_var : array
+        Logarithms of the prior variances, shape ``(P,)``, one for each number in the full
+        parameter tree in the order of `jax.flatten_util.ravel_pytree`; kept as a NumPy array.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If `log_var` is not a vector of finite numbers of at most 700 in size.
+    """
+
+    log_var: Any
+
+    def __post_init__(self) -> None:
+        value = np.asarray(self.log_var)
+        if value.ndim != 1 or value.size == 0 or not _sound(value):
+            raise InvalidArgumentError(
+                f"log_var has shape {value.shape} and dtype {value.dtype}; give a vector of finite "
+                "numbers between -700 and 700, one for each parameter"
+            )
+        object.__setattr__(self, "log_var", value)
+
+    def log_joint_prob(self, params: Tree) -> jax.Array:
+        """Log-density of all parameters together, constants included, a scalar.
+
+        Raises
+        ------
+        ShapeError
+            If the tree does not hold as many numbers as `log_var`.
+        """
+        total = jnp.asarray(0.0)
+        for leaf, log_var in self._pieces(params):
+            leaf = _wide(leaf)
+            log_var = jnp.asarray(log_var, leaf.dtype)
+            terms = jnp.exp(-log_var) * jnp.square(leaf) + log_var + math.log(2 * math.pi)
+            total = total - jnp.sum(terms) / 2
+        return total
+
+    def sample(self, params_like: Tree, rng: jax.Array | None = None) -> Tree:
+        """A draw with the structure, shapes and dtypes of `params_like`.
+
+        Without `rng` the draw is that of ``jax.random.PRNGKey(0)``.
+        """
+        noise = _standard_normal(params_like, rng)
+        drawn = [
+            (jnp.exp(jnp.asarray(log_var) / 2) * leaf).astype(leaf.dtype)
+            for leaf, log_var in self._pieces(noise)
+        ]
+        return jax.tree.unflatten(jax.tree.structure(params_like), drawn)
+
+    def precision_tree(self, params: Tree) -> Tree:
+        """The prior precision of each parameter, a tree of float64 arrays shaped like `params`."""
+        precisions = [
+            np.exp(-np.asarray(log_var, dtype=np.float64)) for _, log_var in self._pieces(params)
+        ]
+        return jax.tree.unflatten(jax.tree.structure(params), precisions)
+
+    def _pieces(self, params: Tree) -> list[tuple[Any, Any]]:
+        leaves, n = jax.tree.leaves(params), num_parameters(params)
+        if n != self.log_var.shape[0]:
+            raise ShapeError(
+                f"log_var of DiagonalGaussianPrior has {self.log_var.shape[0]} entries but the "
+                f"full parameter tree holds {n} numbers; give one for each, in the order of "
+                "jax.flatten_util.ravel_pytree"
+            )
+        pieces, start = [], 0
+        for leaf in leaves:
+            stop = start + math.prod(leaf.shape)
+            pieces.append((leaf, self.log_var[start:stop].reshape(leaf.shape)))
+            start = stop
+        return pieces
+
+
+GaussianPrior = IsotropicGaussianPrior | DiagonalGaussianPrior
+
+
+def num_parameters(params: Tree) -> int:
+    """How many numbers a tree of arrays holds."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def check_prior(prior: Any) -> None:
+    """Raise `InvalidArgumentError` unless `prior` is one of the priors of this module."""
+    if not isinstance(prior, IsotropicGaussianPrior | DiagonalGaussianPrior):
+        raise InvalidArgumentError(
+            f"prior is {prior!r}; give IsotropicGaussianPrior(log_var) or "
+            "DiagonalGaussianPrior(log_var)"
+        )
+
+
+def _sound(value: np.ndarray) -> bool:
+    return jnp.issubdtype(value.dtype, np.number) and bool(np.all(np.abs(value) <= _LARGEST_LOG))
+
+
+def _wide(leaf: jax.Array) -> jax.Array:
+    # A sum of squares overflows float16 at once and loses everything in bfloat16.
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+
+
+def _standard_normal(params_like: Tree, rng: jax.Array | None) -> Tree:
+    key = jax.random.PRNGKey(0) if rng is None else rng
+    leaves, structure = jax.tree.flatten(params_like)
+    keys = jax.random.split(key, max(len(leaves), 1))
+    draws = [
+        jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=False)
+    ]
+    return jax.tree.unflatten(structure, draws)
+
+
+def _register(prior: Any) -> None:
+    """Make a prior a pytree of its log-variance: an argument of a jitted program, not a constant.
+
+    The constructor's checks are not repeated on what JAX puts in, which may be a tracer.
+    """
+
+    def unflatten(_: None, children: tuple[Any]) -> Any:
+        made = object.__new__(prior)
+        object.__setattr__(made, "log_var", children[0])
+        return made
+
+    jax.tree_util.register_pytree_node(prior, lambda p: ((p.log_var,), None), unflatten)
+
+
+_register(IsotropicGaussianPrior)
+_register(DiagonalGaussianPrior)

@@ -1,0 +1,73 @@
+"""The stream of random keys that a model draws from when it is given none."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import jax
+import numpy as np
+
+from hoarfrost.errors import InvalidArgumentError
+
+# Keeps the stream apart from the keys of initialisation and training, which come from the seed.
+_STREAM, _TRAINING = 1, 2
+
+# Fortuna initialises the network from the fourth key that its generator hands out.
+_INITIALISATION_DRAWS = 4
+
+
+class RandomNumberGenerator:
+    """A stream of keys from a seed; no key that it hands out tells of a later one.
+
+    Parameters
+    ----------
+    seed : int
+        Not negative.
+    """
+
+    def __init__(self, seed: int) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**63:
+            raise InvalidArgumentError(f"seed is {seed!r}; give an integer from 0 to 2**63 - 1")
+        self.seed = int(seed)
+        self._key: jax.Array | None = None
+
+    def get(self) -> jax.Array:
+        """The next key of the stream."""
+        if self._key is None:
+            self._key = jax.random.fold_in(jax.random.PRNGKey(self.seed), _STREAM)
+        self._key, handed_out = jax.random.split(self._key)
+        return handed_out
+
+    def initialisation_keys(self) -> tuple[jax.Array, jax.Array]:
+        """Keys of the "params" and "dropout" streams of a network's initialisation.
+
+        They are those that Fortuna arrives at, so that the same seed starts from the same
+        parameters; the same at every call.
+        """
+        key = jax.random.PRNGKey(self.seed)
+        for _ in range(_INITIALISATION_DRAWS):
+            key = jax.random.split(key)[0]
+        _, params_key, dropout_key = jax.random.split(key, 3)
+        return params_key, dropout_key
+
+    def training_key(self) -> jax.Array:
+        """The key of the dropout of training; the same at every call."""
+        return jax.random.fold_in(jax.random.PRNGKey(self.seed), _TRAINING)
+
+
+def check_key(rng: Any) -> jax.Array:
+    """The argument, after checking that it is one JAX key, of the old kind or the new."""
+    is_key = isinstance(rng, jax.Array | np.ndarray) and (
+        (jax.dtypes.issubdtype(rng.dtype, jax.dtypes.prng_key) and rng.ndim == 0)
+        or (rng.dtype == np.uint32 and rng.ndim == 1)
+    )
+    if not is_key:
+        raise InvalidArgumentError(f"rng is {rng!r}; give a key such as jax.random.PRNGKey(0)")
+    return rng
+
+
+def seed_from_key(key: jax.Array) -> int:
+    """A seed of 62 bits for the core's own streams."""
+    high, low = (int(word) for word in jax.random.bits(key, (2,), "uint32"))
+    return ((high << 32) | low) >> 2

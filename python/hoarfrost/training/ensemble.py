@@ -1,0 +1,198 @@
+"""Statistics of a network over many samples of its trainable parameters, in one jitted program.
+
+Samples are mapped over in parallel, so that whatever depends on frozen parameters only is computed
+once for all of them; frozen parameters are passed once, not once a sample.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from hoarfrost.freezing import Partition
+from hoarfrost.network import Network
+from hoarfrost.training.batches import check_finite_inputs, padded
+
+Tree = Any
+
+# No intermediate array of a parallel evaluation is larger than this, unless a single sample's is.
+MAX_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class WeightSamples:
+    """Samples of the trainable parameters, beside the frozen ones.
+
+    Attributes
+    ----------
+    partition : Partition
+        Which parameters were sampled.
+    trainable : tree of arrays
+        Samples, with a leading axis; a tree without leaves stands for a single point mass.
+    frozen : tree of arrays
+        All other parameters.
+    mutable : tree of arrays
+        Collections other than "params".
+    """
+
+    partition: Partition
+    trainable: Tree
+    frozen: Tree
+    mutable: Tree
+
+    @property
+    def size(self) -> int:
+        """How many samples there are."""
+        leaves = jax.tree.leaves(self.trainable)
+        return leaves[0].shape[0] if leaves else 1
+
+
+def point_mass(params: Tree, mutable: Tree) -> WeightSamples:
+    """The parameters themselves as the only sample."""
+    flat, treedef = jax.tree_util.tree_flatten_with_path(params)
+    paths = tuple((i,) for i in range(len(flat)))
+    # All leaves are frozen here, which `make_partition` rightly refuses to a user.
+    partition = Partition(treedef, paths, (False,) * len(flat))
+    return WeightSamples(partition, {}, tuple(leaf for _, leaf in flat), mutable)
+
+
+def over_samples(
+    network: Network,
+    samples: WeightSamples,
+    statistic: Callable[..., jax.Array],
+    batches: Iterable[tuple[Any, ...]],
+    *,
+    axis: int = 0,
+    key: jax.Array | None = None,
+) -> Iterator[np.ndarray]:
+    """A statistic of the outputs under all samples, batch by batch, on the host.
+
+    Parameters
+    ----------
+    network : Network
+        Gives the outputs.
+    samples : WeightSamples
+        Parameters.
+    statistic : callable
+        A module-level function: ``statistic(outputs, *rest)`` with outputs of shape
+        ``(S, B, C)``.
+    batches : iterable of tuple
+        ``(inputs, *rest)``; a smaller batch is padded to the largest so far and cut again.
+    axis : int
+        The axis of the statistic that runs over the points.
+    key : jax.Array, optional
+        Appended to `rest`, folded with the batch's index.
+
+    Yields
+    ------
+    numpy.ndarray
+        What `statistic` gives for the batch's points.
+
+    Raises
+    ------
+    NonFiniteError
+        If inputs are NaN or infinite; the batch is named.
+    """
+    rows, chunk = 0, 0
+    for index, (inputs, *rest) in enumerate(batches):
+        check_finite_inputs(inputs, index, "the data loader")
+        size = jax.tree.leaves(inputs)[0].shape[0]
+        if size > rows:
+            rows, chunk = size, chunk_size(network, samples, inputs)
+        batch = padded(inputs, tuple(rest), size, rows, 0)
+        extra = batch.targets if key is None else (*batch.targets, jax.random.fold_in(key, index))
+        result = _program(
+            network,
+            samples.partition,
+            statistic,
+            chunk,
+            samples.trainable,
+            samples.frozen,
+            samples.mutable,
+            batch.inputs,
+            extra,
+        )
+        yield np.asarray(result)[(slice(None),) * axis + (slice(size),)]
+
+
+def chunk_size(network: Network, samples: WeightSamples, inputs: Tree) -> int:
+    """How many samples are evaluated at once for a batch like `inputs`."""
+    known = (samples.trainable, samples.frozen, samples.mutable, inputs)
+    leaves, structure = jax.tree.flatten(known)
+    shapes = tuple(jax.ShapeDtypeStruct(np.shape(x), jax.dtypes.result_type(x)) for x in leaves)
+    return _chunk_size(network, samples.partition, samples.size, structure, shapes)
+
+
+@functools.lru_cache(maxsize=256)
+def _chunk_size(
+    network: Network,
+    partition: Partition,
+    size: int,
+    structure: Any,
+    shapes: tuple[jax.ShapeDtypeStruct, ...],
+) -> int:
+    trainable, *others = jax.tree.unflatten(structure, shapes)
+    chunk = size
+    while chunk > 1:
+        part = jax.tree.map(lambda x, n=chunk: jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype), trainable)
+        program = functools.partial(_in_parallel, network, partition)
+        if _largest(jax.make_jaxpr(program)(part, *others).jaxpr) <= MAX_BYTES:
+            break
+        chunk = chunk // 2
+    return chunk
+
+
+def _largest(jaxpr: Any) -> int:
+    """Bytes of the largest array that a program makes on its way."""
+    largest = 0
+    for equation in jaxpr.eqns:
+        for variable in equation.outvars:
+            shape, dtype = getattr(variable.aval, "shape", ()), getattr(variable.aval, "dtype", None)
+            largest = max(largest, math.prod(shape) * getattr(dtype, "itemsize", 1))
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                largest = max(largest, _largest(inner))
+    return largest
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _program(
+    network: Network,
+    partition: Partition,
+    statistic: Callable[..., jax.Array],
+    chunk: int,
+    trainable: Tree,
+    frozen: Tree,
+    mutable: Tree,
+    inputs: Tree,
+    rest: tuple[Any, ...],
+) -> jax.Array:
+    leaves = jax.tree.leaves(trainable)
+    if not leaves:
+        params = partition.merge(trainable, frozen)
+        outputs = network.evaluate(params, mutable, inputs)[None]
+    elif chunk >= leaves[0].shape[0]:
+        outputs = _in_parallel(network, partition, trainable, frozen, mutable, inputs)
+    else:
+
+        def one(sample: Tree) -> jax.Array:
+            return network.evaluate(partition.merge(sample, frozen), mutable, inputs)
+
+        outputs = jax.lax.map(one, trainable, batch_size=chunk)
+    return statistic(outputs, *rest)
+
+
+def _in_parallel(
+    network: Network, partition: Partition, trainable: Tree, frozen: Tree, mutable: Tree, inputs: Tree
+) -> jax.Array:
+    def one(sample: Tree) -> jax.Array:
+        return network.evaluate(partition.merge(sample, frozen), mutable, inputs)
+
+    return jax.vmap(one)(trainable)

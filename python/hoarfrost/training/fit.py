@@ -1,0 +1,326 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from hoarfrost.data import DataLoader
+from hoarfrost.errors import InvalidArgumentError, NonFiniteError
+from hoarfrost.freezing import Partition
+from hoarfrost.likelihood import Likelihood
+from hoarfrost.network import Network
+from hoarfrost.prior import GaussianPrior, check_prior
+from hoarfrost.progress import progress_bar
+from hoarfrost.training import step as programs
+from hoarfrost.training.batches import (
+    check_finite_params,
+    check_first_batch,
+    checked_batches,
+    padded,
+)
+from hoarfrost.training.monitor import (
+    EarlyStopping,
+    History,
+    Metric,
+    Watch,
+    check_early_stopping,
+    compute_metrics,
+    metric_names,
+    recorded_values,
+)
+from hoarfrost.training.options import check_counts, check_gradient_options, check_optimizer
+from hoarfrost.training.state import Callback, TrainState
+
+Tree = Any
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training run came to.
+
+    Attributes
+    ----------
+    params, mutable : tree of arrays
+        All parameters and all other collections.
+    status : dict of str to numpy.ndarray
+        "loss" and metrics, shape ``(n_epochs,)``; "val_loss" and "val_" metrics, one value for
+        each evaluated epoch.
+    failure : NonFiniteError or None
+        Why the run ended before its last epoch, where a loss or a gradient was not finite; the
+        parameters are then those before that step. The caller keeps them, then raises.
+    """
+
+    params: Tree
+    mutable: Tree
+    status: dict[str, np.ndarray]
+    failure: NonFiniteError | None = None
+
+
+def fit_map(
+    network: Network,
+    params: Tree,
+    mutable: Tree,
+    *,
+    prior: GaussianPrior,
+    likelihood: Likelihood,
+    partition: Partition,
+    train_loader: DataLoader,
+    optimizer: optax.GradientTransformation,
+    n_epochs: int,
+    key: jax.Array,
+    val_loader: DataLoader | None = None,
+    predict: programs.Predict | None = None,
+    metrics: Sequence[Metric] = (),
+    training_metrics: bool = True,
+    early_stopping: EarlyStopping | None = None,
+    eval_every_n_epochs: int = 1,
+    max_grad_norm: float | None = None,
+    gradient_accumulation_steps: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    verbose: bool = True,
+) -> TrainingResult:
+    """Minimise the negative log joint, ``-(N / B) sum_b log p(y_b | f_b) - log p(params)``.
+
+    The prior covers all parameters, frozen ones too. The loss of an epoch is the mean of its
+    batches' losses, weighted by their points, each before its step. Gradients and the state of
+    the optimiser exist for the trainable parameters only. The last batch of an epoch is padded to
+    the size of the others and its padding left out, except for a network with mutable
+    collections: padding would enter its batch statistics, so that a smaller batch is compiled for
+    once more. Statistics of a module whose parameters are all frozen stay as they are.
+
+    Parameters
+    ----------
+    network, params, mutable
+        From `hoarfrost.network.as_network`; the arrays are copied, never overwritten.
+    prior : IsotropicGaussianPrior or DiagonalGaussianPrior
+        Prior over all parameters.
+    likelihood : Likelihood
+        Density of the targets.
+    partition : Partition
+        Which parameters are trained.
+    train_loader, val_loader : DataLoader
+        Epoch n takes the order of ``train_loader.epoch(n)``.
+    optimizer : optax.GradientTransformation
+        Any optimiser. The compiled step belongs to this very object: pass the same one again and
+        nothing is compiled again.
+    n_epochs : int
+        Passes over the training data.
+    key : jax.Array
+        Step s draws its dropout from ``fold_in(key, s)``.
+    predict : callable, optional
+        Outputs to the predictions that `metrics` see; needed with metrics.
+    metrics : sequence of callable
+        ``metric(predictions, targets) -> float``, called on the host with the NumPy arrays of
+        a whole epoch.
+    training_metrics : bool
+        Whether metrics are computed on the training data too.
+    early_stopping : EarlyStopping, optional
+        When to stop; the best state is then what is given back.
+    eval_every_n_epochs : int
+        Validation comes after every so many epochs.
+    max_grad_norm : float, optional
+        Gradients (of the trainable parameters) are scaled down to at most this global norm.
+    gradient_accumulation_steps : int, optional
+        How many batches' gradients are averaged for one update.
+    callbacks : sequence of Callback
+        Called at the moments that they are named after.
+    verbose : bool
+        Whether there is a progress bar.
+
+    Raises
+    ------
+    InvalidArgumentError, ShapeError, NonFiniteError, DataError
+        If an argument, the parameters or a batch cannot be used. Arguments, parameters and the
+        first batches are checked before the first step, every other batch before its own.
+    """
+    check_prior(prior)
+    check_optimizer(optimizer)
+    check_counts(n_epochs=n_epochs, eval_every_n_epochs=eval_every_n_epochs)
+    check_gradient_options(max_grad_norm, gradient_accumulation_steps)
+    names = metric_names(metrics)
+    if early_stopping is not None:
+        recorded = recorded_values(names, training_metrics, val_loader is not None)
+        check_early_stopping(early_stopping, recorded)
+    check_finite_params(params)
+    known = (network, params, mutable, likelihood)
+    num_outputs = check_first_batch(*known, train_loader, argument="train_data_loader")
+    if val_loader is not None:
+        check_first_batch(*known, val_loader, argument="val_data_loader")
+    if not names:
+        predict = None
+    elif predict is None:
+        raise InvalidArgumentError("metrics need predict, the predictions that they are to see")
+
+    optimizer = programs.with_options(optimizer, max_grad_norm, gradient_accumulation_steps)
+    # Copies, because the steps reuse the buffers of the state that they are given.
+    trainable, frozen = partition.split(params)
+    trainable, mutable = jax.tree.map(lambda x: jnp.array(x, copy=True), (trainable, mutable))
+    state = TrainState(
+        params=trainable,
+        frozen_params=frozen,
+        mutable=mutable,
+        opt_state=programs.init_optimizer(optimizer, trainable),
+        step=jnp.zeros((), jnp.int32),
+    )
+    run = _Run(
+        network=network,
+        partition=partition,
+        likelihood=likelihood,
+        optimizer=optimizer,
+        predict=predict,
+        moving=programs.moving_statistics(partition, mutable),
+        prior=prior,
+        num_outputs=num_outputs,
+        pad=not jax.tree.leaves(mutable),
+        callbacks=tuple(callbacks),
+        key=key,
+    )
+    watch = None if early_stopping is None else Watch(early_stopping)
+    history, failure = History(), None
+    with progress_bar(total=n_epochs, enabled=verbose) as bar:
+        for epoch in range(n_epochs):
+            wants = predict if training_metrics else None
+            state, loss, pairs, failed = run.epoch(state, train_loader, epoch, wants)
+            if failed >= 0:
+                failure = _diverged(epoch, failed)
+                break
+            history.add("loss", loss)
+            if wants is not None:
+                for name, value in compute_metrics(metrics, names, pairs).items():
+                    history.add(name, value)
+            if val_loader is not None and (epoch + 1) % eval_every_n_epochs == 0:
+                val_loss, pairs = run.validate(state, val_loader)
+                history.add("val_loss", val_loss)
+                if predict is not None:
+                    for name, value in compute_metrics(metrics, names, pairs).items():
+                        history.add(f"val_{name}", value)
+            bar.set_description(f"Epoch: {epoch + 1} | {history.last()}", refresh=False)
+            bar.update()
+            if watch is not None and _stops(watch, history, state, epoch, eval_every_n_epochs):
+                break
+    if watch is not None and watch.best_state is not None:
+        state = watch.best_state
+    return TrainingResult(
+        params=partition.merge(state.params, state.frozen_params),
+        mutable=state.mutable,
+        status=history.status(),
+        failure=failure,
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same through all epochs of a run."""
+
+    network: Network
+    partition: Partition
+    likelihood: Likelihood
+    optimizer: optax.GradientTransformation
+    predict: programs.Predict | None
+    moving: tuple[bool, ...]
+    prior: GaussianPrior
+    num_outputs: int
+    pad: bool
+    callbacks: tuple[Callback, ...]
+    key: jax.Array
+
+    def epoch(
+        self,
+        state: TrainState,
+        loader: DataLoader,
+        epoch: int,
+        predict: programs.Predict | None,
+    ) -> tuple[TrainState, np.floating, list[tuple[Any, Any, int]], int]:
+        """One pass: the state, the mean loss, predictions with targets, the step that failed."""
+        step = programs.step_apart if self.callbacks else programs.step_in_place
+        state = self._call(state, "training_epoch_start")
+        totals, points, rows = programs.no_totals(), 0, 0
+        pairs = []
+        num_data = np.float32(loader.size)
+        for inputs, targets, size in checked_batches(
+            loader, epoch, self.likelihood, self.num_outputs, argument="train_data_loader"
+        ):
+            rows = max(rows, size)
+            batch = padded(inputs, targets, size, rows if self.pad else size, points)
+            points += size
+            frozen = state.frozen_params
+            state, totals, predictions = step(
+                self.network,
+                self.partition,
+                self.likelihood,
+                self.optimizer,
+                predict,
+                self.moving,
+                replace(state, frozen_params=None),
+                totals,
+                frozen,
+                self.prior,
+                batch,
+                num_data,
+                self.key,
+            )
+            state = replace(state, frozen_params=frozen)
+            if predict is not None:
+                pairs.append((predictions, targets, size))
+            state = self._call(state, "training_step_end")
+        state = self._call(state, "training_epoch_end")
+        # The one moment of an epoch at which the host waits for the device.
+        loss, failed = jax.device_get((totals.loss, totals.failed_step))
+        return state, loss, pairs, int(failed)
+
+    def validate(
+        self, state: TrainState, loader: DataLoader
+    ) -> tuple[float, list[tuple[Any, Any, int]]]:
+        """The negative log joint of validation data, and predictions with targets."""
+        params = self.partition.merge(state.params, state.frozen_params)
+        totals, pairs, rows = [], [], 0
+        for inputs, targets, size in checked_batches(
+            loader, 0, self.likelihood, self.num_outputs, argument="val_data_loader"
+        ):
+            rows = max(rows, size)
+            batch = padded(inputs, targets, size, rows, 0)
+            total, predictions = programs.validation_step(
+                self.network, self.likelihood, self.predict, params, state.mutable, batch
+            )
+            totals.append(total)
+            if self.predict is not None:
+                pairs.append((predictions, targets, size))
+        prior = programs.log_prior(self.prior, params)
+        totals, prior = jax.device_get((totals, prior))
+        return -float(np.sum(totals, dtype=np.float64)) - float(prior), pairs
+
+    def _call(self, state: TrainState, moment: str) -> TrainState:
+        for callback in self.callbacks:
+            state = getattr(callback, moment)(state)
+            if not isinstance(state, TrainState):
+                raise InvalidArgumentError(
+                    f"{type(callback).__name__}.{moment} returned {type(state).__name__}; a "
+                    "callback must return the state that it was given, or state.replace(...)"
+                )
+        return state
+
+
+def _stops(watch: Watch, history: History, state: TrainState, epoch: int, every: int) -> bool:
+    evaluated = (epoch + 1) % every == 0
+    if watch.rule.monitor.startswith("val_") and not evaluated:
+        return False
+    if watch.improved(float(history.values[watch.rule.monitor][-1])):
+        # A copy: the next step reuses the buffers of this state.
+        copy = jax.tree.map(lambda x: jnp.array(x, copy=True), (state.params, state.mutable))
+        watch.best_state = replace(state, params=copy[0], mutable=copy[1])
+    return watch.out_of_patience
+
+
+def _diverged(epoch: int, step: int) -> NonFiniteError:
+    return NonFiniteError(
+        f"the loss or its gradient became NaN or infinite in epoch {epoch + 1} (step {step + 1}); "
+        "the parameters before that step are kept. Try a smaller learning rate, max_grad_norm, or "
+        "inputs scaled to about 1"
+    )

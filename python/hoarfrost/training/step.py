@@ -1,0 +1,229 @@
+"""The jitted programs of training: one step, one pass of validation.
+
+Everything that is the same for a whole run (network, partition, likelihood, optimiser) is a static
+argument, everything that changes is an array argument, and the programs are module-level: they
+are compiled once for each shape of a batch, and not again for another epoch or another run with
+the same static arguments. An optimiser is compared by identity, since it is made of functions.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from hoarfrost.freezing import Partition
+from hoarfrost.likelihood import Likelihood
+from hoarfrost.network import Network
+from hoarfrost.prior import GaussianPrior
+from hoarfrost.training.state import TrainState
+
+Tree = Any
+Predict = Callable[[jax.Array], jax.Array]
+
+
+@struct.dataclass
+class Totals:
+    """What an epoch adds up on the device, so that the host asks for it only once.
+
+    Attributes
+    ----------
+    loss : jax.Array
+        Mean over the points so far of the losses of their batches, shape ``()``.
+    failed_step : jax.Array
+        The first step whose loss or gradient was not finite, -1 if there was none, shape ``()``.
+    """
+
+    loss: jax.Array
+    failed_step: jax.Array
+
+
+def no_totals() -> Totals:
+    """Totals at the start of an epoch."""
+    return Totals(loss=jnp.zeros(()), failed_step=jnp.full((), -1, jnp.int32))
+
+
+@struct.dataclass
+class Batch:
+    """One batch on its way to a program.
+
+    Attributes
+    ----------
+    inputs, targets : tree of arrays
+        Rows, of which the last ones may be padding.
+    num_points : int
+        How many rows are not padding.
+    weight : float
+        `num_points` as a fraction of the points of this epoch so far, these included.
+    """
+
+    inputs: Tree
+    targets: Any
+    num_points: Any
+    weight: Any
+
+
+def train_step(
+    network: Network,
+    partition: Partition,
+    likelihood: Likelihood,
+    optimizer: optax.GradientTransformation,
+    predict: Predict | None,
+    moving: tuple[bool, ...],
+    state: TrainState,
+    totals: Totals,
+    frozen: Tree,
+    prior: GaussianPrior,
+    batch: Batch,
+    num_data: float,
+    key: jax.Array,
+) -> tuple[TrainState, Totals, Any]:
+    """One step of the optimiser on the negative log joint, frozen parameters apart.
+
+    A step whose loss or gradient is not finite leaves the state as it is, and so do all steps of
+    the epoch after it: what training had reached is not lost.
+    """
+
+    def loss_of(trainable: Tree) -> tuple[jax.Array, tuple[jax.Array, Tree]]:
+        params = partition.merge(trainable, frozen)
+        step_key = jax.random.fold_in(key, state.step)
+        outputs, mutable = network.train(params, state.mutable, batch.inputs, step_key)
+        total = _sum_log_prob(likelihood, outputs, batch)
+        loss = -(num_data / batch.num_points) * total - prior.log_joint_prob(params)
+        return loss, (outputs, mutable)
+
+    (loss, (outputs, mutable)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    updates, opt_state = optax.with_extra_args_support(optimizer).update(
+        gradient,
+        state.opt_state,
+        state.params,
+        # What line searches ask for; every other optimiser leaves it alone.
+        value=loss,
+        grad=gradient,
+        value_fn=lambda trainable: loss_of(trainable)[0],
+    )
+    stepped = TrainState(
+        params=optax.apply_updates(state.params, updates),
+        frozen_params=None,
+        mutable=_move_statistics(state.mutable, mutable, moving),
+        opt_state=opt_state,
+        step=state.step + 1,
+    )
+    finite = functools.reduce(
+        jnp.logical_and, [jnp.all(jnp.isfinite(x)) for x in (loss, *jax.tree.leaves(gradient))]
+    )
+    sound = finite & (totals.failed_step < 0)
+    new_state = jax.tree.map(lambda new, old: jnp.where(sound, new, old), stepped, state)
+    new_totals = Totals(
+        loss=totals.loss + (loss - totals.loss).astype(totals.loss.dtype) * batch.weight,
+        failed_step=jnp.where(
+            finite | (totals.failed_step >= 0), totals.failed_step, state.step
+        ).astype(jnp.int32),
+    )
+    return new_state, new_totals, None if predict is None else predict(outputs)
+
+
+_STATIC = ("network", "partition", "likelihood", "optimizer", "predict", "moving")
+step_in_place = jax.jit(train_step, static_argnames=_STATIC, donate_argnames=("state", "totals"))
+# A callback may keep the state that it saw, so that its buffers must not be used again.
+step_apart = jax.jit(train_step, static_argnames=_STATIC)
+
+
+@functools.partial(jax.jit, static_argnames=("network", "likelihood", "predict"))
+def validation_step(
+    network: Network,
+    likelihood: Likelihood,
+    predict: Predict | None,
+    params: Tree,
+    mutable: Tree,
+    batch: Batch,
+) -> tuple[jax.Array, Any]:
+    """Summed log-likelihood of a batch in evaluation mode, and its predictions."""
+    outputs = network.evaluate(params, mutable, batch.inputs)
+    total = _sum_log_prob(likelihood, outputs, batch)
+    return total, None if predict is None else predict(outputs)
+
+
+@functools.partial(jax.jit, static_argnames=("network",))
+def outputs_of(network: Network, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
+    """Outputs of the network in evaluation mode."""
+    return network.evaluate(params, mutable, inputs)
+
+
+@jax.jit
+def log_prior(prior: GaussianPrior, params: Tree) -> jax.Array:
+    """Log-density of all parameters under the prior."""
+    return prior.log_joint_prob(params)
+
+
+@functools.partial(jax.jit, static_argnames=("optimizer",))
+def init_optimizer(optimizer: optax.GradientTransformation, trainable: Tree) -> Tree:
+    """State of an optimiser before its first step."""
+    return optimizer.init(trainable)
+
+
+@functools.lru_cache(maxsize=64)
+def with_options(
+    optimizer: optax.GradientTransformation,
+    max_grad_norm: float | None,
+    gradient_accumulation_steps: int | None,
+) -> optax.GradientTransformation:
+    """The optimiser with its gradients clipped and accumulated; the same object for the same call.
+
+    The same object, because a new one would be a new program.
+    """
+    if max_grad_norm is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(max_grad_norm), optimizer)
+    if gradient_accumulation_steps is not None and gradient_accumulation_steps > 1:
+        every = optax.MultiSteps(optimizer, every_k_schedule=gradient_accumulation_steps)
+        optimizer = every.gradient_transformation()
+    return optimizer
+
+
+def moving_statistics(partition: Partition, mutable: Tree) -> tuple[bool, ...]:
+    """Which leaves of the mutable collections training updates, in tree order.
+
+    A statistic belongs to the module that it sits in, or, where that has no parameters of its
+    own, to the nearest module around it that has. It moves unless all of the parameters there are
+    frozen.
+    """
+    leaves = jax.tree_util.tree_flatten_with_path(mutable)[0]
+    if partition.all_trainable or not leaves:
+        return (True,) * len(leaves)
+    # Modules' collections stand beside "params": the same path, but for that one entry.
+    at = partition.paths[0].index("params")
+    owners = {path[:at] + path[at + 1 :]: m for path, m in _paths_and_mask(partition)}
+    moving = []
+    for key_path, _ in leaves:
+        path = tuple(str(getattr(entry, "key", entry)) for entry in key_path)
+        module = path[:at] + path[at + 1 : -1]
+        while True:
+            below = [m for owner, m in owners.items() if owner[: len(module)] == module]
+            if below or not module:
+                break
+            module = module[:-1]
+        moving.append(any(below))
+    return tuple(moving)
+
+
+def _paths_and_mask(partition: Partition) -> list[tuple[tuple[str | int, ...], bool]]:
+    return list(zip(partition.paths, partition.mask, strict=True))
+
+
+def _move_statistics(old: Tree, new: Tree, moving: tuple[bool, ...]) -> Tree:
+    leaves, structure = jax.tree.flatten(old)
+    chosen = zip(leaves, jax.tree.leaves(new), moving, strict=True)
+    return jax.tree.unflatten(
+        structure, [after if move else before for before, after, move in chosen]
+    )
+
+
+def _sum_log_prob(likelihood: Likelihood, outputs: jax.Array, batch: Batch) -> jax.Array:
+    log_prob = likelihood.log_prob(outputs, batch.targets)
+    real = jnp.arange(log_prob.shape[0]) < batch.num_points
+    return jnp.sum(jnp.where(real, log_prob, 0))

@@ -1,0 +1,253 @@
+//! A Dense layer's curvature and posterior.
+
+use hoarfrost_core::assemble::Real;
+use hoarfrost_core::assemble::dense_layer::{DenseLayerSum, Outputs};
+use hoarfrost_core::cholesky::Check;
+use hoarfrost_core::error::CoreError;
+use hoarfrost_core::posterior::layer::LayerPosterior;
+use hoarfrost_core::threads::Driver;
+use numpy::PyArrayDyn;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::arrays::{Values, Visitor, filled, order};
+use crate::errors::to_python;
+use crate::seam::run;
+
+type Array<'py> = Bound<'py, PyArrayDyn<f64>>;
+
+fn parse_outputs(outputs: &str) -> PyResult<Outputs> {
+    match outputs {
+        "softmax" => Ok(Outputs::Softmax),
+        "independent" => Ok(Outputs::Independent),
+        other => Err(PyValueError::new_err(format!(
+            "outputs must be 'softmax' or 'independent', got {other:?}"
+        ))),
+    }
+}
+
+pub(crate) fn check_of(check: bool) -> Check {
+    if check { Check::Verify } else { Check::Skip }
+}
+
+/// Bytes of the curvature, of its factor, and of the cached blocks of the covariance.
+#[pyfunction]
+pub fn head_bytes(
+    outputs: &str,
+    num_outputs: usize,
+    num_features: usize,
+) -> PyResult<(usize, usize, usize)> {
+    let outputs = parse_outputs(outputs)?;
+    Ok((
+        DenseLayerSum::bytes_of(outputs, num_outputs, num_features),
+        LayerPosterior::bytes_of(outputs, num_outputs, num_features),
+        LayerPosterior::cache_bytes_of(outputs, num_outputs, num_features),
+    ))
+}
+
+/// The growing curvature of a Dense layer, in quarter-size blocks.
+#[pyclass(module = "hoarfrost._core")]
+pub struct HeadCurvature {
+    sum: DenseLayerSum,
+}
+
+struct AddFeatures<'a, 'py, 's> {
+    sum: &'s mut DenseLayerSum,
+    outputs: &'a Values<'py>,
+    py: Python<'py>,
+}
+
+impl Visitor for AddFeatures<'_, '_, '_> {
+    type Output = PyResult<()>;
+    fn visit<T: Real>(self, features: &[T]) -> PyResult<()> {
+        let add = AddOutputs { sum: self.sum, features, py: self.py };
+        self.outputs.visit(add)?
+    }
+}
+
+struct AddOutputs<'a, 'py, 's, T> {
+    sum: &'s mut DenseLayerSum,
+    features: &'a [T],
+    py: Python<'py>,
+}
+
+impl<T: Real> Visitor for AddOutputs<'_, '_, '_, T> {
+    type Output = PyResult<()>;
+    fn visit<U: Real>(self, outputs: &[U]) -> PyResult<()> {
+        let (sum, features) = (self.sum, self.features);
+        run(self.py, None, move |driver| sum.add(features, outputs, driver))
+    }
+}
+
+#[pymethods]
+impl HeadCurvature {
+    #[new]
+    fn new(
+        py: Python<'_>,
+        outputs: &str,
+        num_outputs: usize,
+        num_features: usize,
+    ) -> PyResult<Self> {
+        DenseLayerSum::new(parse_outputs(outputs)?, num_outputs, num_features)
+            .map(|sum| Self { sum })
+            .map_err(|error| to_python(py, &error))
+    }
+
+    /// Adds `features` (B, D') with `outputs` (B, C): logits, or curvatures of independent outputs.
+    fn add(&mut self, features: &Bound<'_, PyAny>, outputs: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = features.py();
+        let (features, outputs) = (Values::new(features)?, Values::new(outputs)?);
+        check_columns(py, "features", &features, self.sum.num_features())?;
+        check_columns(py, "outputs", &outputs, self.sum.num_outputs())?;
+        features.visit(AddFeatures { sum: &mut self.sum, outputs: &outputs, py })?
+    }
+
+    /// Factors the curvature plus the prior precision (C * D',); the curvature stays.
+    #[pyo3(signature = (prior_precision, check=true, progress=None))]
+    fn factor(
+        &mut self,
+        prior_precision: &Bound<'_, PyAny>,
+        check: bool,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<HeadPosterior> {
+        let prior = Values::double(prior_precision)?;
+        let sum = &mut self.sum;
+        run(prior_precision.py(), progress, move |driver| {
+            LayerPosterior::new(sum, &prior, check_of(check), driver)
+        })
+        .map(|posterior| HeadPosterior { posterior })
+    }
+
+    #[getter]
+    fn num_data(&self) -> usize {
+        self.sum.num_data()
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.sum.nbytes()
+    }
+}
+
+/// Raises `ShapeError` unless `values` is two-dimensional with `columns` columns.
+pub(crate) fn check_columns(
+    py: Python<'_>,
+    what: &'static str,
+    values: &Values<'_>,
+    columns: usize,
+) -> PyResult<()> {
+    let shape = values.shape();
+    let found = if shape.len() == 2 { shape[1] } else { 0 };
+    if shape.len() == 2 && found == columns {
+        return Ok(());
+    }
+    Err(to_python(py, &CoreError::Shape { what, expected: columns, found }))
+}
+
+/// The posterior of a Dense layer.
+#[pyclass(module = "hoarfrost._core", frozen)]
+pub struct HeadPosterior {
+    posterior: LayerPosterior,
+}
+
+struct Functional<'a, 'py> {
+    posterior: &'a LayerPosterior,
+    out: &'a mut [f64],
+    full: bool,
+    py: Python<'py>,
+}
+
+impl Visitor for Functional<'_, '_> {
+    type Output = PyResult<()>;
+    fn visit<T: Real>(self, features: &[T]) -> PyResult<()> {
+        let (posterior, out, full) = (self.posterior, self.out, self.full);
+        run(self.py, None, move |driver: &mut Driver<'_>| {
+            if full {
+                posterior.functional_covariance(features, out, driver)
+            } else {
+                posterior.functional_variance(features, out, driver)
+            }
+        })
+    }
+}
+
+impl HeadPosterior {
+    fn functional<'py>(&self, features: &Bound<'py, PyAny>, full: bool) -> PyResult<Array<'py>> {
+        let py = features.py();
+        let features = Values::new(features)?;
+        check_columns(py, "features", &features, self.posterior.num_features())?;
+        let (points, c) = (features.shape()[0], self.posterior.num_outputs());
+        let shape = if full { vec![points, c, c] } else { vec![points, c] };
+        filled(py, &shape, |out| {
+            features.visit(Functional { posterior: &self.posterior, out, full, py })?
+        })
+    }
+}
+
+#[pymethods]
+impl HeadPosterior {
+    #[getter]
+    fn num_params(&self) -> usize {
+        self.posterior.num_params()
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.posterior.nbytes()
+    }
+
+    fn log_det(&self) -> f64 {
+        self.posterior.log_det()
+    }
+
+    fn variance<'py>(&self, py: Python<'py>) -> PyResult<Array<'py>> {
+        let values = run(py, None, |driver| self.posterior.variance(driver))?;
+        filled(py, &[values.len()], |out| {
+            out.copy_from_slice(&values);
+            Ok(())
+        })
+    }
+
+    #[pyo3(signature = (order, progress=None))]
+    fn covariance<'py>(
+        &self,
+        #[pyo3(from_py_with = order)] order: Vec<usize>,
+        progress: Option<Py<PyAny>>,
+        py: Python<'py>,
+    ) -> PyResult<Array<'py>> {
+        filled(py, &[order.len(), order.len()], |out| {
+            run(py, progress, |driver| self.posterior.covariance(&order, out, driver))
+        })
+    }
+
+    #[pyo3(signature = (order, progress=None))]
+    fn precision<'py>(
+        &self,
+        #[pyo3(from_py_with = order)] order: Vec<usize>,
+        progress: Option<Py<PyAny>>,
+        py: Python<'py>,
+    ) -> PyResult<Array<'py>> {
+        filled(py, &[order.len(), order.len()], |out| {
+            run(py, progress, |driver| self.posterior.precision(&order, out, driver))
+        })
+    }
+
+    fn sample<'py>(&self, py: Python<'py>, seed: u64, n: usize) -> PyResult<Array<'py>> {
+        filled(py, &[n, self.posterior.num_params()], |out| {
+            run(py, None, |driver| self.posterior.sample(seed, out, driver))
+        })
+    }
+
+    fn functional_covariance<'py>(&self, features: &Bound<'py, PyAny>) -> PyResult<Array<'py>> {
+        self.functional(features, true)
+    }
+
+    fn functional_variance<'py>(&self, features: &Bound<'py, PyAny>) -> PyResult<Array<'py>> {
+        self.functional(features, false)
+    }
+
+    /// Gives back the memory of the cached covariance blocks.
+    fn drop_cache(&self) {
+        self.posterior.drop_cache();
+    }
+}

@@ -1,0 +1,26 @@
+//! Python bindings of `hoarfrost-core`: arrays in, arrays out, typed errors. No mathematics.
+
+mod arrays;
+mod errors;
+mod general;
+mod layer;
+mod seam;
+
+use pyo3::prelude::*;
+
+/// The Rust core of Hoarfrost.
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::general::{
+        DenseCurvature, DensePosterior, DiagonalCurvature, DiagonalPosterior, dense_bytes,
+    };
+    #[pymodule_export]
+    use super::layer::{HeadCurvature, HeadPosterior, head_bytes};
+    #[pymodule_export]
+    use super::seam::num_threads;
+
+    #[allow(non_upper_case_globals)]
+    #[pymodule_export]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}

@@ -1,0 +1,61 @@
+//! The one way into the core: the GIL released, interrupts noticed, errors mapped, panics caught.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use hoarfrost_core::error::CoreError;
+use hoarfrost_core::threads::{Driver, Workers};
+use pyo3::prelude::*;
+
+use crate::errors::{internal, to_python};
+
+/// Runs `work` without the GIL. Between rounds of tasks, signals are handled (Ctrl-C stops the work
+/// with `KeyboardInterrupt`) and `progress` is called with the floating-point operations done.
+pub fn run<R: Send>(
+    py: Python<'_>,
+    progress: Option<Py<PyAny>>,
+    work: impl FnOnce(&mut Driver<'_>) -> Result<R, CoreError> + Send,
+) -> PyResult<R> {
+    let mut stopped: Option<PyErr> = None;
+    let outcome = py.detach(|| {
+        let mut monitor = |done: f64| {
+            Python::attach(|py| {
+                let seen = py.check_signals().and_then(|()| match &progress {
+                    Some(progress) => progress.call1(py, (done,)).map(|_| ()),
+                    None => Ok(()),
+                });
+                match seen {
+                    Ok(()) => true,
+                    Err(error) => {
+                        stopped = Some(error);
+                        false
+                    }
+                }
+            })
+        };
+        catch_unwind(AssertUnwindSafe(|| {
+            let workers = Workers::global()?;
+            work(&mut Driver::new(&workers, &mut monitor))
+        }))
+    });
+    match outcome {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(CoreError::Interrupted)) => {
+            Err(stopped.unwrap_or_else(|| to_python(py, &CoreError::Interrupted)))
+        }
+        Ok(Err(error)) => Err(to_python(py, &error)),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("the core panicked");
+            Err(internal(py, text))
+        }
+    }
+}
+
+/// Number of worker threads of the core.
+#[pyfunction]
+pub fn num_threads(py: Python<'_>) -> PyResult<usize> {
+    Workers::global().map(|workers| workers.num_threads()).map_err(|error| to_python(py, &error))
+}

@@ -1,0 +1,112 @@
+//! Triangular solves with many right-hand sides, each contiguous.
+
+use faer::linalg::matmul::matmul;
+use faer::linalg::triangular_solve::{
+    solve_lower_triangular_in_place, solve_upper_triangular_in_place,
+};
+use faer::prelude::{Reborrow, ReborrowMut};
+use faer::{Accum, MatMut, Par};
+
+use crate::cholesky::{Factor, RHS};
+use crate::error::CoreError;
+use crate::threads::Driver;
+
+impl Factor {
+    /// First row of the tile row that holds `row`: where a solve may start when all above is zero.
+    pub fn tile_floor(&self, row: usize) -> usize {
+        row / self.tiles.nb() * self.tiles.nb()
+    }
+
+    /// `x := L^-1 x` on rows `first ..` (a tile boundary), all rows above being zero; `x` holds those
+    /// rows alone. Sequential. Cost: `(n - first)^2` flops a column.
+    pub fn forward(&self, mut x: MatMut<'_, f64>, first: usize) {
+        let (nb, count) = (self.tiles.nb(), self.tiles.num_tile_rows());
+        for k in first / nb..count {
+            let start = k * nb - first;
+            let (mut current, mut below) =
+                x.rb_mut().split_at_row_mut(start).1.split_at_row_mut(self.tiles.rows_in(k));
+            solve_lower_triangular_in_place(self.tiles.tile(k, k), current.rb_mut(), Par::Seq);
+            for i in k + 1..count {
+                let target = below.rb_mut().subrows_mut((i - k - 1) * nb, self.tiles.rows_in(i));
+                matmul(target, Accum::Add, self.tiles.tile(i, k), current.rb(), -1.0, Par::Seq);
+            }
+        }
+    }
+
+    /// Rows `first ..` (a tile boundary) of `L^-T x`; `x` holds those rows. Sequential.
+    pub fn backward(&self, mut x: MatMut<'_, f64>, first: usize) {
+        let (nb, count) = (self.tiles.nb(), self.tiles.num_tile_rows());
+        for k in (first / nb..count).rev() {
+            let (mut above, rest) = x.rb_mut().split_at_row_mut(k * nb - first);
+            let mut current = rest.subrows_mut(0, self.tiles.rows_in(k));
+            solve_upper_triangular_in_place(
+                self.tiles.tile(k, k).transpose(),
+                current.rb_mut(),
+                Par::Seq,
+            );
+            for i in first / nb..k {
+                let target = above.rb_mut().subrows_mut(i * nb - first, nb);
+                matmul(
+                    target,
+                    Accum::Add,
+                    self.tiles.tile(k, i).transpose(),
+                    current.rb(),
+                    -1.0,
+                    Par::Seq,
+                );
+            }
+        }
+    }
+
+    /// `rhs := A^-1 rhs` for right-hand sides of length `n`, one after the other.
+    /// Cost: `2 n^2` flops each.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::Interrupted`].
+    pub fn solve(&self, rhs: &mut [f64], driver: &mut Driver<'_>) -> Result<(), CoreError> {
+        self.in_chunks(rhs, 4.0, driver, |x| {
+            self.forward_backward(x);
+        })
+    }
+
+    /// `rhs := L^-T rhs`, as [`Factor::solve`].
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::Interrupted`].
+    pub fn solve_transposed(
+        &self,
+        rhs: &mut [f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        self.in_chunks(rhs, 2.0, driver, |x| self.backward(x, 0))
+    }
+
+    /// `rhs := L^-1 rhs`, as [`Factor::solve`].
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::Interrupted`].
+    pub fn solve_lower(&self, rhs: &mut [f64], driver: &mut Driver<'_>) -> Result<(), CoreError> {
+        self.in_chunks(rhs, 2.0, driver, |x| self.forward(x, 0))
+    }
+
+    fn forward_backward(&self, mut x: MatMut<'_, f64>) {
+        self.forward(x.rb_mut(), 0);
+        self.backward(x, 0);
+    }
+
+    fn in_chunks(
+        &self,
+        rhs: &mut [f64],
+        half_flops: f64,
+        driver: &mut Driver<'_>,
+        work: impl Fn(MatMut<'_, f64>) + Sync,
+    ) -> Result<(), CoreError> {
+        let n = self.n();
+        CoreError::check_len("right-hand sides", rhs.len() / n * n, rhs.len())?;
+        let flops = half_flops * 0.5 * (n * n * RHS) as f64;
+        driver.for_each(rhs.chunks_mut(n * RHS).collect(), flops, 0, |chunk, _| {
+            let columns = chunk.len() / n;
+            work(MatMut::from_column_major_slice_mut(chunk, n, columns));
+        })
+    }
+}

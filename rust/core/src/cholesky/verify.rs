@@ -1,0 +1,126 @@
+//! A factor is verified: `y = A v` before, `|L (L^T v) - y|` small after. `O(n^2)`.
+
+use crate::cholesky::Factor;
+use crate::error::CoreError;
+use crate::tiles::TileMatrix;
+
+/// What is kept of `A` while it is overwritten by its factor.
+pub struct Witness {
+    v: Vec<f64>,
+    y: Vec<f64>,
+    root_diagonal: Vec<f64>,
+    norm: f64,
+}
+
+impl Witness {
+    /// `A v` for a fixed vector of signs, and the infinity norm of `A`.
+    pub fn new(tiles: &TileMatrix) -> Self {
+        // Signs from a multiplicative hash: no structure of a real matrix lines up with them.
+        let sign = |i: usize| {
+            if (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 63 == 0 { 1.0 } else { -1.0 }
+        };
+        let v: Vec<f64> = (0..tiles.n()).map(sign).collect();
+        let mut y = vec![0.0; tiles.n()];
+        let mut sums = vec![0.0; tiles.n()];
+        for_each_column(tiles, |top, column, j| {
+            // The element on the diagonal, where the column has it, counts once; all others twice.
+            let below = usize::from(top == j);
+            if below == 1 {
+                y[j] += column[0] * v[j];
+                sums[j] += column[0].abs();
+            }
+            let (mut dot, mut sum) = (0.0, 0.0);
+            for (i, a) in (top + below..).zip(&column[below..]) {
+                dot += a * v[i];
+                sum += a.abs();
+                y[i] += a * v[j];
+                sums[i] += a.abs();
+            }
+            y[j] += dot;
+            sums[j] += sum;
+        });
+        let norm = sums.into_iter().fold(0.0, f64::max);
+        let root_diagonal = tiles.diagonal().into_iter().map(|a| a.max(0.0).sqrt()).collect();
+        Self { v, y, root_diagonal, norm }
+    }
+
+    /// `n eps |A|`: the prior precision below which rounding alone can make `A` indefinite.
+    pub fn least_prior_precision(&self) -> f64 {
+        self.v.len() as f64 * f64::EPSILON * self.norm
+    }
+
+    /// Compares `L (L^T v)` with `A v`.
+    ///
+    /// The bound is Cholesky's own: `|L L^T - A| <= (n + 1) eps |L| |L^T|`, and by Cauchy-Schwarz
+    /// `(|L| |L^T|)_ij <= sqrt(a_ii a_jj)`; four times that leaves room for the two products here.
+    ///
+    /// # Errors
+    /// [`CoreError::FactorCheck`] with the first row that is off.
+    pub fn verify(&self, factor: &Factor) -> Result<(), CoreError> {
+        let tiles = &factor.tiles;
+        let n = tiles.n();
+        let mut w = vec![0.0; n];
+        for_each_column(tiles, |top, column, j| {
+            w[j] += column.iter().zip(&self.v[top..]).map(|(l, v)| l * v).sum::<f64>();
+        });
+        let mut product = vec![0.0; n];
+        for_each_column(tiles, |top, column, j| {
+            for (sum, l) in product[top..].iter_mut().zip(column) {
+                *sum += l * w[j];
+            }
+        });
+        let total: f64 = self.root_diagonal.iter().sum();
+        for row in 0..n {
+            let residual = (product[row] - self.y[row]).abs();
+            let bound = 4.0 * (n + 2) as f64 * f64::EPSILON * self.root_diagonal[row] * total;
+            if residual > bound || residual.is_nan() {
+                return Err(CoreError::FactorCheck { row, residual, bound });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Visits the live piece of each column in each tile: its first row, its values, its column.
+fn for_each_column(tiles: &TileMatrix, mut visit: impl FnMut(usize, &[f64], usize)) {
+    let nb = tiles.nb();
+    for i in 0..tiles.num_tile_rows() {
+        for j in 0..=i {
+            let tile = tiles.tile(i, j);
+            for c in 0..tile.ncols() {
+                let skip = if i == j { c } else { 0 };
+                let column = tile.col(c).try_as_col_major().map(|column| column.as_slice());
+                if let Some(column) = column {
+                    visit(i * nb + skip, &column[skip..], j * nb + c);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cholesky::tests::{factor_with, with_eigenvalues};
+    use crate::tiles::tests::from_dense;
+
+    #[test]
+    fn a_damaged_factor_is_found_out() {
+        let n = 300;
+        let a = with_eigenvalues(
+            &vec![1.0; n].iter().enumerate().map(|(i, _)| 1.0 + i as f64).collect::<Vec<_>>(),
+            1,
+        );
+        let witness = Witness::new(&from_dense(&a));
+        let dense: f64 = (0..n).map(|j| a[(7, j)] * witness.v[j]).sum();
+        assert!((witness.y[7] - dense).abs() < 1e-9);
+        let norm = (0..n).map(|i| (0..n).map(|j| a[(i, j)].abs()).sum::<f64>()).fold(0.0, f64::max);
+        assert!((witness.norm / norm - 1.0).abs() < 1e-12);
+
+        let mut factor = factor_with(1, &a);
+        witness.verify(&factor).unwrap();
+        let nb = factor.tiles.nb();
+        factor.tiles.rows_mut()[0].1[5 * (nb + 1)] *= 1.0 + 1e-6;
+        assert!(matches!(witness.verify(&factor), Err(CoreError::FactorCheck { .. })));
+    }
+}

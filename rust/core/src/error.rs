@@ -1,0 +1,81 @@
+//! One error type for the whole core; every variant carries the numbers that explain it.
+
+use thiserror::Error;
+
+/// What can go wrong in the core. Fields are the numbers of the message.
+#[allow(missing_docs)]
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum CoreError {
+    /// An array has a length or a shape that the other arguments rule out.
+    #[error("{what}: expected {expected}, got {found}")]
+    Shape { what: &'static str, expected: usize, found: usize },
+
+    /// A NaN or an infinity in an input; nothing was added.
+    #[error(
+        "{what} holds a non-finite value ({value}) in row {row}, column {column}; nothing was added"
+    )]
+    NonFinite { what: &'static str, value: f64, row: usize, column: usize },
+
+    /// A prior precision that is not a positive finite number.
+    #[error("prior_precision must be positive and finite, got {value} for parameter {index}")]
+    PriorPrecision { index: usize, value: f64 },
+
+    /// A weight of a weighted product that is negative.
+    #[error("the output curvature must not be negative, got {value} in row {row}, output {column}")]
+    NegativeWeight { row: usize, column: usize, value: f64 },
+
+    /// The matrix is not positive definite to working accuracy.
+    #[error(
+        "the posterior precision ({size} x {size}) is not positive definite: pivot {pivot} is not \
+         positive; with this curvature rounding allows a prior precision of at least {least:.3e} \
+         (P * eps * |A|)"
+    )]
+    NotPositiveDefinite { size: usize, pivot: usize, least: f64 },
+
+    /// A factor does not reproduce the matrix that it was made from.
+    #[error(
+        "the Cholesky factor failed its check: residual {residual:.3e} in row {row} exceeds the \
+         rounding bound {bound:.3e}"
+    )]
+    FactorCheck { row: usize, residual: f64, bound: f64 },
+
+    /// The system refused an allocation.
+    #[error("could not allocate {bytes} bytes for {what}")]
+    Allocation { what: &'static str, bytes: usize },
+
+    /// Work was stopped from outside.
+    #[error("interrupted")]
+    Interrupted,
+
+    /// A sum that was interrupted half way can not be used.
+    #[error("this curvature was interrupted while data was added to it; start a new one")]
+    Incomplete,
+
+    /// The curvature was given up when it was factored in place.
+    #[error(
+        "this curvature was factored in place and is no longer there; make a new pass over the data"
+    )]
+    Consumed,
+
+    /// The worker threads could not be started.
+    #[error("could not start the worker threads: {reason}")]
+    Threads { reason: String },
+}
+
+impl CoreError {
+    /// `Ok` when `found == expected`, else [`CoreError::Shape`].
+    pub fn check_len(what: &'static str, expected: usize, found: usize) -> Result<(), Self> {
+        if expected == found { Ok(()) } else { Err(Self::Shape { what, expected, found }) }
+    }
+}
+
+/// Checks that every prior precision is positive and finite.
+///
+/// # Errors
+/// [`CoreError::PriorPrecision`] with the first offending index.
+pub fn check_prior_precision(values: &[f64]) -> Result<(), CoreError> {
+    match values.iter().position(|v| !(v.is_finite() && *v > 0.0)) {
+        None => Ok(()),
+        Some(index) => Err(CoreError::PriorPrecision { index, value: values[index] }),
+    }
+}

@@ -1,0 +1,115 @@
+//! The covariance and the precision of a layer as dense `P x P` matrices, rotated in place.
+
+use crate::cholesky::Factor;
+use crate::error::CoreError;
+use crate::posterior::layer::{Basis, LayerPosterior};
+use crate::posterior::output::{rows_in_order, scatter};
+use crate::threads::Driver;
+
+impl LayerPosterior {
+    /// `A^-1` with entry `(i, j)` at `out[order[i], order[j]]`.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::Allocation`], [`CoreError::Interrupted`].
+    pub fn covariance(
+        &self,
+        order: &[usize],
+        out: &mut [f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        self.dense(order, out, driver, Factor::inverse_rows, |t| 1.0 / t)
+    }
+
+    /// `A`, in the order of [`LayerPosterior::covariance`].
+    ///
+    /// # Errors
+    /// As [`LayerPosterior::covariance`].
+    pub fn precision(
+        &self,
+        order: &[usize],
+        out: &mut [f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        self.dense(order, out, driver, Factor::product_rows, |t| t)
+    }
+
+    fn dense(
+        &self,
+        order: &[usize],
+        out: &mut [f64],
+        driver: &mut Driver<'_>,
+        fill: fn(&Factor, &mut [&mut [f64]], &mut Driver<'_>) -> Result<(), CoreError>,
+        common: fn(f64) -> f64,
+    ) -> Result<(), CoreError> {
+        let p = self.num_params();
+        CoreError::check_len("order", p, order.len())?;
+        let mut rows = rows_in_order(out, order)?;
+        let mut first = 0;
+        for factor in &self.factors {
+            let n = factor.n();
+            let own = &mut rows[first..first + n];
+            fill(factor, own, driver)?;
+            for row in own.iter_mut() {
+                let offset = if self.factors.len() == 1 { 0 } else { first };
+                row.copy_within(..n, offset);
+                row[..offset].fill(0.0);
+                row[offset + n..].fill(0.0);
+            }
+            first += n;
+        }
+        if let Basis::Contrast { q, prior } = &self.basis {
+            self.rotate_rows(&mut rows, q, prior, driver, common)?;
+        }
+        driver.for_each(rows, 4.0 * p as f64, p, |row, scratch| scatter(row, order, scratch))
+    }
+
+    /// `(Q (x) I) M (Q (x) I)^T + (1/C) 1 1^T (x) diag(common(T))` in the memory that holds `M`.
+    fn rotate_rows(
+        &self,
+        rows: &mut [&mut [f64]],
+        q: &[f64],
+        prior: &[f64],
+        driver: &mut Driver<'_>,
+        common: fn(f64) -> f64,
+    ) -> Result<(), CoreError> {
+        let (p, dim, classes) = (self.num_params(), self.dim, self.num_outputs);
+        let k = classes - 1;
+        // Rows c D' + i for all c belong together: they turn into each other.
+        let mut groups: Vec<Vec<&mut [f64]>> =
+            (0..dim).map(|_| Vec::with_capacity(classes)).collect();
+        for (index, row) in rows.iter_mut().enumerate() {
+            groups[index % dim].push(row);
+        }
+        let tasks: Vec<_> = groups.into_iter().enumerate().collect();
+        let flops = (2 * classes * k * (k * dim + p)) as f64;
+        driver.for_each(tasks, flops, k * dim + k, |(i, mut rows), scratch| {
+            let (line, column) = scratch.split_at_mut(k * dim);
+            for row in rows.iter_mut().take(k) {
+                line.copy_from_slice(&row[..k * dim]);
+                for (b, values) in row.chunks_exact_mut(dim).enumerate() {
+                    values.fill(0.0);
+                    for (d, source) in line.chunks_exact(dim).enumerate() {
+                        let weight = q[b * k + d];
+                        for (value, source) in values.iter_mut().zip(source) {
+                            *value += weight * source;
+                        }
+                    }
+                }
+            }
+            for s in 0..p {
+                for (c, value) in column.iter_mut().enumerate() {
+                    *value = rows[c][s];
+                }
+                for (a, row) in rows.iter_mut().enumerate() {
+                    row[s] = column.iter().enumerate().map(|(c, value)| q[a * k + c] * value).sum();
+                }
+            }
+            let shared = common(prior[i]) / classes as f64;
+            for row in &mut rows {
+                for b in 0..classes {
+                    row[b * dim + i] += shared;
+                }
+            }
+        })
+    }
+}

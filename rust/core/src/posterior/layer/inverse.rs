@@ -1,0 +1,176 @@
+//! `Sigma'` in quarter-size form, for marginal variances and functional covariances of many points.
+//!
+//! A quadratic form `a^T S a` sees the symmetric part of `S` alone, so the off-diagonal blocks of
+//! `Sigma'`, which are not symmetric, are kept as their symmetric parts: a quarter of `P^2`.
+
+use crate::assemble::dense_layer::Outputs;
+use crate::blocks::{Pattern, SymmetricBlocks, column_start};
+use crate::buffer::Buffer;
+use crate::error::CoreError;
+use crate::posterior::layer::{Basis, LayerPosterior};
+use crate::threads::Driver;
+
+/// Columns of the inverse solved together.
+const WIDTH: usize = 128;
+
+impl LayerPosterior {
+    /// Bytes of the cached blocks of the covariance, if they were made.
+    pub fn cached_bytes(&self) -> usize {
+        self.inverse.read().map_or(0, |cached| cached.as_ref().map_or(0, SymmetricBlocks::nbytes))
+    }
+
+    /// Bytes that the cached blocks take once they are made.
+    pub fn cache_bytes_of(outputs: Outputs, num_outputs: usize, dim: usize) -> usize {
+        match outputs {
+            Outputs::Softmax => {
+                SymmetricBlocks::bytes_of(num_outputs.saturating_sub(1), dim, Pattern::Full)
+            }
+            Outputs::Independent => SymmetricBlocks::bytes_of(num_outputs, dim, Pattern::Diagonal),
+        }
+    }
+
+    /// Bytes held: the factor and the cached blocks.
+    pub fn nbytes(&self) -> usize {
+        self.factors.iter().map(|factor| factor.nbytes()).sum::<usize>() + self.cached_bytes()
+    }
+
+    /// Gives back the memory of the cached blocks; they are made again when needed.
+    pub fn drop_cache(&self) {
+        if let Ok(mut cached) = self.inverse.write() {
+            *cached = None;
+        }
+    }
+
+    /// Calls `work` with the cached blocks, which are made first if they are not there.
+    pub(super) fn with_inverse<R>(
+        &self,
+        driver: &mut Driver<'_>,
+        work: impl FnOnce(&SymmetricBlocks, &mut Driver<'_>) -> Result<R, CoreError>,
+    ) -> Result<R, CoreError> {
+        if self.cached_bytes() == 0 {
+            let blocks = self.inverse_blocks(driver)?;
+            if let Ok(mut cached) = self.inverse.write() {
+                *cached = Some(blocks);
+            }
+        }
+        match self.inverse.read().ok().as_ref().and_then(|cached| cached.as_ref()) {
+            Some(blocks) => work(blocks, driver),
+            // Dropped by another thread in between: make them for this call alone.
+            None => work(&self.inverse_blocks(driver)?, driver),
+        }
+    }
+
+    /// Cost: two thirds of `n^3` flops for each factor of edge `n`.
+    fn inverse_blocks(&self, driver: &mut Driver<'_>) -> Result<SymmetricBlocks, CoreError> {
+        let (k, pattern) = self.shape();
+        let dim = self.dim;
+        let mut blocks = SymmetricBlocks::zeros("the covariance of a layer", k, dim, pattern)?;
+        let largest = self.factors.iter().map(|factor| factor.n()).max().unwrap_or(0);
+        let group = 2 * driver.num_threads();
+        let mut panels = Buffer::zeros("columns of the inverse", group * WIDTH * largest)?;
+        let mut targets: Vec<_> = blocks.blocks_mut();
+        for d in 0..k {
+            let (factor, first) = if self.factors.len() == 1 {
+                (&self.factors[0], d * dim)
+            } else {
+                (&self.factors[d], 0)
+            };
+            let n = factor.n();
+            for start in (0..dim).step_by(group * WIDTH) {
+                let strips: Vec<usize> =
+                    (start..dim.min(start + group * WIDTH)).step_by(WIDTH).collect();
+                let width = |strip: usize| WIDTH.min(dim - strip);
+                let tasks: Vec<_> =
+                    strips.iter().copied().zip(panels.chunks_exact_mut(WIDTH * largest)).collect();
+                let height = (n - first) as f64;
+                driver.for_each(
+                    tasks,
+                    2.0 * height * height * WIDTH as f64,
+                    0,
+                    |(strip, panel), _| {
+                        factor.inverse_columns(first + strip, width(strip), panel);
+                    },
+                )?;
+                // Every block below this one in the block column takes its rows of the strips.
+                let own: Vec<_> = targets
+                    .iter_mut()
+                    .filter(|((_, column), _)| *column == d)
+                    .map(|((row, _), block)| (*row, &mut **block))
+                    .collect();
+                driver.for_each(own, 2.0 * (dim * WIDTH) as f64, 0, |(c, block), _| {
+                    let first_row = if self.factors.len() == 1 { c * dim } else { 0 };
+                    for (strip, panel) in strips.iter().zip(panels.chunks_exact(WIDTH * largest)) {
+                        let floor = factor.tile_floor(first + strip);
+                        let columns = panel.chunks_exact(n - floor).take(width(*strip));
+                        for (j, column) in (*strip..).zip(columns) {
+                            store_column(block, dim, j, c == d, |i| column[first_row + i - floor]);
+                        }
+                    }
+                })?;
+            }
+        }
+        Ok(blocks)
+    }
+
+    /// The marginal variances, `C D'` values, output by output.
+    ///
+    /// # Errors
+    /// [`CoreError::Interrupted`], [`CoreError::Allocation`].
+    pub fn variance(&self, driver: &mut Driver<'_>) -> Result<Vec<f64>, CoreError> {
+        let (dim, classes) = (self.dim, self.num_outputs);
+        let Basis::Contrast { q, prior } = &self.basis else {
+            let mut all = Vec::with_capacity(self.num_params());
+            for factor in &self.factors {
+                all.extend(factor.inverse_diagonal(driver)?);
+            }
+            return Ok(all);
+        };
+        let k = classes - 1;
+        let mut out = vec![0.0; classes * dim];
+        self.with_inverse(driver, |blocks, _| {
+            for (c, d) in blocks.pattern().pairs(k) {
+                let block = blocks.block(c, d);
+                for (a, values) in out.chunks_exact_mut(dim).enumerate() {
+                    let weight = q[a * k + c] * q[a * k + d] * if c == d { 1.0 } else { 2.0 };
+                    if weight != 0.0 {
+                        for (i, value) in values.iter_mut().enumerate() {
+                            *value += weight * block[column_start(dim, i)];
+                        }
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        for values in out.chunks_exact_mut(dim) {
+            for (value, t) in values.iter_mut().zip(prior) {
+                *value += 1.0 / (classes as f64 * t);
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Takes column `j` of a `dim x dim` block into its packed symmetric part. A diagonal block is
+/// symmetric and its column is known from row `j` down.
+fn store_column(
+    block: &mut [f64],
+    dim: usize,
+    j: usize,
+    diagonal: bool,
+    value: impl Fn(usize) -> f64,
+) {
+    let below = column_start(dim, j);
+    if diagonal {
+        for i in j..dim {
+            block[below + i - j] = value(i);
+        }
+        return;
+    }
+    for i in 0..j {
+        block[column_start(dim, i) + j - i] += 0.5 * value(i);
+    }
+    block[below] += value(j);
+    for i in j + 1..dim {
+        block[below + i - j] += 0.5 * value(i);
+    }
+}

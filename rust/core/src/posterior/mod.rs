@@ -1,0 +1,6 @@
+//! Gaussian posteriors with precision `A = H + T`, one file (or folder) for each structure of `A`.
+
+pub mod dense;
+pub mod diagonal;
+pub mod layer;
+mod output;

@@ -1,0 +1,174 @@
+//! The one pool, and the one seam through which parallel work enters it.
+//!
+//! Work is cut into tasks whose number and order depend on sizes alone, each task writes memory of
+//! its own, and every product inside a task is sequential: the same bits for any number of threads.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use crate::buffer::Buffer;
+use crate::error::CoreError;
+
+/// Work of one round per thread: rounds are where progress is shown and an interrupt is noticed.
+const ROUND_FLOPS: f64 = 1.0e10;
+
+/// A handle to a pool of worker threads; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Workers {
+    pool: Arc<rayon::ThreadPool>,
+}
+
+/// The pool of this process, with the process id that made it: threads do not survive a fork.
+static GLOBAL: Mutex<Option<(u32, Workers)>> = Mutex::new(None);
+
+impl Workers {
+    /// A pool of its own with `num_threads` threads (0: one a core, or `RAYON_NUM_THREADS`).
+    ///
+    /// # Errors
+    /// [`CoreError::Threads`] when the system refuses to start them.
+    pub fn new(num_threads: usize) -> Result<Self, CoreError> {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(num_threads)
+            .thread_name(|index| format!("hoarfrost-{index}"))
+            .build()
+            .map(|pool| Self { pool: Arc::new(pool) })
+            .map_err(|error| CoreError::Threads { reason: error.to_string() })
+    }
+
+    /// The shared pool of this process, started at the first call and again after a fork.
+    ///
+    /// # Errors
+    /// [`CoreError::Threads`] when the system refuses to start it.
+    pub fn global() -> Result<Self, CoreError> {
+        let mut slot = GLOBAL.lock().unwrap_or_else(PoisonError::into_inner);
+        let pid = std::process::id();
+        if let Some((owner, workers)) = slot.take() {
+            if owner == pid {
+                *slot = Some((owner, workers.clone()));
+                return Ok(workers);
+            }
+            // A forked child inherits the handle but not the threads: joining them would hang.
+            std::mem::forget(workers);
+        }
+        let workers = Self::new(0)?;
+        *slot = Some((pid, workers.clone()));
+        Ok(workers)
+    }
+
+    /// Number of threads.
+    pub fn num_threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+}
+
+/// Drives one long computation: hands tasks to the workers, and between rounds tells a monitor how
+/// many floating-point operations are done. The monitor answers whether to go on.
+pub struct Driver<'a> {
+    workers: &'a Workers,
+    monitor: &'a mut dyn FnMut(f64) -> bool,
+    done: f64,
+}
+
+impl<'a> Driver<'a> {
+    /// A driver whose monitor runs on the calling thread.
+    pub fn new(workers: &'a Workers, monitor: &'a mut dyn FnMut(f64) -> bool) -> Self {
+        Self { workers, monitor, done: 0.0 }
+    }
+
+    /// Number of worker threads.
+    pub fn num_threads(&self) -> usize {
+        self.workers.num_threads()
+    }
+
+    /// Adds `flops` to what is done and asks the monitor whether to go on.
+    ///
+    /// # Errors
+    /// [`CoreError::Interrupted`] when the monitor says stop.
+    pub fn advance(&mut self, flops: f64) -> Result<(), CoreError> {
+        self.done += flops;
+        if (self.monitor)(self.done) { Ok(()) } else { Err(CoreError::Interrupted) }
+    }
+
+    /// Runs `work` on every task; `flops` is the cost of one, `scratch` the number of float64 each
+    /// thread needs beside it (contents on entry: whatever an earlier task left).
+    ///
+    /// # Errors
+    /// [`CoreError::Interrupted`] between rounds, [`CoreError::Allocation`] for the scratch.
+    pub fn for_each<T: Send>(
+        &mut self,
+        tasks: Vec<T>,
+        flops: f64,
+        scratch: usize,
+        work: impl Fn(T, &mut [f64]) + Sync,
+    ) -> Result<(), CoreError> {
+        let threads = self.workers.num_threads();
+        let buffers = (0..threads)
+            .map(|_| Buffer::zeros("per-thread scratch", scratch).map(Mutex::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let per_round = ((ROUND_FLOPS * threads as f64 / flops.max(1.0)) as usize).max(threads);
+        let mut tasks = tasks.into_iter();
+        loop {
+            let round: Vec<T> = tasks.by_ref().take(per_round).collect();
+            if round.is_empty() {
+                return Ok(());
+            }
+            let cost = flops * round.len() as f64;
+            self.workers.pool.install(|| {
+                round.into_par_iter().with_max_len(1).for_each(|task| {
+                    let index = rayon::current_thread_index().unwrap_or(0);
+                    let mut buffer = buffers[index].lock().unwrap_or_else(PoisonError::into_inner);
+                    work(task, &mut buffer);
+                });
+            });
+            self.advance(cost)?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_and_the_monitor_sees_the_work() {
+        let workers = Workers::new(3).unwrap();
+        let mut seen = 0.0;
+        let mut values = vec![0.0; 100];
+        let mut monitor = |done| {
+            seen = done;
+            true
+        };
+        let tasks: Vec<(usize, &mut f64)> = values.iter_mut().enumerate().collect();
+        Driver::new(&workers, &mut monitor)
+            .for_each(tasks, 1.0e9, 4, |(i, v), scratch| {
+                scratch[0] = 1.0;
+                let i = i as f64;
+                *v += i + scratch[0];
+            })
+            .unwrap();
+        assert!(values.iter().enumerate().all(|(i, v)| (*v as usize) == i + 1));
+        assert_eq!(seen, 1.0e11);
+    }
+
+    #[test]
+    fn a_monitor_that_says_stop_stops_between_rounds() {
+        let workers = Workers::new(2).unwrap();
+        let mut rounds = 0;
+        let mut monitor = |_| {
+            rounds += 1;
+            rounds < 2
+        };
+        let result =
+            Driver::new(&workers, &mut monitor).for_each(vec![(); 100], 1.0e10, 0, |(), _| {});
+        assert_eq!(result, Err(CoreError::Interrupted));
+        assert_eq!(rounds, 2);
+    }
+
+    #[test]
+    fn the_global_pool_is_one() {
+        let (a, b) = (Workers::global().unwrap(), Workers::global().unwrap());
+        assert!(Arc::ptr_eq(&a.pool, &b.pool));
+    }
+}

@@ -1,0 +1,189 @@
+//! Tile-packed lower triangle: storage of a symmetric `n x n` matrix in half the memory.
+
+use faer::{MatMut, MatRef};
+
+use crate::buffer::Buffer;
+use crate::error::CoreError;
+
+/// Largest tile edge. Chosen by measurement (PERFORMANCE.md): deep enough for the product to run at
+/// full speed, small enough that three tiles stay in a core's second-level cache.
+pub const MAX_TILE: usize = 256;
+
+/// The lower triangle of a symmetric matrix as square tiles.
+///
+/// Tile `(i, j)` with `i >= j` holds `nb * nb` contiguous values, column-major, 64-byte aligned;
+/// tiles lie row by row. The last row and column of tiles are padded. Above the diagonal of a
+/// diagonal tile nothing is live.
+#[derive(Debug)]
+pub struct TileMatrix {
+    n: usize,
+    nb: usize,
+    data: Buffer,
+}
+
+/// Tile edge and number of tile rows for an `n x n` matrix.
+fn grid(n: usize) -> (usize, usize) {
+    let count = n.div_ceil(MAX_TILE).max(1);
+    // Even tiles waste least; a multiple of 8 keeps every tile on a cache line.
+    let nb = n.div_ceil(count).max(1).next_multiple_of(8);
+    (nb, n.div_ceil(nb).max(1))
+}
+
+impl TileMatrix {
+    /// A zero matrix; `4 n^2` bytes and a little padding.
+    ///
+    /// # Errors
+    /// [`CoreError::Allocation`] when the memory is not there.
+    pub fn zeros(what: &'static str, n: usize) -> Result<Self, CoreError> {
+        let (nb, _) = grid(n);
+        Ok(Self { n, nb, data: Buffer::zeros(what, Self::len_of(n))? })
+    }
+
+    fn len_of(n: usize) -> usize {
+        let (nb, count) = grid(n);
+        (count * (count + 1) / 2).saturating_mul(nb * nb)
+    }
+
+    /// Bytes that a matrix of edge `n` takes.
+    pub fn bytes_of(n: usize) -> usize {
+        Self::len_of(n).saturating_mul(size_of::<f64>())
+    }
+
+    /// A copy of `self`.
+    ///
+    /// # Errors
+    /// [`CoreError::Allocation`] when the memory is not there.
+    pub fn try_clone(&self, what: &'static str) -> Result<Self, CoreError> {
+        let mut copy = Self::zeros(what, self.n)?;
+        copy.data.copy_from_slice(&self.data);
+        Ok(copy)
+    }
+
+    /// Edge of the matrix.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Edge of a tile.
+    pub fn nb(&self) -> usize {
+        self.nb
+    }
+
+    /// Number of tile rows.
+    pub fn num_tile_rows(&self) -> usize {
+        self.n.div_ceil(self.nb)
+    }
+
+    /// Bytes held.
+    pub fn nbytes(&self) -> usize {
+        self.data.nbytes()
+    }
+
+    /// Rows of the matrix in tile row `i`.
+    pub fn rows_in(&self, i: usize) -> usize {
+        self.nb.min(self.n - i * self.nb)
+    }
+
+    /// Tile `(i, j)`, `i >= j`, as a matrix of its live size.
+    pub fn tile(&self, i: usize, j: usize) -> MatRef<'_, f64> {
+        let size = self.nb * self.nb;
+        let start = (i * (i + 1) / 2 + j) * size;
+        self.view(&self.data[start..start + size], i, j)
+    }
+
+    /// A raw tile as a matrix of the live size of tile `(i, j)`.
+    pub fn view<'t>(&self, tile: &'t [f64], i: usize, j: usize) -> MatRef<'t, f64> {
+        MatRef::from_column_major_slice_with_stride(tile, self.rows_in(i), self.rows_in(j), self.nb)
+    }
+
+    /// The raw tiles of every row, `(i, tiles (i, 0) .. (i, i))`, each row exclusive.
+    pub fn rows_mut(&mut self) -> Vec<(usize, &mut [f64])> {
+        let size = self.nb * self.nb;
+        let mut rest: &mut [f64] = &mut self.data;
+        (0..self.n.div_ceil(self.nb))
+            .map(|i| {
+                let (row, tail) = std::mem::take(&mut rest).split_at_mut((i + 1) * size);
+                rest = tail;
+                (i, row)
+            })
+            .collect()
+    }
+
+    /// Every element `(i, i)`.
+    pub fn diagonal(&self) -> Vec<f64> {
+        (0..self.num_tile_rows())
+            .flat_map(|t| {
+                let tile = self.tile(t, t);
+                (0..tile.nrows()).map(move |i| tile[(i, i)])
+            })
+            .collect()
+    }
+
+    /// Adds `values[i]` to element `(i, i)`.
+    pub fn add_to_diagonal(&mut self, values: &[f64]) {
+        let nb = self.nb;
+        for (t, row) in self.rows_mut() {
+            let tile = &mut row[t * nb * nb..];
+            for (i, value) in values[t * nb..].iter().take(nb).enumerate() {
+                tile[i * (nb + 1)] += value;
+            }
+        }
+    }
+
+    /// Element `(i, j)` of the symmetric matrix.
+    pub fn get(&self, i: usize, j: usize) -> f64 {
+        let (i, j) = (i.max(j), i.min(j));
+        self.tile(i / self.nb, j / self.nb)[(i % self.nb, j % self.nb)]
+    }
+}
+
+/// A mutable matrix over a raw tile of edge `nb`.
+pub fn tile_mut(tile: &mut [f64], rows: usize, cols: usize, nb: usize) -> MatMut<'_, f64> {
+    MatMut::from_column_major_slice_with_stride_mut(tile, rows, cols, nb)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use faer::Mat;
+
+    /// Tiles from the lower triangle of a dense matrix.
+    pub(crate) fn from_dense(dense: &Mat<f64>) -> TileMatrix {
+        let n = dense.nrows();
+        let mut tiles = TileMatrix::zeros("test", n).unwrap();
+        let nb = tiles.nb();
+        for (i, row) in tiles.rows_mut() {
+            for (k, value) in row.iter_mut().enumerate() {
+                let (j, r, c) = (k / (nb * nb), k % nb, k / nb % nb);
+                let (r, c) = (i * nb + r, j * nb + c);
+                if r < n && c <= r {
+                    *value = dense[(r, c)];
+                }
+            }
+        }
+        tiles
+    }
+
+    #[test]
+    fn grid_covers_the_matrix_with_little_padding() {
+        for n in [1, 7, 8, 255, 256, 257, 512, 513, 1_000, 5_130, 20_490] {
+            let (nb, count) = grid(n);
+            assert!(nb * count >= n && nb * (count - 1) < n, "{n}: {nb} x {count}");
+            assert!(nb <= MAX_TILE && nb % 8 == 0);
+        }
+        let full = 5_130.0 * 5_130.0 * 8.0;
+        let packed = TileMatrix::bytes_of(5_130) as f64;
+        assert!(packed < 0.54 * full);
+    }
+
+    #[test]
+    fn elements_and_diagonal_round_trip() {
+        let dense = Mat::from_fn(300, 300, |i, j| (i.max(j) * 1_000 + i.min(j)) as f64);
+        let mut tiles = from_dense(&dense);
+        assert!((0..300).all(|i| (0..300).all(|j| tiles.get(i, j) == dense[(i, j)])));
+        tiles.add_to_diagonal(&vec![0.5; 300]);
+        assert_eq!(tiles.get(299, 299), dense[(299, 299)] + 0.5);
+        assert_eq!(tiles.diagonal()[150], dense[(150, 150)] + 0.5);
+        assert_eq!(tiles.try_clone("copy").unwrap().get(299, 0), dense[(299, 0)]);
+    }
+}

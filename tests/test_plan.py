@@ -1,0 +1,96 @@
+"""The memory plan: what it counts, what it chooses, and how it reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from hoarfrost.errors import InvalidArgumentError, MemoryLimitError
+from hoarfrost.laplace import MemoryPlan, plan_laplace
+from hoarfrost.laplace.plan import available_bytes, check_memory_budget, make_plan
+
+
+def plan(available, head=None):
+    return MemoryPlan(
+        num_params=1000,
+        head=head,
+        curvature_bytes={"full": 300, "diag": 10},
+        factor_bytes={"full": 400, "diag": 20},
+        bytes_available=available,
+    )
+
+
+@pytest.mark.parametrize(
+    ("available", "structure", "keep", "expected"),
+    [
+        (None, "full", "auto", ("full", True)),
+        (700, "full", "auto", ("full", True)),
+        (699, "full", "auto", ("full", False)),
+        (400, "full", False, ("full", False)),
+        (399, "auto", "auto", ("diag", True)),
+        (699, "auto", True, ("diag", True)),
+        (30, "diag", "auto", ("diag", True)),
+    ],
+)
+def test_choice(available, structure, keep, expected):
+    assert plan(available).choose(structure, keep) == expected
+
+
+@pytest.mark.parametrize(
+    ("available", "structure", "keep", "needed", "remedy"),
+    [
+        (399, "full", "auto", 400, "what would fit: hessian_structure='diag' (30 B)"),
+        (699, "full", True, 700, "hessian_structure='full' (400 B, with keep_curvature=False)"),
+        (29, "auto", "auto", 30, "no structure would fit"),
+    ],
+)
+def test_refusal_says_what_is_needed_and_what_would_fit(available, structure, keep, needed, remedy):
+    with pytest.raises(MemoryLimitError) as caught:
+        plan(available).choose(structure, keep)
+    assert caught.value.bytes_needed == needed
+    assert f"P = 1,000 parameters needs {needed} B, and there are {available} B" in str(
+        caught.value
+    )
+    assert remedy in str(caught.value)
+
+
+def test_a_heads_blocks_and_factor_are_both_there_at_the_peak():
+    assert plan(None, head="softmax").bytes_needed("full", False) == 700
+    assert plan(None).bytes_needed("full", False) == 400
+
+
+def test_a_head_takes_less_than_the_same_number_of_other_parameters():
+    head = make_plan(5130, "softmax", 10, 513)
+    dense = make_plan(5130)
+    assert head.bytes_needed("full", True) < 0.8 * dense.bytes_needed("full", True)
+    # One packed triangle beside one full float64 matrix, with room for the tiles of its diagonal.
+    assert 0.5 * 8 * 5130**2 <= dense.factor_bytes["full"] <= 0.56 * 8 * 5130**2
+
+
+def test_the_plan_of_a_model_finds_its_head(small):
+    found = plan_laplace(
+        small.apply, small.params, small.x, trainable=lambda path, _: "last" in path
+    )
+    assert (found.num_params, found.head) == (16, "softmax")
+    general = plan_laplace(small.apply, small.params, small.x)
+    assert (general.num_params, general.head) == (25, None)
+
+
+def test_it_reads_as_a_table():
+    assert str(plan(450, head="softmax")).splitlines() == [
+        "posterior over 1,000 parameters (last layer, softmax)",
+        "  full       700 B  does not fit",
+        "  diag        30 B  fits",
+        "  there are 450 B",
+    ]
+    assert "  full       400 B  fits without keeping the curvature" in str(plan(450))
+
+
+def test_the_machine_says_what_it_has():
+    available = available_bytes()
+    assert available is None or available > 2**20
+
+
+@pytest.mark.parametrize("value", [0, -5, 1.0, True, "1GB"])
+def test_memory_budget_is_a_positive_whole_number(value):
+    with pytest.raises(InvalidArgumentError, match="memory_budget is"):
+        check_memory_budget(value)

@@ -1,0 +1,103 @@
+"""Gaussian priors: densities, precisions, samples, errors."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from hoarfrost.errors import InvalidArgumentError, ShapeError
+from hoarfrost.prior import DiagonalGaussianPrior, IsotropicGaussianPrior, check_prior
+
+PARAMS = {"b": jnp.array([0.5, -1.0]), "a": jnp.array([[1.0, 2.0, 3.0]])}
+LOG_VAR = np.array([-1.0, 0.0, 1.0, 2.0, -2.0])
+
+
+def density(flat, log_var):
+    return np.sum(-0.5 * (np.exp(-log_var) * flat**2 + log_var + np.log(2 * np.pi)))
+
+
+def test_log_density_has_its_constants():
+    flat = np.asarray(ravel_pytree(PARAMS)[0], np.float64)
+    got = IsotropicGaussianPrior(0.3).log_joint_prob(PARAMS)
+    np.testing.assert_allclose(got, density(flat, np.full(5, 0.3)), rtol=1e-6)
+    got = DiagonalGaussianPrior(LOG_VAR).log_joint_prob(PARAMS)
+    np.testing.assert_allclose(got, density(flat, LOG_VAR), rtol=1e-6)
+
+
+def test_density_is_the_gradient_of_the_precision():
+    prior = DiagonalGaussianPrior(LOG_VAR)
+    gradient = jax.grad(prior.log_joint_prob)(PARAMS)
+    expected = jax.tree.map(lambda t, w: -t * w, prior.precision_tree(PARAMS), PARAMS)
+    jax.tree.map(lambda g, e: np.testing.assert_allclose(g, e, rtol=1e-6), gradient, expected)
+
+
+def test_precision_trees():
+    assert IsotropicGaussianPrior(2.0).precision_tree(PARAMS) == {"a": np.exp(-2), "b": np.exp(-2)}
+    tree = DiagonalGaussianPrior(LOG_VAR).precision_tree(PARAMS)
+    np.testing.assert_allclose(tree["a"], np.exp(-LOG_VAR[:3])[None])
+    np.testing.assert_allclose(tree["b"], np.exp(-LOG_VAR[3:]))
+
+
+def test_half_precision_parameters_do_not_overflow():
+    params = {"w": jnp.full(4, 300.0, jnp.float16)}
+    got = IsotropicGaussianPrior().log_joint_prob(params)
+    np.testing.assert_allclose(got, density(np.full(4, 300.0), np.zeros(4)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("prior", "log_var"),
+    [(IsotropicGaussianPrior(1.0), 1.0), (DiagonalGaussianPrior(np.full(20000, -1.0)), -1.0)],
+)
+def test_samples_have_the_prior_variance(prior, log_var):
+    like = {"x": jnp.zeros((100, 100)), "y": jnp.zeros(10000)}
+    drawn = prior.sample(like, jax.random.PRNGKey(3))
+    assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, like)
+    variance = np.var(ravel_pytree(drawn)[0])
+    # Relative standard error of a variance of n draws: sqrt(2 / n) = 0.01.
+    np.testing.assert_allclose(variance, np.exp(log_var), rtol=0.05)
+    other = prior.sample(like, jax.random.PRNGKey(4))
+    assert np.any(other["x"] != drawn["x"])
+    np.testing.assert_array_equal(prior.sample(like)["x"], prior.sample(like, None)["x"])
+
+
+def test_a_new_log_variance_is_no_new_program():
+    traces = []
+
+    @jax.jit
+    def program(prior, params):
+        traces.append(1)
+        return prior.log_joint_prob(params)
+
+    values = [program(IsotropicGaussianPrior(v), PARAMS) for v in (0.0, 1.0)]
+    assert len(traces) == 1 and values[0] != values[1]
+    program(DiagonalGaussianPrior(LOG_VAR), PARAMS)
+    program(DiagonalGaussianPrior(2 * LOG_VAR), PARAMS)
+    assert len(traces) == 2
+
+
+@pytest.mark.parametrize("log_var", [np.nan, np.inf, 1e4, [0.0, 1.0], "0"])
+def test_isotropic_log_variance_that_is_no_number(log_var):
+    with pytest.raises(InvalidArgumentError, match="log_var is .*; give the logarithm"):
+        IsotropicGaussianPrior(log_var)
+
+
+@pytest.mark.parametrize("log_var", [0.0, [], [0.0, np.nan], [[0.0]]])
+def test_diagonal_log_variance_that_is_no_vector(log_var):
+    with pytest.raises(InvalidArgumentError, match="log_var has shape .*; give a vector of finite"):
+        DiagonalGaussianPrior(log_var)
+
+
+def test_diagonal_prior_of_another_size():
+    prior = DiagonalGaussianPrior(LOG_VAR[:4])
+    for call in (prior.log_joint_prob, prior.precision_tree, prior.sample):
+        with pytest.raises(ShapeError, match="has 4 entries but the full parameter tree holds 5"):
+            call(PARAMS)
+
+
+def test_what_is_no_prior():
+    check_prior(IsotropicGaussianPrior())
+    with pytest.raises(InvalidArgumentError, match="prior is 1.0; give IsotropicGaussianPrior"):
+        check_prior(1.0)
