@@ -164,5 +164,5 @@ def test_labels_in_every_usual_dtype():
 
 @pytest.mark.parametrize("noise", [0.0, -1.0, np.nan, [], [[1.0]]])
 def test_noise_that_is_not_positive(noise):
-    with pytest.raises(InvalidArgumentError, match="noise_std is .*; give a positive number"):
+    with pytest.raises(InvalidArgumentError, match=r"noise_std is .*; give a positive number"):
         Gaussian(noise)

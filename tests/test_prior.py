@@ -80,13 +80,15 @@ def test_a_new_log_variance_is_no_new_program():
 
 @pytest.mark.parametrize("log_var", [np.nan, np.inf, 1e4, [0.0, 1.0], "0"])
 def test_isotropic_log_variance_that_is_no_number(log_var):
-    with pytest.raises(InvalidArgumentError, match="log_var is .*; give the logarithm"):
+    with pytest.raises(InvalidArgumentError, match=r"log_var is .*; give the logarithm"):
         IsotropicGaussianPrior(log_var)
 
 
 @pytest.mark.parametrize("log_var", [0.0, [], [0.0, np.nan], [[0.0]]])
 def test_diagonal_log_variance_that_is_no_vector(log_var):
-    with pytest.raises(InvalidArgumentError, match="log_var has shape .*; give a vector of finite"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"log_var has shape .*; give a vector of finite"
+    ):
         DiagonalGaussianPrior(log_var)
 
 
@@ -99,5 +101,5 @@ def test_diagonal_prior_of_another_size():
 
 def test_what_is_no_prior():
     check_prior(IsotropicGaussianPrior())
-    with pytest.raises(InvalidArgumentError, match="prior is 1.0; give IsotropicGaussianPrior"):
+    with pytest.raises(InvalidArgumentError, match=r"prior is 1\.0; give IsotropicGaussianPrior"):
         check_prior(1.0)

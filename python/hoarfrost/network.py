@@ -206,15 +206,10 @@ def init_linen(
         ``{"params": ..., ...}``, every collection of the module.
     """
     if isinstance(inputs, tuple) and all(isinstance(size, int) for size in inputs):
-        example = jax.ShapeDtypeStruct((1, *inputs), jnp.float32)
+        leaves, structure = [(inputs, "float32")], jax.tree.structure(0)
     else:
-        example = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(
-                (1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype)
-            ),
-            inputs,
-        )
-    leaves, structure = jax.tree.flatten(example)
+        arrays, structure = jax.tree.flatten(inputs)
+        leaves = [(x.shape[1:], str(jax.dtypes.canonicalize_dtype(x.dtype))) for x in arrays]
     return dict(_init(LinenNetwork(module), structure, tuple(leaves), params_key, dropout_key))
 
 
@@ -222,11 +217,11 @@ def init_linen(
 def _init(
     network: LinenNetwork,
     structure: Any,
-    leaves: tuple[jax.ShapeDtypeStruct, ...],
+    points: tuple[tuple[tuple[int, ...], str], ...],
     params_key: jax.Array,
     dropout_key: jax.Array,
 ) -> Tree:
-    inputs = jax.tree.unflatten(structure, [jnp.zeros(x.shape, x.dtype) for x in leaves])
+    inputs = jax.tree.unflatten(structure, [jnp.zeros((1, *s), d) for s, d in points])
     rngs = {"params": params_key, "dropout": dropout_key}
     return network.module.init(rngs, inputs, **_mode(type(network.module), False))
 
@@ -248,7 +243,8 @@ def _first_array(outputs: Any, model: Any) -> jax.Array:
             f"the model {_name(model)} returned {type(outputs).__name__}; it must return an array "
             "of shape (batch, outputs), or a tuple whose first item is one"
         )
-    return outputs
+    array: jax.Array = outputs
+    return array
 
 
 def _name(model: Any) -> str:

@@ -1,7 +1,7 @@
 """Rows of the Jacobian, for trainable subsets without a structure to use.
 
 With ``Lambda_n = R_n R_n^T`` the curvature is ``sum_n (R_n^T J_n)^T (R_n^T J_n)``: one
-vector-Jacobian product for each column of the root, and a symmetric product of the rows in the core.
+vector-Jacobian product for each column of the root, and a symmetric product in the core.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ class JacobianPass:
     def max_points(self) -> int:
         """Points of a chunk whose rows take about `CHUNK_BYTES`."""
         trainable, _ = self.partition.split(self.params)
-        itemsize = wide_dtype(*jax.tree.leaves(trainable)).itemsize
+        itemsize: int = wide_dtype(*jax.tree.leaves(trainable)).itemsize
         return max(1, CHUNK_BYTES // (self.num_outputs * self.num_params * itemsize))
 
     def __call__(self, inputs: Tree, size: int) -> PassResult:
         """Dispatch one piece, of which the first `size` points are real."""
-        return _rows_program(
+        result: PassResult = _rows_program(
             self.network,
             self.partition,
             self.likelihood,
@@ -110,3 +110,4 @@ class JacobianPass:
             inputs,
             size,
         )
+        return result

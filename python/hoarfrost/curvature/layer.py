@@ -78,7 +78,7 @@ class HeadLayout:
 
 
 def candidate_layouts(shapes: Sequence[tuple[int, ...]], num_outputs: int) -> list[HeadLayout]:
-    """Every way in which leaves of these shapes could be a last layer; empty where there is none."""
+    """Every way in which leaves of these shapes could be a last layer; often none."""
     kernels = [index for index, shape in enumerate(shapes) if len(shape) == 2]
     biases = [index for index, shape in enumerate(shapes) if shape == (num_outputs,)]
     if len(kernels) > 1 or len(biases) > 1 or len(kernels) + len(biases) != len(shapes):
@@ -133,18 +133,20 @@ def _head_program(
         outputs, push = jax.linearize(outputs_of, leaves)
         pushed = push(direction)
         eps = jnp.asarray(_coarsest_eps(jax.make_jaxpr(push)(direction).jaxpr), jnp.float32)
-        if layout.kernel is None:
+        place = layout.kernel
+        if place is None:
             return outputs, jnp.ones((1,), leaves[0].dtype), pushed, eps
-        kernel = leaves[layout.kernel]
+        kernel = leaves[place]
 
         def first_output(column: jax.Array) -> jax.Array:
             tangent = [jnp.zeros_like(leaf) for leaf in leaves]
             full = jnp.zeros_like(kernel)
             index = (slice(None), 0) if layout.output_axis == 1 else (0, slice(None))
-            tangent[layout.kernel] = full.at[index].set(column)
-            return push(tangent)[0]
+            tangent[place] = full.at[index].set(column)
+            first: jax.Array = push(tangent)[0]
+            return first
 
-        column = jax.ShapeDtypeStruct((layout.num_inputs,), kernel.dtype)
+        column = kernel[0] if layout.output_axis == 0 else kernel[:, 0]
         (features,) = jax.linear_transpose(first_output, column)(jnp.ones((), outputs.dtype))
         if layout.bias is not None:
             features = jnp.append(features, jnp.ones((), features.dtype))
@@ -196,7 +198,7 @@ def _coarsest_eps(jaxpr: Any) -> float:
     A layer may compute in bfloat16 between parameters and outputs that are both float32.
     """
     eps = [
-        float(jnp.finfo(variable.aval.dtype).eps)
+        _eps(variable.aval.dtype)
         for variable in [*jaxpr.invars, *jaxpr.outvars]
         if jnp.issubdtype(variable.aval.dtype, jnp.floating)
     ]
@@ -204,12 +206,16 @@ def _coarsest_eps(jaxpr: Any) -> float:
         for variable in equation.outvars:
             dtype = getattr(variable.aval, "dtype", None)
             if dtype is not None and jnp.issubdtype(dtype, jnp.floating):
-                eps.append(float(jnp.finfo(dtype).eps))
+                eps.append(_eps(dtype))
         for parameter in jax.tree.leaves(tuple(equation.params.values())):
             inner = getattr(parameter, "jaxpr", parameter)
             if hasattr(inner, "eqns"):
                 eps.append(_coarsest_eps(inner))
     return max(eps, default=0.0)
+
+
+def _eps(dtype: Any) -> float:
+    return float(jnp.finfo(dtype).eps)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +244,7 @@ class HeadPass:
 
     def __call__(self, inputs: Tree, size: int) -> PassResult:
         """Dispatch one piece; rows from `size` on are padding, which the reader drops."""
-        return _head_program(
+        result: PassResult = _head_program(
             self.network,
             self.partition,
             self.layout,
@@ -247,6 +253,7 @@ class HeadPass:
             inputs,
             self.direction,
         )
+        return result
 
 
 def find_head(

@@ -27,6 +27,7 @@ from hoarfrost.laplace.structures import (
     Curvature,
     DenseCurvature,
     DiagonalCurvature,
+    Factor,
     HeadCurvature,
 )
 from hoarfrost.likelihood import Likelihood, resolve
@@ -34,6 +35,9 @@ from hoarfrost.network import Network, as_network
 from hoarfrost.progress import progress_bar
 
 Tree = Any
+
+# Parameters from which on a factorisation takes more than a fraction of a second.
+_LONG_FACTORISATION = 3000
 
 
 def fit_laplace(
@@ -173,7 +177,7 @@ def fit_network(
         prior=prior,
         log_likelihood=log_likelihood,
         num_data=num_data,
-        factor=curvature.factor(prior.vector, keep=keep),
+        factor=_factor(curvature, prior.vector, keep, progress),
         curvature=curvature if keep else None,
     )
 
@@ -259,7 +263,8 @@ def _accumulate(
     with progress_bar(description="Curvature", total=pieces, enabled=progress, unit="piece") as bar:
         for piece in stream(run, checked(), size, likelihood):
             curvature.add(piece.outputs, piece.block)
-            log_likelihood += float(np.sum(piece.log_prob, dtype=np.float64))
+            if piece.log_prob is not None:
+                log_likelihood += float(np.sum(piece.log_prob, dtype=np.float64))
             num_data += len(piece.outputs)
             bar.update()
         if bar.total is not None and bar.n < bar.total:
@@ -267,6 +272,16 @@ def _accumulate(
             bar.total = bar.n
             bar.refresh()
     return log_likelihood, num_data
+
+
+def _factor(curvature: Curvature, prior: np.ndarray, keep: bool, progress: bool) -> Factor:
+    """The factor, with a bar that counts operations where it takes more than a moment."""
+    enabled = progress and prior.size >= _LONG_FACTORISATION
+    with progress_bar(description="Factorisation", enabled=enabled, unit="flop") as bar:
+        bar.unit_scale = True
+        return curvature.factor(
+            prior, keep=keep, progress=lambda done: bar.update(done - bar.n) if enabled else None
+        )
 
 
 def _empty_curvature(linearised: LinearisedNetwork, structure: str) -> Curvature:

@@ -101,7 +101,8 @@ def covariance_root(covariance: np.ndarray) -> np.ndarray:
     divisor = np.where(scale > 0, scale, 1.0)
     correlation = covariance / (divisor[:, :, None] * divisor[:, None, :])
     jitter = 8 * num_outputs * (num_outputs + 1) * float(np.finfo(np.float64).eps)
-    return scale[:, :, None] * _jittered_cholesky(correlation, jitter)
+    root: np.ndarray = scale[:, :, None] * _jittered_cholesky(correlation, jitter)
+    return root
 
 
 def _jittered_cholesky(correlation: np.ndarray, jitter: float) -> np.ndarray:

@@ -124,7 +124,9 @@ def make_plan(
     if head is None:
         curvature = factor = _core.dense_bytes(num_params)
     else:
-        curvature, factor = _core.head_bytes(head, num_outputs, num_features)
+        # The blocks of the covariance that the core keeps between predictions are not counted:
+        # they take no more than the curvature, and are given back where memory is short.
+        curvature, factor, _ = _core.head_bytes(head, num_outputs, num_features)
     return MemoryPlan(
         num_params=num_params,
         head=head,

@@ -123,7 +123,7 @@ class Laplace:
         tree
             The trainable tree, leaves with a leading axis `n_samples`, in the parameters' dtype.
         """
-        check_count("seed", seed, 0)
+        check_seed(seed)
         check_count("n_samples", n_samples, 1)
         draws = self.factor.deviations(int(seed), int(n_samples))
         draws += self.linearised.mean
@@ -197,7 +197,7 @@ class Laplace:
         """
         links.check_link(link)
         check_count("n_samples", n_samples, 1)
-        check_count("seed", seed, 0)
+        check_seed(seed)
         likelihood = self.linearised.likelihood
         if likelihood.name == "gaussian":
             return self._predict_gaussian(inputs)
@@ -257,3 +257,10 @@ def check_count(name: str, value: Any, least: int) -> None:
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or int(value) < least:
         raise InvalidArgumentError(f"{name} is {value!r}; give a whole number of at least {least}")
+
+
+def check_seed(seed: Any) -> None:
+    """Raise `InvalidArgumentError` unless `seed` is a whole number of 64 bits."""
+    check_count("seed", seed, 0)
+    if int(seed) >= 2**64:
+        raise InvalidArgumentError(f"seed is {seed!r}; give a whole number below 2**64")

@@ -83,10 +83,11 @@ class Categorical:
     def head_weights(self, outputs: np.ndarray) -> np.ndarray:
         """``p (1 - p)`` in float64, shape ``(B, C)``: the diagonal of Lambda."""
         outputs = np.asarray(outputs, dtype=np.float64)
-        p = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        p: np.ndarray = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         off = 1.0 - np.eye(p.shape[1])
-        return p * (p @ off)
+        others: np.ndarray = p @ off
+        return p * others
 
 
 def _others(p: jax.Array) -> jax.Array:

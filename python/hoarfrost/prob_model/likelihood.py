@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import Categorical, mixture
 from hoarfrost.network import NamedNetwork
 from hoarfrost.prob_model.statistics import over_data, over_inputs
@@ -84,3 +85,12 @@ class ClassificationLikelihood:
         """The most probable class, shape ``(N,)``."""
         probabilities = self.mean(params, inputs_loader, mutable, calib_params, calib_mutable)
         return jax.numpy.asarray(np.argmax(probabilities, axis=1))
+
+
+def _check_no_calibration(calib_params: Any, calib_mutable: Any) -> None:
+    for name, value in (("calib_params", calib_params), ("calib_mutable", calib_mutable)):
+        if value is not None:
+            raise InvalidArgumentError(
+                f"{name} was given, but output calibration is not available in this version; leave "
+                "it out"
+            )

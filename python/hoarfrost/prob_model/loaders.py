@@ -20,7 +20,8 @@ def as_data_loader(loader: Any, argument: str) -> DataLoader:
     """
     if isinstance(loader, DataLoader):
         return loader
-    if isinstance(loader, InputsLoader | TargetsLoader) or not hasattr(loader, "__iter__"):
+    alone = isinstance(loader, InputsLoader | TargetsLoader)
+    if alone or hasattr(loader, "shape") or isinstance(loader, dict | str) or not _iterable(loader):
         raise InvalidArgumentError(
             f"{argument} is a {type(loader).__name__}; give a hoarfrost.data.DataLoader, such as "
             "DataLoader.from_array_data((inputs, targets), batch_size=128)"
@@ -40,12 +41,20 @@ def as_inputs_loader(loader: Any, argument: str = "inputs_loader") -> InputsLoad
     """
     if isinstance(loader, InputsLoader):
         return loader
-    remedy = "InputsLoader.from_array_inputs(inputs, batch_size=128)"
-    if isinstance(loader, DataLoader):
-        remedy = "data_loader.to_inputs_loader()"
-    elif not isinstance(loader, TargetsLoader) and isinstance(loader, list | tuple):
-        return InputsLoader.from_iterable(loader)
-    raise InvalidArgumentError(
-        f"{argument} is a {type(loader).__name__}; give a hoarfrost.data.InputsLoader, such as "
-        f"{remedy}"
-    )
+    pairs = isinstance(loader, DataLoader | TargetsLoader)
+    # An array would be gone over point by point, a dict key by key: neither is meant.
+    if pairs or hasattr(loader, "shape") or isinstance(loader, dict | str) or not _iterable(loader):
+        remedy = (
+            "data_loader.to_inputs_loader()"
+            if isinstance(loader, DataLoader)
+            else "InputsLoader.from_array_inputs(inputs, batch_size=128)"
+        )
+        raise InvalidArgumentError(
+            f"{argument} is a {type(loader).__name__}; give a hoarfrost.data.InputsLoader, such "
+            f"as {remedy}"
+        )
+    return InputsLoader.from_iterable(loader)
+
+
+def _iterable(loader: Any) -> bool:
+    return hasattr(loader, "__iter__")

@@ -29,13 +29,14 @@ class RandomNumberGenerator:
     def __init__(self, seed: int) -> None:
         if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**63:
             raise InvalidArgumentError(f"seed is {seed!r}; give an integer from 0 to 2**63 - 1")
-        self.seed = int(seed)
+        self.seed: int = int(seed)
         self._key: jax.Array | None = None
 
     def get(self) -> jax.Array:
         """The next key of the stream."""
         if self._key is None:
             self._key = jax.random.fold_in(jax.random.PRNGKey(self.seed), _STREAM)
+        handed_out: jax.Array
         self._key, handed_out = jax.random.split(self._key)
         return handed_out
 
@@ -59,12 +60,13 @@ class RandomNumberGenerator:
 def check_key(rng: Any) -> jax.Array:
     """The argument, after checking that it is one JAX key, of the old kind or the new."""
     is_key = isinstance(rng, jax.Array | np.ndarray) and (
-        (jax.dtypes.issubdtype(rng.dtype, jax.dtypes.prng_key) and rng.ndim == 0)
+        (jax.numpy.issubdtype(rng.dtype, jax.dtypes.prng_key) and rng.ndim == 0)
         or (rng.dtype == np.uint32 and rng.ndim == 1)
     )
     if not is_key:
         raise InvalidArgumentError(f"rng is {rng!r}; give a key such as jax.random.PRNGKey(0)")
-    return rng
+    key: jax.Array = rng
+    return key
 
 
 def seed_from_key(key: jax.Array) -> int:

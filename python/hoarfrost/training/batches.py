@@ -87,7 +87,10 @@ def check_first_batch(
     inputs, targets = next(iter(loader.epoch(0)))
     check_finite_inputs(inputs, 0, argument)
     targets = np.asarray(targets)
-    shape = tuple(outputs_of.eval_shape(network, params, mutable, inputs).shape)
+    outputs = outputs_of.eval_shape(  # type: ignore[no-untyped-call]
+        network, params, mutable, inputs
+    )
+    shape: tuple[int, ...] = tuple(outputs.shape)
     likelihood.check_outputs(shape)
     if shape[0] != targets.shape[0]:
         raise ShapeError(

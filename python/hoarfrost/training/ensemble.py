@@ -121,30 +121,55 @@ def over_samples(
         yield np.asarray(result)[(slice(None),) * axis + (slice(size),)]
 
 
+def num_outputs(network: Network, samples: WeightSamples, inputs: Tree) -> int:
+    """How many outputs the network has for a point; nothing is computed."""
+    outputs = _program.eval_shape(  # type: ignore[no-untyped-call]
+        network,
+        samples.partition,
+        _unchanged,
+        samples.size,
+        samples.trainable,
+        samples.frozen,
+        samples.mutable,
+        inputs,
+        (),
+    )
+    return int(outputs.shape[-1])
+
+
+def _unchanged(outputs: jax.Array) -> jax.Array:
+    return outputs
+
+
 def chunk_size(network: Network, samples: WeightSamples, inputs: Tree) -> int:
     """How many samples are evaluated at once for a batch like `inputs`."""
     known = (samples.trainable, samples.frozen, samples.mutable, inputs)
     leaves, structure = jax.tree.flatten(known)
-    shapes = tuple(jax.ShapeDtypeStruct(np.shape(x), jax.dtypes.result_type(x)) for x in leaves)
+    shapes = tuple((np.shape(x), str(jax.dtypes.result_type(x))) for x in leaves)
     return _chunk_size(network, samples.partition, samples.size, structure, shapes)
 
 
 @functools.lru_cache(maxsize=256)
 def _chunk_size(
-    network: Network,
+    network: Any,
     partition: Partition,
     size: int,
     structure: Any,
-    shapes: tuple[jax.ShapeDtypeStruct, ...],
+    shapes: tuple[tuple[tuple[int, ...], str], ...],
 ) -> int:
-    trainable, *others = jax.tree.unflatten(structure, shapes)
+    arrays = [jax.ShapeDtypeStruct(s, d) for s, d in shapes]  # type: ignore[no-untyped-call]
+    trainable, *others = jax.tree.unflatten(structure, arrays)
+    program = functools.partial(_in_parallel, network, partition)
+
+    def part(x: Any, chunk: int) -> Any:
+        return jax.ShapeDtypeStruct((chunk, *x.shape[1:]), x.dtype)  # type: ignore[no-untyped-call]
+
     chunk = size
     while chunk > 1:
-        part = jax.tree.map(lambda x, n=chunk: jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype), trainable)
-        program = functools.partial(_in_parallel, network, partition)
-        if _largest(jax.make_jaxpr(program)(part, *others).jaxpr) <= MAX_BYTES:
+        some = jax.tree.map(functools.partial(part, chunk=chunk), trainable)
+        if _largest(jax.make_jaxpr(program)(some, *others).jaxpr) <= MAX_BYTES:
             break
-        chunk = chunk // 2
+        chunk //= 2
     return chunk
 
 
@@ -153,7 +178,10 @@ def _largest(jaxpr: Any) -> int:
     largest = 0
     for equation in jaxpr.eqns:
         for variable in equation.outvars:
-            shape, dtype = getattr(variable.aval, "shape", ()), getattr(variable.aval, "dtype", None)
+            shape, dtype = (
+                getattr(variable.aval, "shape", ()),
+                getattr(variable.aval, "dtype", None),
+            )
             largest = max(largest, math.prod(shape) * getattr(dtype, "itemsize", 1))
         for value in equation.params.values():
             inner = getattr(value, "jaxpr", value)
@@ -190,7 +218,12 @@ def _program(
 
 
 def _in_parallel(
-    network: Network, partition: Partition, trainable: Tree, frozen: Tree, mutable: Tree, inputs: Tree
+    network: Network,
+    partition: Partition,
+    trainable: Tree,
+    frozen: Tree,
+    mutable: Tree,
+    inputs: Tree,
 ) -> jax.Array:
     def one(sample: Tree) -> jax.Array:
         return network.evaluate(partition.merge(sample, frozen), mutable, inputs)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import dataclasses
+from typing import Any, Protocol, Self
 
 import jax
-from flax import struct
 
 Tree = Any
 
 
-@struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class TrainState:
     """The state of a training run; ``state.replace(...)`` makes a changed copy.
 
@@ -33,6 +34,10 @@ class TrainState:
     mutable: Tree
     opt_state: Tree
     step: jax.Array
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy in which some attributes are others."""
+        return dataclasses.replace(self, **changes)
 
 
 class Callback(Protocol):

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 
 from hoarfrost.freezing import Partition
 from hoarfrost.likelihood import Likelihood
@@ -27,7 +27,8 @@ Tree = Any
 Predict = Callable[[jax.Array], jax.Array]
 
 
-@struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Totals:
     """What an epoch adds up on the device, so that the host asks for it only once.
 
@@ -48,7 +49,8 @@ def no_totals() -> Totals:
     return Totals(loss=jnp.zeros(()), failed_step=jnp.full((), -1, jnp.int32))
 
 
-@struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Batch:
     """One batch on its way to a program.
 

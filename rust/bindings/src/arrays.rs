@@ -1,6 +1,8 @@
-//! NumPy arrays at the boundary: borrowed where they come as they are needed, converted otherwise.
+//! `NumPy` arrays at the boundary: borrowed where they come as they are needed, converted otherwise.
 
 use hoarfrost_core::assemble::Real;
+use hoarfrost_core::buffer::Buffer;
+use hoarfrost_core::error::CoreError;
 use numpy::{PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -14,15 +16,13 @@ pub enum Values<'py> {
 impl<'py> Values<'py> {
     /// Borrows `array`, or a converted copy where its type or order is another one.
     pub fn new(array: &Bound<'py, PyAny>) -> PyResult<Self> {
-        if let Ok(array) = array.cast::<PyArrayDyn<f32>>() {
-            if array.is_c_contiguous() {
-                return Ok(Self::Single(array.try_readonly()?));
-            }
+        match array.cast::<PyArrayDyn<f32>>() {
+            Ok(array) if array.is_c_contiguous() => return Ok(Self::Single(array.try_readonly()?)),
+            _ => {}
         }
-        if let Ok(array) = array.cast::<PyArrayDyn<f64>>() {
-            if array.is_c_contiguous() {
-                return Ok(Self::Double(array.try_readonly()?));
-            }
+        match array.cast::<PyArrayDyn<f64>>() {
+            Ok(array) if array.is_c_contiguous() => return Ok(Self::Double(array.try_readonly()?)),
+            _ => {}
         }
         let numpy = array.py().import("numpy")?;
         let converted =
@@ -61,7 +61,21 @@ pub trait Visitor {
     fn visit<T: Real>(self, values: &[T]) -> Self::Output;
 }
 
-/// A new array of zeros; NumPy's own `MemoryError` where it does not fit.
+/// A float64 copy of `values`, or the core's allocation error.
+pub fn copied(values: &Values<'_>) -> PyResult<Result<Buffer, CoreError>> {
+    struct Copy;
+    impl Visitor for Copy {
+        type Output = Result<Buffer, CoreError>;
+        fn visit<T: Real>(self, values: &[T]) -> Self::Output {
+            let mut copy = Buffer::zeros("a float64 copy", values.len())?;
+            copy.iter_mut().zip(values).for_each(|(target, value)| *target = (*value).into());
+            Ok(copy)
+        }
+    }
+    values.visit(Copy)
+}
+
+/// A new array of zeros; `NumPy`'s own `MemoryError` where it does not fit.
 pub fn zeros<'py>(py: Python<'py>, shape: &[usize]) -> PyResult<Bound<'py, PyArrayDyn<f64>>> {
     let shape = shape.to_vec().into_pyobject(py)?;
     let shape = shape.call_method0("__iter__")?;
@@ -84,7 +98,7 @@ pub fn filled<'py>(
 }
 
 /// A permutation from an integer array.
-pub fn order(array: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
+pub fn permutation(array: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
     let kwargs = PyDict::new(array.py());
     kwargs.set_item("dtype", "int64")?;
     let array =

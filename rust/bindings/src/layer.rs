@@ -10,7 +10,7 @@ use numpy::PyArrayDyn;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{Values, Visitor, filled, order};
+use crate::arrays::{Values, Visitor, filled, permutation};
 use crate::errors::to_python;
 use crate::seam::run;
 
@@ -211,10 +211,10 @@ impl HeadPosterior {
     #[pyo3(signature = (order, progress=None))]
     fn covariance<'py>(
         &self,
-        #[pyo3(from_py_with = order)] order: Vec<usize>,
+        order: &Bound<'py, PyAny>,
         progress: Option<Py<PyAny>>,
-        py: Python<'py>,
     ) -> PyResult<Array<'py>> {
+        let (py, order) = (order.py(), permutation(order)?);
         filled(py, &[order.len(), order.len()], |out| {
             run(py, progress, |driver| self.posterior.covariance(&order, out, driver))
         })
@@ -223,10 +223,10 @@ impl HeadPosterior {
     #[pyo3(signature = (order, progress=None))]
     fn precision<'py>(
         &self,
-        #[pyo3(from_py_with = order)] order: Vec<usize>,
+        order: &Bound<'py, PyAny>,
         progress: Option<Py<PyAny>>,
-        py: Python<'py>,
     ) -> PyResult<Array<'py>> {
+        let (py, order) = (order.py(), permutation(order)?);
         filled(py, &[order.len(), order.len()], |out| {
             run(py, progress, |driver| self.posterior.precision(&order, out, driver))
         })

@@ -1,8 +1,9 @@
 //! Python bindings of `hoarfrost-core`: arrays in, arrays out, typed errors. No mathematics.
 
 mod arrays;
+mod dense;
+mod diagonal;
 mod errors;
-mod general;
 mod layer;
 mod seam;
 
@@ -12,9 +13,9 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use super::general::{
-        DenseCurvature, DensePosterior, DiagonalCurvature, DiagonalPosterior, dense_bytes,
-    };
+    use super::dense::{DenseCurvature, DensePosterior, dense_bytes};
+    #[pymodule_export]
+    use super::diagonal::{DiagonalCurvature, DiagonalPosterior};
     #[pymodule_export]
     use super::layer::{HeadCurvature, HeadPosterior, head_bytes};
     #[pymodule_export]

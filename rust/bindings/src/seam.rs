@@ -16,8 +16,9 @@ pub fn run<R: Send>(
     work: impl FnOnce(&mut Driver<'_>) -> Result<R, CoreError> + Send,
 ) -> PyResult<R> {
     let mut stopped: Option<PyErr> = None;
+    let slot = &mut stopped;
     let outcome = py.detach(|| {
-        let mut monitor = |done: f64| {
+        let mut monitor = move |done: f64| {
             Python::attach(|py| {
                 let seen = py.check_signals().and_then(|()| match &progress {
                     Some(progress) => progress.call1(py, (done,)).map(|_| ()),
@@ -26,7 +27,7 @@ pub fn run<R: Send>(
                 match seen {
                     Ok(()) => true,
                     Err(error) => {
-                        stopped = Some(error);
+                        *slot = Some(error);
                         false
                     }
                 }

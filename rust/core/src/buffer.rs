@@ -33,7 +33,9 @@ impl Buffer {
             return Ok(Self { ptr: NonNull::dangling(), len });
         }
         let Ok(layout) = Layout::from_size_align(bytes, ALIGN) else { return Err(refused) };
-        // SAFETY: the layout has a non-zero size; all-zero bytes are valid f64 values.
+        // SAFETY: the layout has a non-zero size; all-zero bytes are valid f64 values, and the
+        // layout asks for more than the alignment of f64.
+        #[allow(clippy::cast_ptr_alignment)]
         let ptr = unsafe { alloc_zeroed(layout) }.cast::<f64>();
         NonNull::new(ptr).map_or(Err(refused), |ptr| Ok(Self { ptr, len }))
     }

@@ -148,7 +148,7 @@ mod tests {
                 *v += i + scratch[0];
             })
             .unwrap();
-        assert!(values.iter().enumerate().all(|(i, v)| (*v as usize) == i + 1));
+        assert!(values.iter().enumerate().all(|(i, v)| *v == (i + 1) as f64));
         assert_eq!(seen, 1.0e11);
     }
 

@@ -146,14 +146,13 @@ impl DenseLayerSum {
         let rows = features.len() / d;
         check_matrix("features", features, rows, d)?;
         check_matrix("outputs", outputs, rows, c)?;
-        if self.outputs == Outputs::Independent {
-            if let Some(i) = outputs.iter().position(|w| (*w).into() < 0.0) {
-                return Err(CoreError::NegativeWeight {
-                    row: i / c,
-                    column: i % c,
-                    value: outputs[i].into(),
-                });
-            }
+        let negative = match self.outputs {
+            Outputs::Softmax => None,
+            Outputs::Independent => outputs.iter().position(|w| (*w).into() < 0.0),
+        };
+        if let Some(i) = negative {
+            let (row, column) = (i / c, i % c);
+            return Err(CoreError::NegativeWeight { row, column, value: outputs[i].into() });
         }
         let mut start = 0;
         while start < rows {

@@ -70,8 +70,8 @@ impl Witness {
             }
         });
         let total: f64 = self.root_diagonal.iter().sum();
-        for row in 0..n {
-            let residual = (product[row] - self.y[row]).abs();
+        for (row, (ours, truth)) in product.iter().zip(&self.y).enumerate() {
+            let residual = (ours - truth).abs();
             let bound = 4.0 * (n + 2) as f64 * f64::EPSILON * self.root_diagonal[row] * total;
             if residual > bound || residual.is_nan() {
                 return Err(CoreError::FactorCheck { row, residual, bound });
@@ -89,9 +89,8 @@ fn for_each_column(tiles: &TileMatrix, mut visit: impl FnMut(usize, &[f64], usiz
             let tile = tiles.tile(i, j);
             for c in 0..tile.ncols() {
                 let skip = if i == j { c } else { 0 };
-                let column = tile.col(c).try_as_col_major().map(|column| column.as_slice());
-                if let Some(column) = column {
-                    visit(i * nb + skip, &column[skip..], j * nb + c);
+                if let Some(column) = tile.col(c).try_as_col_major() {
+                    visit(i * nb + skip, &column.as_slice()[skip..], j * nb + c);
                 }
             }
         }

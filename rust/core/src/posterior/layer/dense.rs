@@ -6,6 +6,9 @@ use crate::posterior::layer::{Basis, LayerPosterior};
 use crate::posterior::output::{rows_in_order, scatter};
 use crate::threads::Driver;
 
+/// Writes each row of a matrix known by its factor into the front of a row of output.
+type FillRows = fn(&Factor, &mut [&mut [f64]], &mut Driver<'_>) -> Result<(), CoreError>;
+
 impl LayerPosterior {
     /// `A^-1` with entry `(i, j)` at `out[order[i], order[j]]`.
     ///
@@ -38,7 +41,7 @@ impl LayerPosterior {
         order: &[usize],
         out: &mut [f64],
         driver: &mut Driver<'_>,
-        fill: fn(&Factor, &mut [&mut [f64]], &mut Driver<'_>) -> Result<(), CoreError>,
+        fill: FillRows,
         common: fn(f64) -> f64,
     ) -> Result<(), CoreError> {
         let p = self.num_params();

@@ -6,6 +6,7 @@
 use crate::assemble::dense_layer::Outputs;
 use crate::blocks::{Pattern, SymmetricBlocks, column_start};
 use crate::buffer::Buffer;
+use crate::cholesky::Factor;
 use crate::error::CoreError;
 use crate::posterior::layer::{Basis, LayerPosterior};
 use crate::threads::Driver;
@@ -31,7 +32,7 @@ impl LayerPosterior {
 
     /// Bytes held: the factor and the cached blocks.
     pub fn nbytes(&self) -> usize {
-        self.factors.iter().map(|factor| factor.nbytes()).sum::<usize>() + self.cached_bytes()
+        self.factors.iter().map(Factor::nbytes).sum::<usize>() + self.cached_bytes()
     }
 
     /// Gives back the memory of the cached blocks; they are made again when needed.
@@ -65,7 +66,7 @@ impl LayerPosterior {
         let (k, pattern) = self.shape();
         let dim = self.dim;
         let mut blocks = SymmetricBlocks::zeros("the covariance of a layer", k, dim, pattern)?;
-        let largest = self.factors.iter().map(|factor| factor.n()).max().unwrap_or(0);
+        let largest = self.factors.iter().map(Factor::n).max().unwrap_or(0);
         let group = 2 * driver.num_threads();
         let mut panels = Buffer::zeros("columns of the inverse", group * WIDTH * largest)?;
         let mut targets: Vec<_> = blocks.blocks_mut();
