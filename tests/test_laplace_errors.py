@@ -264,21 +264,22 @@ def test_another_prior_precision_without_the_curvature(fit):
 
 
 def test_a_matrix_that_is_not_positive_definite(small):
-    """Two equal features, a curvature of 1e12 and hardly any prior: rounding decides."""
-    x = np.repeat(1e8 * small.x[:, :1], 2, axis=1)
+    """Multiples of one feature, a curvature of 1e17 and hardly any prior: rounding decides."""
+    factors = np.array([[1, 3, 7, 1 / 3, 0.1, 0.7]])
+    x = (1e8 * small.x[:, :1] * factors).astype(np.float32)
     with pytest.raises(
         NotPositiveDefiniteError, match="rounding allows a prior precision"
     ) as caught:
         fit_laplace(
             lambda params, inputs: inputs @ params["w"],
-            {"w": jnp.zeros((2, 4))},
+            {"w": jnp.zeros((6, 4))},
             [(x, small.y)],
             prior_precision=1e-12,
             progress=False,
         )
-    assert caught.value.least_prior_precision > 1e-12
+    assert 1e-12 < caught.value.least_prior_precision < 1e8
+    assert 0 < caught.value.pivot < 24
     assert isinstance(caught.value, np.linalg.LinAlgError)
-    assert caught.value.pivot >= 0
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ def plan(available, head=None):
         head=head,
         curvature_bytes={"full": 300, "diag": 10},
         factor_bytes={"full": 400, "diag": 20},
+        cache_bytes={"full": 0 if head is None else 250, "diag": 0},
         bytes_available=available,
     )
 
@@ -55,13 +56,16 @@ def test_refusal_says_what_is_needed_and_what_would_fit(available, structure, ke
 
 def test_a_heads_blocks_and_factor_are_both_there_at_the_peak():
     assert plan(None, head="softmax").bytes_needed("full", False) == 700
+    assert plan(None, head="softmax").bytes_needed("full", True) == 950
     assert plan(None).bytes_needed("full", False) == 400
 
 
 def test_a_head_takes_less_than_the_same_number_of_other_parameters():
     head = make_plan(5130, "softmax", 10, 513)
     dense = make_plan(5130)
-    assert head.bytes_needed("full", True) < 0.8 * dense.bytes_needed("full", True)
+    by_class = make_plan(5130, "softmax", 10, 513, same_prior=False)
+    assert head.factor_bytes["full"] < 0.9 * by_class.factor_bytes["full"]
+    assert head.bytes_needed("full", False) < 0.8 * dense.bytes_needed("full", True)
     # One packed triangle beside one full float64 matrix, with room for the tiles of its diagonal.
     assert 0.5 * 8 * 5130**2 <= dense.factor_bytes["full"] <= 0.56 * 8 * 5130**2
 

@@ -157,7 +157,7 @@ def fit_network(
     if first is None:  # data_batches raises by itself; this is for the reader and the type checker
         raise DataError("data_loader is empty: it gave no data point; give at least one batch")
     linearised = linearise(network, params, mutable, partition, likelihood, first)
-    plan = linearised.plan(memory_budget)
+    plan = linearised.plan(memory_budget, prior.vector)
     structure, keep = plan.choose(hessian_structure, keep_curvature)
     if hessian_structure == "auto" and structure != "full":
         warnings.warn(

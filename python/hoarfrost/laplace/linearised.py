@@ -91,17 +91,24 @@ class LinearisedNetwork:
         size = bucket_size(first.size, run.max_points)
         return stream(run, _chain(first, batches), size)
 
-    def plan(self, memory_budget: int | None) -> MemoryPlan:
-        """The memory that each structure would take."""
+    def plan(
+        self, memory_budget: int | None, prior_precision: np.ndarray | None = None
+    ) -> MemoryPlan:
+        """The memory that each structure would take, with one prior for all or with this one."""
         if self.head is None:
             return make_plan(self.mean.size, memory_budget=memory_budget)
         layout = self.head.layout
+        same_prior = True
+        if prior_precision is not None:
+            classes = prior_precision[layout.order()].reshape(layout.num_outputs, -1)
+            same_prior = bool((classes == classes[0]).all())
         return make_plan(
             self.mean.size,
             self.likelihood.head,
             layout.num_outputs,
             layout.num_features,
             memory_budget,
+            same_prior=same_prior,
         )
 
     def _jacobian(self, likelihood: Likelihood | None) -> JacobianPass:

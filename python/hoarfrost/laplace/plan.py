@@ -25,8 +25,9 @@ class MemoryPlan:
         ``P``, the number of trainable parameters.
     head : {"softmax", "independent"} or None
         The last-layer structure that will be used, if any.
-    curvature_bytes, factor_bytes : mapping of str to int
-        For each structure, what the likelihood's curvature and the factor take.
+    curvature_bytes, factor_bytes, cache_bytes : mapping of str to int
+        For each structure, what the likelihood's curvature and the factor take, and what the core
+        keeps between predictions.
     bytes_available : int or None
         The memory budget, or what the machine has; None where the system does not say.
     """
@@ -35,15 +36,19 @@ class MemoryPlan:
     head: str | None
     curvature_bytes: Mapping[str, int]
     factor_bytes: Mapping[str, int]
+    cache_bytes: Mapping[str, int]
     bytes_available: int | None
 
     def bytes_needed(self, structure: str, keep_curvature: bool) -> int:
-        """Bytes of a posterior of one structure, at its peak."""
+        """Bytes of a posterior of one structure at its peak, predictions included."""
         curvature, factor = self.curvature_bytes[structure], self.factor_bytes[structure]
+        cache = self.cache_bytes[structure]
+        if keep_curvature:
+            return curvature + factor + cache
         # A dense curvature that is not kept is factored where it lies; a head's blocks and its
         # factor are both there while one is made from the other.
-        in_place = structure == "full" and self.head is None and not keep_curvature
-        return max(curvature, factor) if in_place else curvature + factor
+        in_place = structure == "full" and self.head is None
+        return max(curvature, factor) if in_place else factor + max(curvature, cache)
 
     def fits(self, structure: str, keep_curvature: bool) -> bool:
         """Whether that is there."""
@@ -92,12 +97,10 @@ class MemoryPlan:
             lines[0] += f" (last layer, {self.head})"
         for name in STRUCTURES:
             keep = self.fits(name, True)
-            verdict = "fits" if self.fits(name, keep) else "does not fit"
-            note = "" if keep or not self.fits(name, False) else " without keeping the curvature"
-            lines.append(
-                f"  {name:<5} {_size(self.bytes_needed(name, keep or not note)):>10}  "
-                f"{verdict}{note}"
-            )
+            verdict = "fits" if keep else "does not fit"
+            if not keep and self.fits(name, False):
+                verdict = "fits without keeping the curvature"
+            lines.append(f"  {name:<5} {_size(self.bytes_needed(name, keep)):>10}  {verdict}")
         if self.bytes_available is not None:
             lines.append(f"  there are {_size(self.bytes_available)}")
         return "\n".join(lines)
@@ -109,6 +112,8 @@ def make_plan(
     num_outputs: int = 0,
     num_features: int = 0,
     memory_budget: int | None = None,
+    *,
+    same_prior: bool = True,
 ) -> MemoryPlan:
     """The plan of a posterior, by arithmetic alone.
 
@@ -120,18 +125,23 @@ def make_plan(
         The last-layer structure, with its `num_outputs` ``C`` and `num_features` ``D'``.
     memory_budget : int, optional
         Bytes that may be used; by default what the machine has.
+    same_prior : bool
+        Whether the prior precision is the same for all classes, which leaves a softmax head
+        ``(C - 1) D'`` columns to factor instead of ``C D'``.
     """
+    cache = 0
     if head is None:
         curvature = factor = _core.dense_bytes(num_params)
     else:
-        # The blocks of the covariance that the core keeps between predictions are not counted:
-        # they take no more than the curvature, and are given back where memory is short.
-        curvature, factor, _ = _core.head_bytes(head, num_outputs, num_features)
+        curvature, factor, cache = _core.head_bytes(head, num_outputs, num_features)
+        if head == "softmax" and not same_prior:
+            factor = _core.dense_bytes(num_params)
     return MemoryPlan(
         num_params=num_params,
         head=head,
         curvature_bytes={"full": curvature, "diag": 8 * num_params},
         factor_bytes={"full": factor, "diag": 16 * num_params},
+        cache_bytes={"full": cache, "diag": 0},
         bytes_available=available_bytes() if memory_budget is None else memory_budget,
     )
 
