@@ -59,6 +59,18 @@ def test_a_selector_that_selects_nothing(fit):
         fit(trainable=lambda path, _: "lsat" in path)
 
 
+def test_trainable_leaves_without_a_number(small):
+    params = {**small.params, "nothing": jnp.zeros((0, 4))}
+    with pytest.raises(SelectionError, match="the trainable parameters hold no number"):
+        fit_laplace(
+            small.apply,
+            params,
+            small.loader,
+            trainable=lambda path, _: path == ("nothing",),
+            progress=False,
+        )
+
+
 @pytest.mark.parametrize("label", [4, -1])
 def test_a_label_out_of_range_names_the_batch(fit, small, label):
     loader = [(small.x, small.y), (small.x, spoiled(small.y, label))]
@@ -330,6 +342,8 @@ def test_arguments_of_the_members(fit, small, call, message):
 
 def test_predicting_for_bad_inputs(fit, small):
     posterior = fit()
+    with pytest.raises(InvalidArgumentError, match=r"give loader\.to_inputs_loader\(\)"):
+        posterior.predict(DataLoader.from_iterable(small.loader))
     with pytest.raises(DataError, match="inputs are empty"):
         posterior.predict(small.x[:0])
     with pytest.raises(NonFiniteError, match="inputs of batch 0 hold a NaN or an infinity"):

@@ -9,6 +9,7 @@ import pytest
 from flax import linen as nn
 
 from hoarfrost.curvature import HeadLayout, find_head
+from hoarfrost.curvature.layer import _head_program
 from hoarfrost.errors import StructureError
 from hoarfrost.freezing import make_partition
 from hoarfrost.laplace import fit_laplace
@@ -138,6 +139,23 @@ def test_a_later_batch_without_the_structure_is_an_error_that_names_it():
     loader = [(np.abs(X), y), (np.abs(X), y), (-np.abs(X) - 1, y)]
     with pytest.raises(StructureError, match="batch 2 does not have the last-layer structure"):
         fit_laplace(model, params, loader, progress=False)
+
+
+def test_no_jacobian_is_formed():
+    """The program's scratch memory grows with B (D' + C), far below B P."""
+    num_points, num_inputs, num_outputs = 512, 200, 50
+    wide = np.ones((num_points, num_inputs), np.float32)
+    params = {
+        "kernel": np.ones((num_inputs, num_outputs), "f4"),
+        "bias": np.ones(num_outputs, "f4"),
+    }
+    head, _ = find(dense, params, wide, num_outputs=num_outputs)
+    compiled = _head_program.lower(
+        head.network, head.partition, head.layout, params, {}, wide, head.direction
+    ).compile()
+    scratch = compiled.memory_analysis().temp_size_in_bytes
+    assert scratch < 4 * 4 * num_points * (num_inputs + num_outputs)
+    assert scratch < num_points * num_inputs * num_outputs
 
 
 @pytest.mark.parametrize("bias_first", [True, False])

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hoarfrost.errors import InvalidArgumentError, ShapeError
+from hoarfrost.likelihood.base import at_least_float32
 
 Tree = Any
 
@@ -47,7 +48,9 @@ class IsotropicGaussianPrior:
 
     def log_joint_prob(self, params: Tree) -> jax.Array:
         """Log-density of all parameters together, constants included, a scalar."""
-        squares = sum(jnp.sum(jnp.square(_wide(leaf))) for leaf in jax.tree.leaves(params))
+        squares = sum(
+            jnp.sum(jnp.square(at_least_float32(leaf))) for leaf in jax.tree.leaves(params)
+        )
         n = num_parameters(params)
         return -(jnp.exp(-self.log_var) * squares + n * (math.log(2 * math.pi) + self.log_var)) / 2
 
@@ -101,7 +104,7 @@ class DiagonalGaussianPrior:
         """
         total = jnp.asarray(0.0)
         for leaf, log_var in self._pieces(params):
-            leaf = _wide(leaf)
+            leaf = at_least_float32(leaf)
             log_var = jnp.asarray(log_var, leaf.dtype)
             terms = jnp.exp(-log_var) * jnp.square(leaf) + log_var + math.log(2 * math.pi)
             total = total - jnp.sum(terms) / 2
@@ -161,11 +164,6 @@ def check_prior(prior: Any) -> None:
 
 def _sound(value: np.ndarray) -> bool:
     return jnp.issubdtype(value.dtype, np.number) and bool(np.all(np.abs(value) <= _LARGEST_LOG))
-
-
-def _wide(leaf: jax.Array) -> jax.Array:
-    # A sum of squares overflows float16 at once and loses everything in bfloat16.
-    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
 
 
 def _standard_normal(params_like: Tree, rng: jax.Array | None) -> Tree:

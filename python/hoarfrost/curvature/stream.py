@@ -97,6 +97,10 @@ def num_batches(data_loader: Any) -> int | None:
 
 def input_batches(inputs: Tree) -> Iterator[Batch]:
     """Batches of inputs from an array, a tree of arrays, or an `InputsLoader`."""
+    if isinstance(inputs, DataLoader):
+        raise InvalidArgumentError(
+            "inputs is a DataLoader, which gives targets too; give loader.to_inputs_loader()"
+        )
     first: list[tuple[int, ...]] | None = None
     for index, batch in enumerate(
         inputs.in_order() if isinstance(inputs, InputsLoader) else [inputs]

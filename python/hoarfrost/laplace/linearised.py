@@ -23,7 +23,7 @@ from hoarfrost.curvature.stream import (
     piece_size,
     stream,
 )
-from hoarfrost.errors import DataError, NonFiniteError
+from hoarfrost.errors import DataError, NonFiniteError, SelectionError
 from hoarfrost.freezing import Partition
 from hoarfrost.laplace.plan import MemoryPlan, make_plan
 from hoarfrost.likelihood import Likelihood
@@ -139,12 +139,19 @@ def linearise(
         If a parameter is a NaN or an infinity (its path is named).
     ShapeError
         If the outputs do not fit the likelihood.
+    SelectionError
+        If there is no number to train.
     """
     # On the device once, not once for every piece.
     params, mutable = jax.tree.map(jnp.asarray, (params, mutable))
     _check_finite(params, "parameter")
     _check_finite(mutable, "variable")
-    shape = _output_shape(network, params, mutable, first.inputs)
+    if not any(leaf.size for leaf in jax.tree.leaves(partition.split(params)[0])):
+        raise SelectionError(
+            "the trainable parameters hold no number: all of them have an axis of length 0"
+        )
+    # From shapes alone; traced once for each shape, never run.
+    shape = tuple(_evaluate.eval_shape(network, params, mutable, first.inputs).shape)  # type: ignore[no-untyped-call]
     likelihood.check_outputs(shape)
     if first.targets is not None:
         likelihood.check_targets(first.targets, shape[1], first.index)
@@ -156,9 +163,9 @@ def linearise(
     return LinearisedNetwork(network, partition, likelihood, params, mutable, shape[1], head)
 
 
-def _output_shape(network: Network, params: Tree, mutable: Tree, inputs: Tree) -> tuple[int, ...]:
-    """Shape of the outputs, from shapes alone."""
-    return tuple(jax.eval_shape(network.evaluate, params, mutable, inputs).shape)
+@functools.partial(jax.jit, static_argnames="network")
+def _evaluate(network: Network, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
+    return network.evaluate(params, mutable, inputs)
 
 
 def _check_finite(tree: Tree, kind: str) -> None:

@@ -75,9 +75,9 @@ def resolve(likelihood: str | Likelihood) -> Likelihood:
     )
 
 
-def at_least_float32(outputs: jax.Array) -> jax.Array:
-    """Half-precision outputs widened: a sum of exponentials needs more than 8 or 11 bits."""
-    return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+def at_least_float32(values: jax.Array) -> jax.Array:
+    """Half-precision values widened: a sum over them needs more than 8 or 11 bits."""
+    return values.astype(jnp.float32) if jnp.finfo(values.dtype).bits < 32 else values
 
 
 def check_matrix_outputs(likelihood: str, shape: tuple[int, ...], least: int, remedy: str) -> None:

@@ -47,14 +47,14 @@ class Bernoulli:
         """``diag(p (1 - p))``, shape ``(B, C, C)``."""
         outputs = at_least_float32(outputs)
         weights = jax.nn.sigmoid(outputs) * jax.nn.sigmoid(-outputs)
-        return jnp.eye(outputs.shape[1], dtype=outputs.dtype) * weights[:, :, None]
+        return jnp.eye(outputs.shape[1], dtype=outputs.dtype)[None] * weights[:, :, None]
 
     def curvature_root(self, outputs: jax.Array) -> jax.Array:
         """``diag(sqrt(p (1 - p)))``, shape ``(B, C, C)``."""
         outputs = at_least_float32(outputs)
         # By logarithms: a product that underflows may still have a root that does not.
         root = jnp.exp((jax.nn.log_sigmoid(outputs) + jax.nn.log_sigmoid(-outputs)) / 2)
-        return jnp.eye(outputs.shape[1], dtype=outputs.dtype) * root[:, :, None]
+        return jnp.eye(outputs.shape[1], dtype=outputs.dtype)[None] * root[:, :, None]
 
     def mean(self, outputs: jax.Array) -> jax.Array:
         """Probability of a 1 for each output, shape ``(B, C)``."""

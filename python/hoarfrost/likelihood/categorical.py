@@ -53,7 +53,7 @@ class Categorical:
     def output_curvature(self, outputs: jax.Array) -> jax.Array:
         """``diag(p) - p p^T``, shape ``(B, C, C)``."""
         p = self.mean(outputs)
-        eye = jnp.eye(p.shape[1], dtype=p.dtype)
+        eye = jnp.eye(p.shape[1], dtype=p.dtype)[None]
         return eye * (p * _others(p))[:, :, None] - (1 - eye) * p[:, :, None] * p[:, None, :]
 
     def curvature_root(self, outputs: jax.Array) -> jax.Array:
@@ -69,7 +69,7 @@ class Categorical:
         p, s = jnp.exp(log_p), jnp.exp(log_p / 2)
         last = s[:, -1:]
         head, head_p = s[:, :-1], p[:, :-1]
-        eye = jnp.eye(head.shape[1], dtype=s.dtype)
+        eye = jnp.eye(head.shape[1], dtype=s.dtype)[None]
         diagonal = head * (_others(p)[:, :-1] + last) / (1 + last)
         square = eye * diagonal[:, :, None] - (1 - eye) * (
             head_p[:, :, None] * (head / (1 + last))[:, None, :]
@@ -86,8 +86,8 @@ class Categorical:
         p: np.ndarray = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         off = 1.0 - np.eye(p.shape[1])
-        others: np.ndarray = p @ off
-        return p * others
+        weights: np.ndarray = p * (p @ off)
+        return weights
 
 
 def _others(p: jax.Array) -> jax.Array:

@@ -84,7 +84,7 @@ class Gaussian:
         """``diag(1 / std)``, shape ``(B, C, C)``."""
         outputs = at_least_float32(outputs)
         std = jnp.broadcast_to(jnp.asarray(self.noise_std, outputs.dtype), outputs.shape)
-        return jnp.eye(outputs.shape[1], dtype=outputs.dtype) / std[:, :, None]
+        return jnp.eye(outputs.shape[1], dtype=outputs.dtype)[None] / std[:, :, None]
 
     def mean(self, outputs: jax.Array) -> jax.Array:
         """The outputs themselves, shape ``(B, C)``."""

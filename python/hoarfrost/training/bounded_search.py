@@ -65,13 +65,15 @@ def bounded_maximum(
     best = max(grid, key=evaluate)
     left, right = max(low, best - step), min(high, best + step)
     ratio = (math.sqrt(5) - 1) / 2
+    inner, outer = right - ratio * (right - left), left + ratio * (right - left)
     while right - left > tolerance:
-        inner = right - ratio * (right - left)
-        outer = left + ratio * (right - left)
+        # Either inner point serves again in the smaller interval: one call a round.
         if evaluate(inner) >= evaluate(outer):
-            right = outer
+            right, outer = outer, inner
+            inner = right - ratio * (right - left)
         else:
-            left = inner
+            left, inner = inner, outer
+            outer = left + ratio * (right - left)
     best = max(values, key=lambda x: values[x])
     at_edge = best - low <= tolerance or high - best <= tolerance
     return BoundedMaximum(best, values[best], at_edge, len(values))

@@ -146,7 +146,9 @@ def chunk_size(network: Network, samples: WeightSamples, inputs: Tree) -> int:
     known = (samples.trainable, samples.frozen, samples.mutable, inputs)
     leaves, structure = jax.tree.flatten(known)
     shapes = tuple((np.shape(x), str(jax.dtypes.result_type(x))) for x in leaves)
-    return _chunk_size(network, samples.partition, samples.size, structure, shapes)
+    # Networks are hashable, which a protocol cannot say.
+    hashable: Any = network
+    return _chunk_size(hashable, samples.partition, samples.size, structure, shapes)
 
 
 @functools.lru_cache(maxsize=256)

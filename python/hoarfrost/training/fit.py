@@ -53,7 +53,7 @@ class TrainingResult:
         "loss" and metrics, shape ``(n_epochs,)``; "val_loss" and "val_" metrics, one value for
         each evaluated epoch.
     failure : NonFiniteError or None
-        Why the run ended before its last epoch, where a loss or a gradient was not finite; the
+        Why the run ended before its last epoch, where a step gave something that is not finite; the
         parameters are then those before that step. The caller keeps them, then raises.
     """
 
@@ -320,7 +320,8 @@ def _stops(watch: Watch, history: History, state: TrainState, epoch: int, every:
 
 def _diverged(epoch: int, step: int) -> NonFiniteError:
     return NonFiniteError(
-        f"the loss or its gradient became NaN or infinite in epoch {epoch + 1} (step {step + 1}); "
+        f"the loss, its gradient or the parameters became NaN or infinite in epoch {epoch + 1} "
+        f"(step {step + 1}); "
         "the parameters before that step are kept. Try a smaller learning rate, max_grad_norm, or "
         "inputs scaled to about 1"
     )

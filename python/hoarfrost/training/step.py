@@ -37,7 +37,7 @@ class Totals:
     loss : jax.Array
         Mean over the points so far of the losses of their batches, shape ``()``.
     failed_step : jax.Array
-        The first step whose loss or gradient was not finite, -1 if there was none, shape ``()``.
+        The first step that gave something not finite, -1 if there was none, shape ``()``.
     """
 
     loss: jax.Array
@@ -58,7 +58,7 @@ class Batch:
     ----------
     inputs, targets : tree of arrays
         Rows, of which the last ones may be padding.
-    num_points : int
+    num_points : float
         How many rows are not padding.
     weight : float
         `num_points` as a fraction of the points of this epoch so far, these included.
@@ -87,7 +87,7 @@ def train_step(
 ) -> tuple[TrainState, Totals, Any]:
     """One step of the optimiser on the negative log joint, frozen parameters apart.
 
-    A step whose loss or gradient is not finite leaves the state as it is, and so do all steps of
+    A step whose loss, gradient or new parameters are not finite leaves the state as it is, and so do all steps of
     the epoch after it: what training had reached is not lost.
     """
 
@@ -96,7 +96,8 @@ def train_step(
         step_key = jax.random.fold_in(key, state.step)
         outputs, mutable = network.train(params, state.mutable, batch.inputs, step_key)
         total = _sum_log_prob(likelihood, outputs, batch)
-        loss = -(num_data / batch.num_points) * total - prior.log_joint_prob(params)
+        share = jnp.asarray(num_data / batch.num_points, total.dtype)
+        loss = -share * total - prior.log_joint_prob(params).astype(total.dtype)
         return loss, (outputs, mutable)
 
     (loss, (outputs, mutable)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
@@ -117,7 +118,8 @@ def train_step(
         step=state.step + 1,
     )
     finite = functools.reduce(
-        jnp.logical_and, [jnp.all(jnp.isfinite(x)) for x in (loss, *jax.tree.leaves(gradient))]
+        jnp.logical_and,
+        [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((loss, gradient, stepped.params))],
     )
     sound = finite & (totals.failed_step < 0)
     new_state = jax.tree.map(lambda new, old: jnp.where(sound, new, old), stepped, state)
@@ -227,5 +229,5 @@ def _move_statistics(old: Tree, new: Tree, moving: tuple[bool, ...]) -> Tree:
 
 def _sum_log_prob(likelihood: Likelihood, outputs: jax.Array, batch: Batch) -> jax.Array:
     log_prob = likelihood.log_prob(outputs, batch.targets)
-    real = jnp.arange(log_prob.shape[0]) < batch.num_points
+    real = jnp.arange(log_prob.shape[0], dtype=jnp.float32) < batch.num_points
     return jnp.sum(jnp.where(real, log_prob, 0))

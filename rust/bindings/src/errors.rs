@@ -19,7 +19,7 @@ pub fn to_python(py: Python<'_>, error: &CoreError) -> PyErr {
             build(py, "NotPositiveDefiniteError", (text, *pivot, *least))
         }
         CoreError::Allocation { bytes, .. } => build(py, "MemoryLimitError", (text, *bytes)),
-        CoreError::FactorCheck { .. } | CoreError::Threads { .. } => {
+        CoreError::FactorCheck { .. } | CoreError::Eigen { .. } | CoreError::Threads { .. } => {
             build(py, "InternalError", (text,))
         }
         CoreError::Incomplete | CoreError::Consumed => build(py, "CurvatureStateError", (text,)),

@@ -4,6 +4,7 @@ use hoarfrost_core::assemble::Real;
 use hoarfrost_core::assemble::dense_layer::{DenseLayerSum, Outputs};
 use hoarfrost_core::cholesky::Check;
 use hoarfrost_core::error::CoreError;
+use hoarfrost_core::posterior::kronecker;
 use hoarfrost_core::posterior::layer::LayerPosterior;
 use hoarfrost_core::threads::Driver;
 use numpy::PyArrayDyn;
@@ -12,6 +13,7 @@ use pyo3::prelude::*;
 
 use crate::arrays::{Values, Visitor, filled, permutation};
 use crate::errors::to_python;
+use crate::kronecker::KroneckerPosterior;
 use crate::seam::run;
 
 type Array<'py> = Bound<'py, PyArrayDyn<f64>>;
@@ -118,6 +120,21 @@ impl HeadCurvature {
         .map(|posterior| HeadPosterior { posterior })
     }
 
+    /// Factors `diag(output_precision) (x) G + I (x) diag(prior_precision)`, `G` being this sum over
+    /// one independent output with weights of one: prior (D',), noise precision (C,).
+    fn factor_kronecker(
+        &mut self,
+        prior_precision: &Bound<'_, PyAny>,
+        output_precision: &Bound<'_, PyAny>,
+    ) -> PyResult<KroneckerPosterior> {
+        let (prior, noise) = (Values::double(prior_precision)?, Values::double(output_precision)?);
+        let sum = &mut self.sum;
+        run(prior_precision.py(), None, move |driver| {
+            kronecker::KroneckerPosterior::new(sum, &prior, &noise, driver)
+        })
+        .map(|posterior| KroneckerPosterior { posterior })
+    }
+
     #[getter]
     fn num_data(&self) -> usize {
         self.sum.num_data()
@@ -202,6 +219,15 @@ impl HeadPosterior {
 
     fn variance<'py>(&self, py: Python<'py>) -> PyResult<Array<'py>> {
         let values = run(py, None, |driver| self.posterior.variance(driver))?;
+        filled(py, &[values.len()], |out| {
+            out.copy_from_slice(&values);
+            Ok(())
+        })
+    }
+
+    /// The marginal variances of each feature summed over the outputs (D',).
+    fn variance_by_feature<'py>(&self, py: Python<'py>) -> PyResult<Array<'py>> {
+        let values = run(py, None, |driver| self.posterior.variance_by_feature(driver))?;
         filled(py, &[values.len()], |out| {
             out.copy_from_slice(&values);
             Ok(())

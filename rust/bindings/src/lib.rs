@@ -4,6 +4,7 @@ mod arrays;
 mod dense;
 mod diagonal;
 mod errors;
+mod kronecker;
 mod layer;
 mod seam;
 
@@ -16,6 +17,8 @@ mod _core {
     use super::dense::{DenseCurvature, DensePosterior, dense_bytes};
     #[pymodule_export]
     use super::diagonal::{DiagonalCurvature, DiagonalPosterior};
+    #[pymodule_export]
+    use super::kronecker::KroneckerPosterior;
     #[pymodule_export]
     use super::layer::{HeadCurvature, HeadPosterior, head_bytes};
     #[pymodule_export]

@@ -39,6 +39,10 @@ pub enum CoreError {
     )]
     FactorCheck { row: usize, residual: f64, bound: f64 },
 
+    /// An eigendecomposition did not converge.
+    #[error("the eigendecomposition of a {size} x {size} matrix did not converge")]
+    Eigen { size: usize },
+
     /// The system refused an allocation.
     #[error("could not allocate {bytes} bytes for {what}")]
     Allocation { what: &'static str, bytes: usize },

@@ -2,5 +2,6 @@
 
 pub mod dense;
 pub mod diagonal;
+pub mod kronecker;
 pub mod layer;
 mod output;

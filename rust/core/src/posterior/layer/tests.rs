@@ -101,6 +101,12 @@ fn answers_agree_with_dense_algebra() {
 
         let variance = posterior.variance(&mut driver).unwrap();
         assert!((0..p).all(|i| (variance[i] - sigma[(i, i)]).abs() < tolerance));
+        let by_feature = posterior.variance_by_feature(&mut driver).unwrap();
+        for (i, sum) in by_feature.iter().enumerate() {
+            let dense: f64 =
+                (0..case.classes).map(|c| sigma[(c * case.dim + i, c * case.dim + i)]).sum();
+            assert!((sum - dense).abs() < tolerance * case.classes as f64);
+        }
 
         let order: Vec<usize> = (0..p).map(|i| (i * 3 + 1) % p).collect();
         let order = if p % 3 == 0 { (0..p).rev().collect() } else { order };

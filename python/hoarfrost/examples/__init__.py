@@ -1,0 +1,1 @@
+"""Complete examples on real data; ``python -m hoarfrost`` runs the one in `digits`."""

@@ -1,0 +1,205 @@
+"""MAP against Laplace: scores, what chance makes of their differences, a table and sentences.
+
+No sentence here holds a finding: each follows from the numbers, also when Laplace loses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hoarfrost import metric
+
+N_BINS = 15
+SCORES = ("accuracy", "NLL", "ECE")
+CONFIDENCE = "confidence"
+_RESAMPLES = 500
+_NORMAL_95 = 1.96
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the two methods say of the same inputs.
+
+    Attributes
+    ----------
+    name : str
+        What the inputs are.
+    by_map, by_laplace : ndarray
+        Probabilities of the classes, shape ``(N, C)``.
+    targets : ndarray or None
+        Classes, shape ``(N,)``; None where the inputs belong to none.
+    """
+
+    name: str
+    by_map: np.ndarray
+    by_laplace: np.ndarray
+    targets: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of each method on the same inputs.
+
+    Attributes
+    ----------
+    name : str
+        "accuracy", "NLL", "ECE" or "confidence" (its mean).
+    by_map, by_laplace : float
+        The numbers.
+    standard_error : float
+        Of their difference, by resampling the inputs in pairs.
+    """
+
+    name: str
+    by_map: float
+    by_laplace: float
+    standard_error: float
+
+    @property
+    def verdict(self) -> str:
+        """"higher" or "lower" with Laplace, or "same" where chance explains the difference."""
+        difference = self.by_laplace - self.by_map
+        if abs(difference) <= _NORMAL_95 * self.standard_error:
+            return "same"
+        return "higher" if difference > 0 else "lower"
+
+    def __str__(self) -> str:
+        return f"{_number(self.name, self.by_map)} -> {_number(self.name, self.by_laplace)}"
+
+
+def compare(predictions: Predictions, seed: int) -> dict[str, Measure]:
+    """Score both methods: accuracy, NLL and ECE where there are targets, and mean confidence.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Of one kind of inputs.
+    seed : int
+        Of the resampling behind the standard errors.
+    """
+    count = len(predictions.by_map)
+    generator = np.random.default_rng(seed)
+    # How often each point is drawn; the same draws for both methods make the differences paired.
+    weights = generator.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
+    values, resampled = [], []
+    for probabilities in (predictions.by_map, predictions.by_laplace):
+        values.append(_scores(probabilities, predictions.targets))
+        resampled.append(_weighted_scores(probabilities, predictions.targets, weights / count))
+    return {
+        name: Measure(
+            name=name,
+            by_map=values[0][name],
+            by_laplace=values[1][name],
+            standard_error=float(np.std(resampled[1][name] - resampled[0][name])),
+        )
+        for name in values[0]
+    }
+
+
+def table(rows: Mapping[str, Mapping[str, Measure]]) -> str:
+    """A printable table: a row for each kind of inputs, a pair of columns for each measure."""
+    names = (*SCORES, CONFIDENCE)
+    width = max(map(len, rows)) + 2
+    headings = ("accuracy", "NLL (nats)", "ECE", "mean confidence")
+    lines = [
+        "".ljust(width) + "".join(f"{heading:^20}" for heading in headings),
+        "".ljust(width) + f"{'MAP':>9}{'Laplace':>9}  " * len(headings),
+    ]
+    for label, measures in rows.items():
+        cells = []
+        for name in names:
+            pair = ("-", "-")
+            if name in measures:
+                found = measures[name]
+                pair = (_number(name, found.by_map), _number(name, found.by_laplace))
+            cells.append(f"{pair[0]:>9}{pair[1]:>9}  ")
+        lines.append(label.ljust(width) + "".join(cells))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def score_sentence(where: str, measures: Mapping[str, Measure]) -> str:
+    """In what Laplace is better and worse than MAP, and in what chance cannot be told apart."""
+    groups: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
+    for name in SCORES:
+        found = measures[name]
+        good = "higher" if name == "accuracy" else "lower"
+        verdict = found.verdict
+        kind = verdict if verdict == "same" else ("better" if verdict == good else "worse")
+        groups[kind].append(f"{name} ({found})")
+    parts = [f"{kind} than MAP in {_and(groups[kind])}" for kind in ("worse", "better")
+             if groups[kind]]
+    if groups["same"]:
+        parts.append(f"not distinguishable from MAP in {_and(groups['same'])}")
+    return f"On {where} Laplace is {'; '.join(parts)}."
+
+
+def confidence_sentence(measures: Mapping[str, Measure], num_classes: int) -> str:
+    """What happens to the confidence where no answer is right."""
+    words = {"lower": "less sure", "higher": "more sure", "same": "as sure as MAP"}
+    groups: dict[str, list[str]] = {verdict: [] for verdict in words}
+    for label, found in measures.items():
+        groups[found.verdict].append(f"{label} ({found})")
+    parts = [f"{words[verdict]} on {_and(found)}" for verdict, found in groups.items() if found]
+    return (
+        f"Where there is no digit at all Laplace is {'; '.join(parts)}; not knowing would be "
+        f"{1 / num_classes:.2f}."
+    )
+
+
+def gap_sentence(where: str, measures: Mapping[str, Measure]) -> str:
+    """Whether the confidence with Laplace is what the accuracy bears out."""
+    sure, right = measures[CONFIDENCE].by_laplace, measures["accuracy"].by_laplace
+    direction = "above" if sure >= right else "below"
+    return (
+        f"Its mean confidence on {where} is {sure:.1%}, {abs(sure - right) * 100:.1f} points "
+        f"{direction} its accuracy (MAP: {measures[CONFIDENCE].by_map:.1%}, "
+        f"{_gap(measures)})."
+    )
+
+
+def _gap(measures: Mapping[str, Measure]) -> str:
+    difference = measures[CONFIDENCE].by_map - measures["accuracy"].by_map
+    return f"{abs(difference) * 100:.1f} points {'above' if difference >= 0 else 'below'}"
+
+
+def _scores(probabilities: np.ndarray, targets: np.ndarray | None) -> dict[str, float]:
+    scores = {}
+    if targets is not None:
+        labels = probabilities.argmax(axis=1)
+        scores = {
+            "accuracy": float(metric.accuracy(labels, targets)),
+            "NLL": float(metric.nll(probabilities, targets)),
+            "ECE": float(metric.ece(labels, probabilities, targets, n_bins=N_BINS)),
+        }
+    return {**scores, CONFIDENCE: float(probabilities.max(axis=1).mean())}
+
+
+def _weighted_scores(
+    probabilities: np.ndarray, targets: np.ndarray | None, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The scores under each row of weights, shape ``(R, N)``, that add up to one."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    scores = {CONFIDENCE: weights @ confidence}
+    if targets is None:
+        return scores
+    right = (probabilities.argmax(axis=1) == targets).astype(np.float64)
+    chosen = probabilities[np.arange(len(targets)), targets].astype(np.float64)
+    bins = np.searchsorted(np.linspace(0, 1, N_BINS + 1)[1:-1], confidence)
+    gaps = np.eye(N_BINS)[bins] * (right - confidence)[:, None]
+    return {
+        **scores,
+        "accuracy": weights @ right,
+        "NLL": weights @ -np.log(np.maximum(chosen, np.finfo(np.float64).tiny)),
+        "ECE": np.abs(weights @ gaps).sum(axis=1),
+    }
+
+
+def _number(name: str, value: float) -> str:
+    return f"{value:.1%}" if name == "accuracy" else f"{value:.3f}"
+
+
+def _and(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

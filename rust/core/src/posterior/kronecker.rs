@@ -1,0 +1,374 @@
+//! The posterior of a last layer whose output curvature is the same for every point.
+//!
+//! With Gaussian noise `Lambda_n = diag(w)` for all `n`, so `H = diag(w) (x) G` with
+//! `G = sum_n a_n a_n^T`, exactly. For a prior `T` that is the same for all outputs, one
+//! eigendecomposition `T^-1/2 G T^-1/2 = U diag(s) U^T` gives every output's block,
+//! `A_c = T^1/2 U diag(w_c s + 1) U^T T^1/2`, and for any other noise or any multiple of the prior
+//! nothing of size `D'^3` has to be done again.
+
+use std::sync::Arc;
+
+use faer::linalg::matmul::matmul;
+use faer::prelude::ReborrowMut;
+use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
+
+use crate::assemble::dense_layer::{DenseLayerSum, Outputs};
+use crate::assemble::panel::widen;
+use crate::assemble::{Real, check_matrix};
+use crate::blocks::SymmetricBlocks;
+use crate::buffer::Buffer;
+use crate::error::{CoreError, check_prior_precision};
+use crate::normal::fill_standard_normal;
+use crate::posterior::output::{rows_in_order, scatter};
+use crate::threads::Driver;
+
+/// Rows that one product takes together.
+const ROWS: usize = 256;
+
+/// `U` and `s` of `T^-1/2 G T^-1/2`.
+#[derive(Debug)]
+struct Basis {
+    vectors: Mat<f64>,
+    values: Vec<f64>,
+    /// `T^-1/2`.
+    inverse_root: Vec<f64>,
+}
+
+/// `N(mean, A^-1)` with `A = diag(w) (x) G + scale I (x) diag(T)`; parameters by output, then feature.
+#[derive(Clone, Debug)]
+pub struct KroneckerPosterior {
+    basis: Arc<Basis>,
+    output_precision: Vec<f64>,
+    scale: f64,
+}
+
+impl KroneckerPosterior {
+    /// From the sum `G` (one independent output, weights of one), the prior precision of each
+    /// feature (`D'` values, the same for all outputs) and the noise precision of each output.
+    /// Cost: one eigendecomposition of edge `D'`.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`] and [`CoreError::PriorPrecision`] before the work,
+    /// [`CoreError::Interrupted`], [`CoreError::Eigen`].
+    pub fn new(
+        sum: &mut DenseLayerSum,
+        prior_precision: &[f64],
+        output_precision: &[f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<Self, CoreError> {
+        let dim = sum.num_features();
+        CoreError::check_len("prior_precision (one a feature)", dim, prior_precision.len())?;
+        CoreError::check_len("outputs of the sum", 1, sum.num_outputs())?;
+        if sum.outputs() == Outputs::Softmax || output_precision.is_empty() {
+            return Err(CoreError::Shape {
+                what: "output_precision",
+                expected: 1,
+                found: output_precision.len(),
+            });
+        }
+        check_prior_precision(prior_precision)?;
+        check_prior_precision(output_precision)?;
+        let blocks = sum.finish(driver)?;
+        let inverse_root: Vec<f64> = prior_precision.iter().map(|t| 1.0 / t.sqrt()).collect();
+        let mut gram = Mat::<f64>::zeros(dim, dim);
+        let mut column = vec![0.0; dim];
+        for j in 0..dim {
+            SymmetricBlocks::copy_column(blocks.block(0, 0), dim, j, 0, &mut column);
+            for i in 0..dim {
+                gram[(i, j)] = column[i] * inverse_root[i] * inverse_root[j];
+            }
+        }
+        let eigen =
+            gram.self_adjoint_eigen(Side::Lower).map_err(|_| CoreError::Eigen { size: dim })?;
+        // G is a sum of squares: what rounding leaves below zero is zero.
+        let values = eigen.S().column_vector().iter().map(|s| s.max(0.0)).collect();
+        driver.advance(4.0 * (dim * dim * dim) as f64)?;
+        let basis = Arc::new(Basis { vectors: eigen.U().to_owned(), values, inverse_root });
+        Ok(Self { basis, output_precision: output_precision.to_vec(), scale: 1.0 })
+    }
+
+    /// The posterior under `scale` times the prior precision that `new` was given, and another
+    /// noise. `O(C)`.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::PriorPrecision`].
+    pub fn rescaled(&self, scale: f64, output_precision: &[f64]) -> Result<Self, CoreError> {
+        CoreError::check_len("output_precision", self.num_outputs(), output_precision.len())?;
+        check_prior_precision(&[scale])?;
+        check_prior_precision(output_precision)?;
+        Ok(Self {
+            basis: Arc::clone(&self.basis),
+            output_precision: output_precision.to_vec(),
+            scale,
+        })
+    }
+
+    /// Number of parameters `C D'`.
+    pub fn num_params(&self) -> usize {
+        self.num_outputs() * self.num_features()
+    }
+
+    /// Number of outputs `C`.
+    pub fn num_outputs(&self) -> usize {
+        self.output_precision.len()
+    }
+
+    /// Length of a layer input `D'`.
+    pub fn num_features(&self) -> usize {
+        self.basis.values.len()
+    }
+
+    /// Bytes held.
+    pub fn nbytes(&self) -> usize {
+        let dim = self.num_features();
+        (dim * dim + 2 * dim + self.num_outputs()) * size_of::<f64>()
+    }
+
+    /// Eigenvalues of `T^-1/2 G T^-1/2`, `D'` values.
+    pub fn eigenvalues(&self) -> &[f64] {
+        &self.basis.values
+    }
+
+    /// `w_c s_k + scale`: the precision of output `c` along eigenvector `k`.
+    fn precisions(&self, output: usize) -> impl Iterator<Item = f64> + '_ {
+        let weight = self.output_precision[output];
+        self.basis.values.iter().map(move |s| weight * s + self.scale)
+    }
+
+    /// `log |A|`.
+    pub fn log_det(&self) -> f64 {
+        let prior: f64 = self.basis.inverse_root.iter().map(|r| -2.0 * r.ln()).sum();
+        (0..self.num_outputs()).map(|c| self.precisions(c).map(f64::ln).sum::<f64>() + prior).sum()
+    }
+
+    /// The marginal variances, `C D'` values. Cost: `2 C D'^2` flops.
+    ///
+    /// # Errors
+    /// [`CoreError::Interrupted`].
+    pub fn variance(&self, driver: &mut Driver<'_>) -> Result<Vec<f64>, CoreError> {
+        let dim = self.num_features();
+        let squares = Mat::from_fn(dim, dim, |i, k| self.basis.vectors[(i, k)].powi(2));
+        let mut out = vec![0.0; self.num_params()];
+        let tasks: Vec<_> = out.chunks_mut(ROWS * dim).enumerate().collect();
+        driver.for_each(
+            tasks,
+            (2 * ROWS * dim * dim) as f64,
+            ROWS * dim,
+            |(chunk, out), scratch| {
+                let outputs = out.len() / dim;
+                for (row, line) in scratch.chunks_exact_mut(dim).take(outputs).enumerate() {
+                    line.iter_mut()
+                        .zip(self.precisions(chunk * ROWS + row))
+                        .for_each(|(v, a)| *v = 1.0 / a);
+                }
+                let weights = MatRef::from_row_major_slice(&scratch[..outputs * dim], outputs, dim);
+                let mut target = MatMut::from_row_major_slice_mut(out, outputs, dim);
+                matmul(
+                    target.rb_mut(),
+                    Accum::Replace,
+                    weights,
+                    squares.transpose(),
+                    1.0,
+                    Par::Seq,
+                );
+                for row in out.chunks_exact_mut(dim) {
+                    row.iter_mut().zip(&self.basis.inverse_root).for_each(|(v, r)| *v *= r * r);
+                }
+            },
+        )?;
+        Ok(out)
+    }
+
+    /// Fills `out` with zero-mean draws of length `C D'`; draw `s` uses stream `s` of `seed`.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::Interrupted`], [`CoreError::Allocation`].
+    pub fn sample(
+        &self,
+        seed: u64,
+        out: &mut [f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        let (p, dim) = (self.num_params(), self.num_features());
+        CoreError::check_len("draws", out.len() / p * p, out.len())?;
+        let tasks: Vec<_> = out.chunks_exact_mut(p).enumerate().collect();
+        driver.for_each(tasks, 2.0 * (p * dim) as f64, p, |(unit, draw), z| {
+            fill_standard_normal(seed, unit as u64, z);
+            for (c, z) in z.chunks_exact_mut(dim).enumerate() {
+                z.iter_mut().zip(self.precisions(c)).for_each(|(z, a)| *z /= a.sqrt());
+            }
+            let z = MatRef::from_row_major_slice(z, self.num_outputs(), dim);
+            let target = MatMut::from_row_major_slice_mut(draw, self.num_outputs(), dim);
+            matmul(target, Accum::Replace, z, self.basis.vectors.transpose(), 1.0, Par::Seq);
+            for row in draw.chunks_exact_mut(dim) {
+                row.iter_mut().zip(&self.basis.inverse_root).for_each(|(v, r)| *v *= r);
+            }
+        })
+    }
+
+    /// The variance of every output at each point: `features` is `B x D'`, `out` is `B x C`; outputs
+    /// do not covary. Cost: `2 D'^2 + 2 C D'` flops a point.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::NonFinite`], [`CoreError::Interrupted`],
+    /// [`CoreError::Allocation`].
+    pub fn functional_variance<T: Real>(
+        &self,
+        features: &[T],
+        out: &mut [f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        let (dim, outputs) = (self.num_features(), self.num_outputs());
+        let points = features.len() / dim;
+        check_matrix("features", features, points, dim)?;
+        CoreError::check_len("the functional variance", points * outputs, out.len())?;
+        let mut inverse = Buffer::zeros("precisions", outputs * dim)?;
+        for (c, line) in inverse.chunks_exact_mut(dim).enumerate() {
+            line.iter_mut().zip(self.precisions(c)).for_each(|(v, a)| *v = 1.0 / a);
+        }
+        let inverse = MatRef::from_row_major_slice(&inverse, outputs, dim);
+        let tasks: Vec<_> =
+            features.chunks(ROWS * dim).zip(out.chunks_mut(ROWS * outputs)).collect();
+        driver.for_each(
+            tasks,
+            (2 * ROWS * dim * (dim + outputs)) as f64,
+            2 * ROWS * dim,
+            |(features, out), scratch| {
+                let rows = features.len() / dim;
+                let (wide, rotated) = scratch.split_at_mut(ROWS * dim);
+                widen(features, wide);
+                for row in wide.chunks_exact_mut(dim).take(rows) {
+                    row.iter_mut().zip(&self.basis.inverse_root).for_each(|(v, r)| *v *= r);
+                }
+                let wide = MatRef::from_row_major_slice(&wide[..rows * dim], rows, dim);
+                let rotated = &mut rotated[..rows * dim];
+                let target = MatMut::from_row_major_slice_mut(rotated, rows, dim);
+                matmul(target, Accum::Replace, wide, self.basis.vectors.as_ref(), 1.0, Par::Seq);
+                rotated.iter_mut().for_each(|v| *v *= *v);
+                let rotated = MatRef::from_row_major_slice(rotated, rows, dim);
+                let target = MatMut::from_row_major_slice_mut(out, rows, outputs);
+                matmul(target, Accum::Replace, rotated, inverse.transpose(), 1.0, Par::Seq);
+            },
+        )
+    }
+
+    /// `A^-1` with entry `(i, j)` at `out[order[i], order[j]]`.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::Interrupted`], [`CoreError::Allocation`].
+    pub fn covariance(
+        &self,
+        order: &[usize],
+        out: &mut [f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        self.dense(order, out, driver, |a| 1.0 / a, |r| r)
+    }
+
+    /// `A`, in the order of [`KroneckerPosterior::covariance`].
+    ///
+    /// # Errors
+    /// As [`KroneckerPosterior::covariance`].
+    pub fn precision(
+        &self,
+        order: &[usize],
+        out: &mut [f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        self.dense(order, out, driver, |a| a, |r| 1.0 / r)
+    }
+
+    /// Rows of `diag(outer) U diag(inner(w_c s + scale)) U^T diag(outer)`, output by output.
+    fn dense(
+        &self,
+        order: &[usize],
+        out: &mut [f64],
+        driver: &mut Driver<'_>,
+        inner: fn(f64) -> f64,
+        outer: fn(f64) -> f64,
+    ) -> Result<(), CoreError> {
+        let (p, dim) = (self.num_params(), self.num_features());
+        CoreError::check_len("order", p, order.len())?;
+        let tasks: Vec<_> = rows_in_order(out, order)?.into_iter().enumerate().collect();
+        driver.for_each(tasks, (2 * dim * dim) as f64, p + dim, |(index, row), scratch| {
+            let (c, i) = (index / dim, index % dim);
+            let (line, scratch) = scratch.split_at_mut(dim);
+            for (k, (value, a)) in line.iter_mut().zip(self.precisions(c)).enumerate() {
+                *value = self.basis.vectors[(i, k)] * inner(a);
+            }
+            row.fill(0.0);
+            let own = outer(self.basis.inverse_root[i]);
+            for j in 0..dim {
+                let dot: f64 =
+                    line.iter().enumerate().map(|(k, v)| v * self.basis.vectors[(j, k)]).sum();
+                row[c * dim + j] = own * dot * outer(self.basis.inverse_root[j]);
+            }
+            scatter(row, order, scratch);
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cholesky::Check;
+    use crate::posterior::layer::LayerPosterior;
+    use crate::threads::Workers;
+
+    /// Against outputs that do not interact, each with its own weight and factor.
+    #[test]
+    fn agrees_with_one_factor_an_output() {
+        let (points, dim, noise) = (50, 20, [0.5, 2.0, 7.0]);
+        let features: Vec<f64> =
+            (0..points * dim).map(|i| ((i * 7919) % 2003) as f64 / 1000.0 - 1.0).collect();
+        let prior: Vec<f64> = (0..dim).map(|i| 0.5 + (i % 4) as f64).collect();
+        let workers = Workers::new(2).unwrap();
+        let mut go = |_| true;
+        let mut driver = Driver::new(&workers, &mut go);
+        let mut gram = DenseLayerSum::new(Outputs::Independent, 1, dim).unwrap();
+        gram.add(&features, &vec![1.0; points], &mut driver).unwrap();
+        let mut all = DenseLayerSum::new(Outputs::Independent, 3, dim).unwrap();
+        all.add(&features, &noise.repeat(points), &mut driver).unwrap();
+        for scale in [1.0, 3.0] {
+            let start = KroneckerPosterior::new(&mut gram, &prior, &[1.0; 3], &mut driver).unwrap();
+            let ours = start.rescaled(scale, &noise).unwrap();
+            let scaled: Vec<f64> = prior.iter().map(|t| t * scale).collect();
+            let truth =
+                LayerPosterior::new(&mut all, &scaled.repeat(3), Check::Verify, &mut driver)
+                    .unwrap();
+            assert!((ours.log_det() - truth.log_det()).abs() < 1e-10);
+            let close = |a: &[f64], b: &[f64], size: f64| {
+                a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-11 * size)
+            };
+            assert!(close(
+                &ours.variance(&mut driver).unwrap(),
+                &truth.variance(&mut driver).unwrap(),
+                1.0
+            ));
+            let (mut a, mut b) = (vec![0.0; 150], vec![0.0; 150]);
+            ours.functional_variance(&features, &mut a, &mut driver).unwrap();
+            truth.functional_variance(&features, &mut b, &mut driver).unwrap();
+            assert!(close(&a, &b, 10.0));
+            let order: Vec<usize> = (0..60).rev().collect();
+            let (mut a, mut b) = (vec![0.0; 3600], vec![0.0; 3600]);
+            ours.covariance(&order, &mut a, &mut driver).unwrap();
+            truth.covariance(&order, &mut b, &mut driver).unwrap();
+            assert!(close(&a, &b, 1.0));
+            ours.precision(&order, &mut a, &mut driver).unwrap();
+            truth.precision(&order, &mut b, &mut driver).unwrap();
+            assert!(close(&a, &b, 1e3));
+
+            // Standardised draws: each marginal second moment within five standard errors.
+            let draws = 4_000;
+            let mut z = vec![0.0; draws * 60];
+            ours.sample(5, &mut z, &mut driver).unwrap();
+            let variance = ours.variance(&mut driver).unwrap();
+            for k in 0..60 {
+                let second: f64 =
+                    (0..draws).map(|s| z[s * 60 + k].powi(2)).sum::<f64>() / draws as f64;
+                assert!((second / variance[k] - 1.0).abs() < 5.0 * (2.0 / draws as f64).sqrt());
+            }
+        }
+        assert!(KroneckerPosterior::new(&mut all, &prior, &noise, &mut driver).is_err());
+    }
+}

@@ -1,0 +1,338 @@
+"""The predictive of the front against formulas written out over its weight samples."""
+
+from __future__ import annotations
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from hoarfrost.data import DataLoader, InputsLoader
+from hoarfrost.errors import DataError, InvalidArgumentError, NonFiniteError, NotFittedError
+from hoarfrost.likelihood import mixture
+from hoarfrost.prob_model import (
+    FitConfig,
+    FitMonitor,
+    FitOptimizer,
+    LaplacePosteriorApproximator,
+    MAPPosteriorApproximator,
+    ProbClassifier,
+)
+from hoarfrost.training import ensemble
+
+RNG = np.random.default_rng(4)
+X = RNG.normal(size=(25, 4)).astype(np.float32)
+Y = RNG.integers(0, 3, 25)
+DATA = DataLoader.from_array_data((X, Y), batch_size=10)
+INPUTS = DATA.to_inputs_loader()
+KEY = jax.random.PRNGKey(8)
+ADAM = optax.adam(1e-2)
+TRACES: list[tuple[int, ...]] = []
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        TRACES.append(x.shape)
+        x = nn.BatchNorm(use_running_average=True)(nn.Dense(5, name="body")(x))
+        return nn.Dense(3, name="head")(jnp.tanh(x))
+
+
+def fit(approximator, freeze_fun=None):
+    prob_model = ProbClassifier(Net(), posterior_approximator=approximator)
+    optimizer = FitOptimizer(method=ADAM, n_epochs=2)
+    config = FitConfig(optimizer=optimizer, monitor=FitMonitor(verbose=False))
+    if isinstance(approximator, MAPPosteriorApproximator):
+        prob_model.train(DATA, fit_config=config)
+        return prob_model
+    head = FitOptimizer(freeze_fun=freeze_fun)
+    prob_model.train(
+        DATA,
+        fit_config=FitConfig(optimizer=head, monitor=FitMonitor(verbose=False)),
+        map_fit_config=config,
+    )
+    return prob_model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return fit(
+        LaplacePosteriorApproximator(tune_prior_log_variance=False),
+        lambda path, v: "trainable" if "head" in path else "frozen",
+    )
+
+
+@pytest.fixture(scope="module")
+def map_model():
+    return fit(MAPPosteriorApproximator())
+
+
+@pytest.fixture(scope="module")
+def probabilities(model):
+    """Class probabilities of every weight sample of `KEY`, shape (30, 25, 3), by hand."""
+    samples = model.posterior.weight_samples(30, KEY)
+    state = model.posterior.state.get()
+    logits = []
+    for s in range(30):
+        one = jax.tree.map(lambda x, s=s: x[s], samples.trainable)
+        params = samples.partition.merge(one, samples.frozen)["model"]
+        logits.append(Net().apply({**params, **state.mutable["model"]}, X))
+    logits = np.asarray(logits, np.float64)
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    return p / p.sum(-1, keepdims=True)
+
+
+def close(got, expected):
+    np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-6)
+
+
+def test_log_probabilities(model, probabilities):
+    chosen = probabilities[:, np.arange(25), Y]
+    got = model.predictive.ensemble_log_prob(DATA, rng=KEY)
+    assert got.shape == (30, 25)
+    close(got, np.log(chosen))
+    close(model.predictive.log_prob(DATA, rng=KEY), np.log(chosen.mean(0)))
+
+
+def test_moments(model, probabilities):
+    mean = probabilities.mean(0)
+    predictive = model.predictive
+    close(predictive.mean(INPUTS, rng=KEY), mean)
+    np.testing.assert_array_equal(predictive.mode(INPUTS, rng=KEY), mean.argmax(1))
+    aleatoric = (probabilities * (1 - probabilities)).mean(0)
+    epistemic = probabilities.var(0)
+    close(predictive.aleatoric_variance(INPUTS, rng=KEY), aleatoric)
+    close(predictive.epistemic_variance(INPUTS, rng=KEY), epistemic)
+    close(predictive.variance(INPUTS, rng=KEY), mean * (1 - mean))
+    close(predictive.std(INPUTS, rng=KEY), np.sqrt(mean * (1 - mean)))
+    assert np.all(epistemic > 0)
+
+
+def test_entropies(model, probabilities):
+    def entropy(p):
+        return -(p * np.log(p)).sum(-1)
+
+    total, aleatoric = entropy(probabilities.mean(0)), entropy(probabilities).mean(0)
+    predictive = model.predictive
+    close(predictive.entropy(INPUTS, rng=KEY), total)
+    close(predictive.aleatoric_entropy(INPUTS, rng=KEY), aleatoric)
+    close(predictive.epistemic_entropy(INPUTS, rng=KEY), total - aleatoric)
+
+
+def test_values_that_are_given_are_used(model):
+    predictive = model.predictive
+    ones = jnp.ones((25, 3))
+    np.testing.assert_array_equal(predictive.mode(INPUTS, means=ones * jnp.arange(3)), 2)
+    variance = predictive.variance(INPUTS, aleatoric_variances=ones, epistemic_variances=2 * ones)
+    np.testing.assert_array_equal(variance, 3 * ones)
+    np.testing.assert_array_equal(predictive.std(INPUTS, variances=4 * ones), 2 * ones)
+
+
+def test_credible_sets_are_the_smallest_that_cover(model, probabilities):
+    mean = probabilities.mean(0)
+    for error in (0.0, 0.05, 0.5):
+        sets = model.predictive.credible_set(INPUTS, error=error, rng=KEY)
+        assert sets.shape == (25,)
+        assert sets.dtype == object
+        for labels, p in zip(sets, mean, strict=True):
+            assert labels == list(np.argsort(-p)[: len(labels)])
+            assert p[labels].sum() >= 1 - error - 1e-6
+            assert p[labels[:-1]].sum() < 1 - error
+
+
+def test_labels_are_drawn_from_the_predictive(model):
+    single = InputsLoader.from_array_inputs(X[:1])
+    labels = model.predictive.sample(single, n_target_samples=4000, rng=KEY)
+    assert labels.shape == (4000, 1)
+    frequencies = np.bincount(labels[:, 0], minlength=3) / 4000
+    mean = model.predictive.mean(single, n_posterior_samples=4000, rng=KEY)[0]
+    np.testing.assert_allclose(frequencies, mean, atol=5 * 0.5 / np.sqrt(4000))
+    labels, aux = model.predictive.sample(INPUTS, 2, return_aux=["outputs"], rng=KEY)
+    assert labels.shape == (2, 25)
+    assert aux["outputs"].shape == (2, 25, 3)
+    assert np.any(aux["outputs"][0] != aux["outputs"][1])
+
+
+def test_the_number_of_samples_and_the_key_act(model):
+    mean = model.predictive.mean
+    base = mean(INPUTS, rng=KEY)
+    np.testing.assert_array_equal(base, mean(INPUTS, 30, KEY, True))
+    np.testing.assert_array_equal(base, mean(INPUTS, rng=KEY, distribute=False))
+    assert np.any(base != mean(INPUTS, n_posterior_samples=29, rng=KEY))
+    assert np.any(base != mean(INPUTS, rng=jax.random.PRNGKey(9)))
+    assert np.any(np.asarray(mean(INPUTS)) != np.asarray(mean(INPUTS)))
+
+
+def test_a_shuffling_loader_gives_values_in_the_order_of_the_data(model):
+    shuffled = DataLoader.from_array_data((X, Y), batch_size=10, shuffle=True)
+    np.testing.assert_array_equal(
+        model.predictive.log_prob(shuffled, rng=KEY), model.predictive.log_prob(DATA, rng=KEY)
+    )
+
+
+def test_batches_do_not_change_the_result(model):
+    whole = model.predictive.mean(InputsLoader.from_array_inputs(X), rng=KEY)
+    close(model.predictive.mean(INPUTS, rng=KEY), whole)
+
+
+def test_nothing_is_compiled_again_between_calls_and_fits(model):
+    model.predictive.mean(INPUTS, rng=KEY)
+    model.predictive.log_prob(DATA, rng=KEY)
+    before = len(TRACES)
+    for _ in range(2):
+        model.predictive.mean(INPUTS)
+        model.predictive.log_prob(DATA)
+    assert len(TRACES) == before
+    other = fit(
+        LaplacePosteriorApproximator(tune_prior_log_variance=False),
+        lambda path, v: "trainable" if "head" in path else "frozen",
+    )
+    before = len(TRACES)
+    other.predictive.mean(INPUTS)
+    assert len(TRACES) == before
+
+
+def test_parameters_are_no_constants_of_the_program(model):
+    samples = model.posterior.weight_samples(3, KEY)
+    network = model.likelihood.network
+    text = ensemble._program.lower(
+        network,
+        samples.partition,
+        mixture.mean,
+        3,
+        samples.trainable,
+        samples.frozen,
+        samples.mutable,
+        X,
+        (),
+    ).as_text()
+    dense = [line for line in text.splitlines() if "dense<" in line and "x" in line.split(":")[-1]]
+    assert not [line for line in dense if line.count(",") > 4]
+
+
+def test_chunks_bound_memory_and_change_nothing(model, monkeypatch):
+    whole = model.predictive.mean(INPUTS, rng=KEY)
+    samples = model.posterior.weight_samples(30, KEY)
+    network = model.likelihood.network
+    assert ensemble.chunk_size(network, samples, X) == 30
+    ensemble._chunk_size.cache_clear()
+    # 25 points x 3 logits x 4 bytes a sample.
+    monkeypatch.setattr(ensemble, "MAX_BYTES", 25 * 3 * 4 * 8)
+    assert ensemble.chunk_size(network, samples, X) == 7
+    close(model.predictive.mean(INPUTS, rng=KEY), whole)
+    ensemble._chunk_size.cache_clear()
+
+
+def test_map_is_a_point_mass(map_model):
+    predictive, likelihood = map_model.predictive, map_model.likelihood
+    state = map_model.posterior.state.get()
+    known = (state.params, INPUTS, state.mutable)
+    mean = likelihood.mean(*known)
+    np.testing.assert_array_equal(predictive.mean(INPUTS, rng=KEY), mean)
+    np.testing.assert_array_equal(predictive.mean(INPUTS), predictive.mean(INPUTS))
+    np.testing.assert_array_equal(predictive.mode(INPUTS), likelihood.mode(*known))
+    assert np.all(predictive.epistemic_variance(INPUTS) == 0)
+    assert np.all(predictive.epistemic_entropy(INPUTS) == 0)
+    each = predictive.ensemble_log_prob(DATA, n_posterior_samples=4)
+    assert each.shape == (4, 25)
+    close(each, np.tile(predictive.log_prob(DATA), (4, 1)))
+    close(predictive.log_prob(DATA), likelihood.log_prob(state.params, DATA, state.mutable))
+    labels = predictive.sample(InputsLoader.from_array_inputs(X[:1]), 4000, rng=KEY)
+    frequencies = np.bincount(labels[:, 0], minlength=3) / 4000
+    np.testing.assert_allclose(frequencies, mean[0], atol=5 * 0.5 / np.sqrt(4000))
+    outputs = likelihood.get_outputs(state.params, INPUTS, state.mutable)
+    close(jax.nn.softmax(outputs), mean)
+
+
+def test_extreme_logits_stay_finite():
+    outputs = jnp.array([[[1e4, 0.0, -1e4]], [[-1e4, 1e4, 0.0]]])
+    for statistic in (
+        mixture.mean,
+        mixture.aleatoric_variance,
+        mixture.epistemic_variance,
+        mixture.entropy,
+        mixture.aleatoric_entropy,
+        mixture.epistemic_entropy,
+    ):
+        assert np.isfinite(statistic(outputs)).all()
+    for label in range(3):
+        assert np.isfinite(mixture.log_prob(outputs, jnp.array([label]))).all()
+    np.testing.assert_allclose(mixture.entropy(outputs), np.log(2), rtol=1e-6)
+
+
+CALLS = {
+    "log_prob": DATA,
+    "ensemble_log_prob": DATA,
+    "sample": INPUTS,
+    "mean": INPUTS,
+    "mode": INPUTS,
+    "aleatoric_variance": INPUTS,
+    "epistemic_variance": INPUTS,
+    "variance": INPUTS,
+    "std": INPUTS,
+    "entropy": INPUTS,
+    "aleatoric_entropy": INPUTS,
+    "epistemic_entropy": INPUTS,
+    "credible_set": INPUTS,
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_signatures_and_use_before_training(name):
+    method = getattr(ProbClassifier(Net()).predictive, name)
+    parameters = inspect.signature(method).parameters
+    assert list(parameters)[-2:] == ["rng", "distribute"]
+    assert parameters["distribute"].default is True
+    first = "data_loader" if CALLS[name] is DATA else "inputs_loader"
+    assert next(iter(parameters)) == first
+    if name != "sample":
+        assert parameters["n_posterior_samples"].default == 30
+    with pytest.raises(NotFittedError, match="call train"):
+        method(CALLS[name])
+
+
+def spoiled():
+    x = X.copy()
+    x[12, 0] = np.inf
+    return x
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "error", "message"),
+    [
+        ("mean", (DATA,), InvalidArgumentError, r"inputs_loader is a DataLoader.*to_inputs_load"),
+        ("mean", (X,), InvalidArgumentError, "inputs_loader is a ndarray.*from_array_inputs"),
+        ("mean", (INPUTS, 0), InvalidArgumentError, "n_posterior_samples is 0"),
+        ("mean", (INPUTS, 30, 7), InvalidArgumentError, "rng is 7; give a key"),
+        ("log_prob", (INPUTS,), InvalidArgumentError, "data_loader is a InputsLoader"),
+        (
+            "log_prob",
+            (DataLoader.from_array_data((X, Y + 1), batch_size=25),),
+            InvalidArgumentError,
+            "targets of batch 0 hold the label 3",
+        ),
+        (
+            "mean",
+            (InputsLoader.from_array_inputs(spoiled(), batch_size=10),),
+            NonFiniteError,
+            "batch 1 of the data loader hold inf",
+        ),
+        ("mean", ((x for x in [X]),), DataError, "one-shot"),
+        ("credible_set", (INPUTS, 30, 1.0), InvalidArgumentError, "error is 1.0"),
+        ("sample", (INPUTS, 1, ["logits"]), InvalidArgumentError, "return_aux holds 'logits'"),
+        ("sample", (INPUTS, 0), InvalidArgumentError, "n_target_samples is 0"),
+    ],
+)
+def test_arguments_that_cannot_be_used(map_model, name, arguments, error, message):
+    with pytest.raises(error, match=message):
+        getattr(map_model.predictive, name)(*arguments)
+
+
+def test_no_calibration_yet(map_model):
+    params = map_model.posterior.state.get().params
+    with pytest.raises(InvalidArgumentError, match="calib_params was given"):
+        map_model.likelihood.mean(params, INPUTS, calib_params={"a": 1})
