@@ -54,7 +54,7 @@ def test_head_weights_are_the_diagonal(likelihood, outputs, targets, x64):
 
 
 @each
-def test_is_a_static_argument(likelihood, outputs, targets):
+def test_is_a_static_argument(likelihood, outputs, targets, strict):
     assert isinstance(likelihood, Likelihood) and isinstance(hash(likelihood), int)
     likelihood.check_outputs(outputs.shape)
     likelihood.check_targets(targets, outputs.shape[1], 0)
@@ -77,7 +77,7 @@ def test_log_prob_of_each_likelihood(x64):
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
 @pytest.mark.parametrize("likelihood", [Categorical(), Bernoulli()], ids=["softmax", "logits"])
-def test_finite_at_extreme_logits(likelihood, dtype):
+def test_finite_at_extreme_logits(likelihood, dtype, strict):
     outputs = jnp.array([[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4], [0.0, 0.0, -1e4]], dtype)
     targets = jnp.array([1, 0, 2]) if likelihood.head == "softmax" else jnp.ones((3, 3), int)
     log_prob = likelihood.log_prob(outputs, targets)

@@ -90,6 +90,22 @@ def test_steps_and_losses_equal_a_loop_by_hand_with_a_padded_last_batch():
     assert result.status["loss"].shape == (3,)
 
 
+def test_no_dtype_and_no_rank_is_promoted_in_silence(strict):
+    network = FunctionNetwork(lambda p, x: x @ p["kernel"] + p["bias"][None])
+    # Not Adam: optax itself promotes its step count.
+    result = fit(network, data=loader(5), val_loader=loader(5), max_grad_norm=1.0)
+    assert result.status.keys() == {"loss", "val_loss"}
+
+
+def test_float64_stays_float64(x64):
+    params = jax.tree.map(lambda p: jnp.asarray(np.asarray(p), jnp.float64), PARAMS)
+    result = fit(params=params, data=loader(x=X.astype(np.float64)), optimizer=optax.adam(1e-2))
+    assert {leaf.dtype for leaf in jax.tree.leaves(result.params)} == {np.dtype("float64")}
+    np.testing.assert_allclose(
+        result.status["loss"], [negative_log_joint(params, X.astype(np.float64), Y)], rtol=1e-6
+    )
+
+
 def test_nothing_is_retraced_between_epochs_and_runs():
     traces = []
 

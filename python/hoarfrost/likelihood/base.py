@@ -77,7 +77,7 @@ def resolve(likelihood: str | Likelihood) -> Likelihood:
 
 def at_least_float32(values: jax.Array) -> jax.Array:
     """Half-precision values widened: a sum over them needs more than 8 or 11 bits."""
-    return values.astype(jnp.float32) if jnp.finfo(values.dtype).bits < 32 else values
+    return values.astype(jnp.float32) if values.dtype.itemsize < 4 else values
 
 
 def check_matrix_outputs(likelihood: str, shape: tuple[int, ...], least: int, remedy: str) -> None:

@@ -87,8 +87,8 @@ def train_step(
 ) -> tuple[TrainState, Totals, Any]:
     """One step of the optimiser on the negative log joint, frozen parameters apart.
 
-    A step whose loss, gradient or new parameters are not finite leaves the state as it is, and so do all steps of
-    the epoch after it: what training had reached is not lost.
+    A step whose loss, gradient or new parameters are not finite leaves the state as it is, and so
+    do all steps of the epoch after it: what training had reached is not lost.
     """
 
     def loss_of(trainable: Tree) -> tuple[jax.Array, tuple[jax.Array, Tree]]:

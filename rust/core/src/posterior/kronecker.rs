@@ -244,7 +244,9 @@ impl KroneckerPosterior {
                 let rotated = &mut rotated[..rows * dim];
                 let target = MatMut::from_row_major_slice_mut(rotated, rows, dim);
                 matmul(target, Accum::Replace, wide, self.basis.vectors.as_ref(), 1.0, Par::Seq);
-                rotated.iter_mut().for_each(|v| *v *= *v);
+                for value in rotated.iter_mut() {
+                    *value *= *value;
+                }
                 let rotated = MatRef::from_row_major_slice(rotated, rows, dim);
                 let target = MatMut::from_row_major_slice_mut(out, rows, outputs);
                 matmul(target, Accum::Replace, rotated, inverse.transpose(), 1.0, Par::Seq);
