@@ -140,7 +140,9 @@ def test_a_matrix_that_is_not_positive_definite_names_its_pivot() -> None:
     row = np.zeros((1, 300))
     row[0, 100:102] = 1e9
     curvature.add_rows(row)
-    with pytest.raises(errors.NotPositiveDefiniteError, match="pivot 101 is not positive") as caught:
+    with pytest.raises(
+        errors.NotPositiveDefiniteError, match="pivot 101 is not positive"
+    ) as caught:
         curvature.factor(np.full(300, 1e-6))
     assert isinstance(caught.value, np.linalg.LinAlgError)
     assert caught.value.pivot == 101

@@ -30,16 +30,16 @@ def test_curvature_is_the_negative_hessian(likelihood, outputs, targets, x64):
     def negative(one_output, one_target):
         return -likelihood.log_prob(one_output[None], one_target[None])[0]
 
-    hessian = jax.vmap(jax.hessian(negative))(jnp.asarray(outputs), jnp.asarray(targets))
-    curvature = likelihood.output_curvature(jnp.asarray(outputs))
+    hessian = jax.jit(jax.vmap(jax.hessian(negative)))(outputs, targets)
+    curvature = jax.jit(likelihood.output_curvature)(outputs)
     np.testing.assert_allclose(curvature, hessian, atol=1e-14)
 
 
 @each
 def test_root_squares_to_the_curvature(likelihood, outputs, targets, x64):
     outputs = jnp.asarray(outputs)
-    root = likelihood.curvature_root(outputs)
-    curvature = likelihood.output_curvature(outputs)
+    root = np.asarray(jax.jit(likelihood.curvature_root)(outputs))
+    curvature = jax.jit(likelihood.output_curvature)(outputs)
     np.testing.assert_allclose(root @ root.swapaxes(1, 2), curvature, atol=1e-15)
     columns = outputs.shape[1] - (likelihood.head == "softmax")
     assert root.shape == (*outputs.shape, columns)
@@ -47,7 +47,7 @@ def test_root_squares_to_the_curvature(likelihood, outputs, targets, x64):
 
 @each
 def test_head_weights_are_the_diagonal(likelihood, outputs, targets, x64):
-    curvature = likelihood.output_curvature(jnp.asarray(outputs))
+    curvature = jax.jit(likelihood.output_curvature)(outputs)
     weights = likelihood.head_weights(outputs)
     assert weights.dtype == np.float64
     np.testing.assert_allclose(weights, np.einsum("bcc->bc", curvature), rtol=1e-13)
@@ -84,9 +84,9 @@ def test_finite_at_extreme_logits(likelihood, dtype, strict):
     assert np.isfinite(log_prob).all() and log_prob.dtype == jnp.float32
     assert log_prob[0] <= -9e3
     for array in (
-        likelihood.output_curvature(outputs),
-        likelihood.curvature_root(outputs),
-        likelihood.mean(outputs),
+        jax.jit(likelihood.output_curvature)(outputs),
+        jax.jit(likelihood.curvature_root)(outputs),
+        jax.jit(likelihood.mean)(outputs),
         likelihood.head_weights(np.asarray(outputs, np.float64)),
     ):
         assert np.isfinite(array).all()

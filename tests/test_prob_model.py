@@ -18,6 +18,7 @@ from hoarfrost.errors import (
     SelectionError,
     ShapeError,
 )
+from hoarfrost.laplace import fit_network
 from hoarfrost.prior import DiagonalGaussianPrior, IsotropicGaussianPrior
 from hoarfrost.prob_model import (
     FitCallback,
@@ -30,6 +31,7 @@ from hoarfrost.prob_model import (
     LaplacePosteriorApproximator,
     MAPPosteriorApproximator,
     ProbClassifier,
+    laplace_posterior,
 )
 from hoarfrost.training.bounded_search import bounded_maximum
 
@@ -40,6 +42,7 @@ TRAIN = DataLoader.from_array_data((X[:20], Y[:20]), batch_size=8)
 VAL = DataLoader.from_array_data((X[20:], Y[20:]), batch_size=8)
 # One object, so that its compiled step serves all tests.
 ADAM = optax.adam(1e-2)
+SGD = optax.sgd(1e-3)
 QUIET = FitMonitor(verbose=False)
 
 
@@ -213,6 +216,40 @@ def test_tuning_on_validation_data():
     assert told["tuning"]["at_bound"] is near
 
 
+def test_without_memory_for_tuning_the_prior_stays(monkeypatch):
+    def forgetful(*arguments, **options):
+        return fit_network(*arguments, keep_curvature=False, **options)
+
+    monkeypatch.setattr(laplace_posterior, "fit_network", forgetful)
+    with pytest.warns(UserWarning, match="the prior variance was not tuned: there is no memory"):
+        _, status = trained(approximator=LaplacePosteriorApproximator())
+    assert status["fit_status"]["laplace"]["tuned"] == "none"
+    assert status["fit_status"]["laplace"]["prior_precision"] == 1.0
+
+
+class Rich(nn.Module):
+    """Inputs by name, dropout, a tuple of outputs, attributes that do not hash."""
+
+    sizes: list[int]
+
+    @nn.compact
+    def __call__(self, inputs, train):
+        x = inputs["numbers"] + nn.Embed(3, 4)(inputs["words"])
+        for size in self.sizes:
+            x = nn.Dropout(0.2, deterministic=not train)(nn.relu(nn.Dense(size)(x)))
+        return nn.Dense(3, name="head")(x), x
+
+
+def test_inputs_by_name_dropout_and_tuples():
+    words = np.arange(30) % 3
+    data = DataLoader.from_array_data(({"numbers": X, "words": words}, Y), batch_size=8)
+    prob_model = ProbClassifier(Rich([5]))
+    prob_model.train(data, fit_config=config(freeze_fun=head), map_fit_config=config())
+    assert prob_model.posterior.laplace.num_params == 18
+    assert prob_model.predictive.mean(data.to_inputs_loader()).shape == (30, 3)
+    assert np.isfinite(prob_model.predictive.log_prob(data)).all()
+
+
 def test_the_prior_is_that_of_the_model():
     prob_model, status = trained(prior=IsotropicGaussianPrior(1.5))
     np.testing.assert_allclose(status["fit_status"]["laplace"]["prior_log_variance"], 1.5)
@@ -321,11 +358,17 @@ def test_every_part_of_a_map_config_acts(map_fitted):
     assert optax.tree.norm(step) > 0
 
 
-def test_jit_can_be_switched_off(map_fitted):
-    prob_model = ProbClassifier(Net(), posterior_approximator=MAPPosteriorApproximator())
-    slow = config(n_epochs=1, processor=FitProcessor(disable_jit=True))
-    loss = prob_model.train(TRAIN, fit_config=slow)["fit_status"]["loss"]
-    np.testing.assert_allclose(loss, map_fitted[1]["fit_status"]["loss"][:1], rtol=1e-5)
+def test_jit_can_be_switched_off():
+    losses = []
+    for disable_jit in (False, True):
+        prob_model = ProbClassifier(nn.Dense(3), posterior_approximator=MAPPosteriorApproximator())
+        settings = FitConfig(
+            optimizer=FitOptimizer(method=SGD, n_epochs=1),
+            monitor=QUIET,
+            processor=FitProcessor(disable_jit=disable_jit),
+        )
+        losses.append(prob_model.train([(X, Y)], fit_config=settings)["fit_status"]["loss"])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 
 def test_quiet_is_quiet(capfd):

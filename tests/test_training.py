@@ -221,7 +221,7 @@ def test_gradient_accumulation_averages_batches():
 
 def test_an_optimiser_with_a_line_search():
     before = negative_log_joint(PARAMS, X, Y)
-    result = fit(optimizer=optax.lbfgs(), n_epochs=10)
+    result = fit(optimizer=optax.lbfgs(memory_size=2), n_epochs=10)
     after = negative_log_joint(result.params, X, Y)
     gradient = jax.grad(negative_log_joint)(result.params, X, Y)
     assert after < before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -108,7 +108,8 @@ def write_inputs(case: Case, path: Path) -> None:
         params = _head_params(case, x, generator)
         outputs = x @ params["kernel"] + params["bias"]
     y = _targets(case, outputs[: case.num_data], generator)
-    np.savez(path, x=x[: case.num_data], y=y, points=x[case.num_data :], **params)
+    arrays: dict[str, Any] = {"x": x[: case.num_data], "y": y, "points": x[case.num_data :]}
+    np.savez(path, **arrays, **params)
 
 
 def read_inputs(path: Path) -> dict[str, np.ndarray]:

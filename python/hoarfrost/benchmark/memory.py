@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 from pathlib import Path
@@ -31,10 +32,8 @@ def peak_bytes() -> int:
 
 def mark() -> int:
     """Forget the peak so far where the system allows it; returns the memory held now."""
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
     held = _status("VmRSS")
     return peak_bytes() if held is None else held
 

@@ -14,13 +14,21 @@ Tree = Any
 
 def head_apply(params: Tree, inputs: jax.Array) -> jax.Array:
     """A last layer on given features: ``(B, D) -> (B, C)``."""
-    return inputs @ params["kernel"] + params["bias"]
+    outputs: jax.Array = inputs @ params["kernel"] + params["bias"]
+    return outputs
 
 
 def network_apply(params: Tree, inputs: jax.Array) -> jax.Array:
     """A perceptron with one hidden layer: ``(B, D) -> (B, C)``."""
     hidden = jnp.tanh(inputs @ params["kernel_1"] + params["bias_1"])
-    return hidden @ params["kernel_2"] + params["bias_2"]
+    outputs: jax.Array = hidden @ params["kernel_2"] + params["bias_2"]
+    return outputs
+
+
+def wait(values: Tree) -> Tree:
+    """The same values once they are computed: JAX returns before its work is done."""
+    ready: Any = jax.block_until_ready
+    return ready(values)
 
 
 def output_curvature(kind: str, outputs: jax.Array) -> jax.Array:

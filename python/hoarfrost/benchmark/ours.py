@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 
 import hoarfrost
@@ -71,7 +70,7 @@ class Ours:
     def sample(self) -> Any:
         """Draws, as a tree of parameters."""
         self.seed += 1
-        return jax.block_until_ready(self.posterior.sample(self.seed, NUM_SAMPLES))
+        return models.wait(self.posterior.sample(self.seed, NUM_SAMPLES))
 
     def functional(self) -> np.ndarray:
         """Covariance of the outputs at the points."""

@@ -35,7 +35,7 @@ class Plain:
         apply = models.head_apply if case.is_head else models.network_apply
         params = {name: jnp.asarray(v, dtype) for name, v in params_of(inputs).items()}
         self.mean, unravel = ravel_pytree(params)
-        self.apply = jax.tree_util.Partial(_apply_flat, apply, unravel)
+        self.apply = partial(_apply_flat, apply, unravel)
         self.x, self.points = jnp.asarray(inputs["x"], dtype), jnp.asarray(inputs["points"], dtype)
         self.batch = points_in(JACOBIAN_BYTES, case.num_outputs * self.mean.size * dtype.itemsize)
         self.curvature: Any = None
@@ -57,7 +57,7 @@ class Plain:
                 self.kind, self.apply, total, self.mean, self.x[start : start + self.batch]
             )
         self.curvature = total
-        self.chol = jax.block_until_ready(_factor(total, PRIOR_PRECISION))
+        self.chol = models.wait(_factor(total, PRIOR_PRECISION))
 
     def evidence(self) -> float:
         """``log |A|``."""
@@ -71,7 +71,7 @@ class Plain:
     def sample(self) -> Any:
         """Draws by a triangular solve."""
         self.key, key = jax.random.split(self.key)
-        return jax.block_until_ready(_sample(self.chol, self.mean, key))
+        return models.wait(_sample(self.chol, self.mean, key))
 
     def functional(self) -> np.ndarray:
         """Covariance of the outputs at the points, by triangular solves."""
@@ -100,13 +100,14 @@ def _jacobian(apply: Any, mean: jax.Array, x: jax.Array) -> jax.Array:
     return jacobian
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=2)
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def _accumulate(
     kind: str, apply: Any, total: jax.Array, mean: jax.Array, x: jax.Array
 ) -> jax.Array:
     jacobian = _jacobian(apply, mean, x)
     curvature = models.output_curvature(kind, jax.vmap(apply, (None, 0))(mean, x))
-    return total + jnp.einsum("bcp,bcd,bdq->pq", jacobian, curvature, jacobian)
+    added: jax.Array = jnp.einsum("bcp,bcd,bdq->pq", jacobian, curvature, jacobian)
+    return total + added
 
 
 @jax.jit
@@ -126,7 +127,7 @@ def _sample(chol: jax.Array, mean: jax.Array, key: jax.Array) -> jax.Array:
     return mean[:, None] + draws
 
 
-@jax.jit
+@partial(jax.jit, static_argnums=0)
 def _functional(apply: Any, chol: jax.Array, mean: jax.Array, x: jax.Array) -> jax.Array:
     jacobian = _jacobian(apply, mean, x)
     b, c, p = jacobian.shape

@@ -15,7 +15,7 @@ from hoarfrost import metric
 N_BINS = 15
 SCORES = ("accuracy", "NLL", "ECE")
 CONFIDENCE = "confidence"
-_RESAMPLES = 500
+NUM_RESAMPLES = 500
 _NORMAL_95 = 1.96
 
 
@@ -60,9 +60,10 @@ class Measure:
 
     @property
     def verdict(self) -> str:
-        """"higher" or "lower" with Laplace, or "same" where chance explains the difference."""
+        """Whether Laplace's is "higher" or "lower", or the "same" as far as chance lets us see."""
         difference = self.by_laplace - self.by_map
-        if abs(difference) <= _NORMAL_95 * self.standard_error:
+        printed = {_number(self.name, value) for value in (self.by_map, self.by_laplace)}
+        if len(printed) == 1 or abs(difference) <= _NORMAL_95 * self.standard_error:
             return "same"
         return "higher" if difference > 0 else "lower"
 
@@ -83,7 +84,7 @@ def compare(predictions: Predictions, seed: int) -> dict[str, Measure]:
     count = len(predictions.by_map)
     generator = np.random.default_rng(seed)
     # How often each point is drawn; the same draws for both methods make the differences paired.
-    weights = generator.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
+    weights = generator.multinomial(count, np.full(count, 1 / count), size=NUM_RESAMPLES)
     values, resampled = [], []
     for probabilities in (predictions.by_map, predictions.by_laplace):
         values.append(_scores(probabilities, predictions.targets))
@@ -97,6 +98,16 @@ def compare(predictions: Predictions, seed: int) -> dict[str, Measure]:
         )
         for name in values[0]
     }
+
+
+def pooled(name: str, parts: Sequence[Predictions]) -> Predictions:
+    """Several kinds of inputs without targets as one."""
+    return Predictions(
+        name,
+        np.concatenate([part.by_map for part in parts]),
+        np.concatenate([part.by_laplace for part in parts]),
+        None,
+    )
 
 
 def table(rows: Mapping[str, Mapping[str, Measure]]) -> str:
@@ -120,49 +131,69 @@ def table(rows: Mapping[str, Mapping[str, Measure]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def score_sentence(where: str, measures: Mapping[str, Measure]) -> str:
-    """In what Laplace is better and worse than MAP, and in what chance cannot be told apart."""
-    groups: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
+def score_sentence(where: str, count: int, measures: Mapping[str, Measure]) -> str:
+    """In what Laplace is worse and better than MAP, and in what chance cannot tell them apart.
+
+    Parameters
+    ----------
+    where : str
+        Name of the inputs.
+    count : int
+        How many they are.
+    measures : mapping
+        Accuracy, NLL and ECE on them.
+    """
+    groups: dict[str, list[str]] = {"worse": [], "better": [], "same": []}
     for name in SCORES:
         found = measures[name]
         good = "higher" if name == "accuracy" else "lower"
-        verdict = found.verdict
-        kind = verdict if verdict == "same" else ("better" if verdict == good else "worse")
-        groups[kind].append(f"{name} ({found})")
-    parts = [f"{kind} than MAP in {_and(groups[kind])}" for kind in ("worse", "better")
-             if groups[kind]]
+        kind = "better" if found.verdict == good else "worse"
+        groups["same" if found.verdict == "same" else kind].append(f"{name} ({found})")
+    if len(groups["same"]) == len(SCORES):
+        return (
+            f"On the {count} {where} no cost and no gain of Laplace can be told from chance: "
+            f"{', '.join(groups['same'])}."
+        )
+    parts = [
+        f"{kind} than MAP in {_and(groups[kind])}" for kind in ("worse", "better") if groups[kind]
+    ]
     if groups["same"]:
-        parts.append(f"not distinguishable from MAP in {_and(groups['same'])}")
-    return f"On {where} Laplace is {'; '.join(parts)}."
-
-
-def confidence_sentence(measures: Mapping[str, Measure], num_classes: int) -> str:
-    """What happens to the confidence where no answer is right."""
-    words = {"lower": "less sure", "higher": "more sure", "same": "as sure as MAP"}
-    groups: dict[str, list[str]] = {verdict: [] for verdict in words}
-    for label, found in measures.items():
-        groups[found.verdict].append(f"{label} ({found})")
-    parts = [f"{words[verdict]} on {_and(found)}" for verdict, found in groups.items() if found]
-    return (
-        f"Where there is no digit at all Laplace is {'; '.join(parts)}; not knowing would be "
-        f"{1 / num_classes:.2f}."
-    )
+        parts.append(f"not told apart from MAP in {_and(groups['same'])}")
+    return f"On the {count} {where} Laplace is {'; '.join(parts)}."
 
 
 def gap_sentence(where: str, measures: Mapping[str, Measure]) -> str:
-    """Whether the confidence with Laplace is what the accuracy bears out."""
-    sure, right = measures[CONFIDENCE].by_laplace, measures["accuracy"].by_laplace
-    direction = "above" if sure >= right else "below"
+    """How far the confidence of each method is from its accuracy."""
+    sure, right = measures[CONFIDENCE], measures["accuracy"]
     return (
-        f"Its mean confidence on {where} is {sure:.1%}, {abs(sure - right) * 100:.1f} points "
-        f"{direction} its accuracy (MAP: {measures[CONFIDENCE].by_map:.1%}, "
-        f"{_gap(measures)})."
+        f"On {where} mean confidence is {_gap(sure.by_laplace, right.by_laplace)} accuracy with "
+        f"Laplace, {_gap(sure.by_map, right.by_map)} it with MAP."
     )
 
 
-def _gap(measures: Mapping[str, Measure]) -> str:
-    difference = measures[CONFIDENCE].by_map - measures["accuracy"].by_map
-    return f"{abs(difference) * 100:.1f} points {'above' if difference >= 0 else 'below'}"
+def confidence_sentence(confidences: Mapping[str, Measure], num_classes: int) -> str:
+    """What happens to the confidence where no answer is right.
+
+    Parameters
+    ----------
+    confidences : mapping
+        The mean confidence on each kind of inputs, by its name.
+    num_classes : int
+        C; a network that knew that it did not know would be sure to 1/C.
+    """
+    words = {"higher": "surer than MAP", "lower": "less sure than MAP", "same": "as sure as MAP"}
+    groups: dict[str, list[str]] = {verdict: [] for verdict in words}
+    for label, found in confidences.items():
+        groups[found.verdict].append(f"{label} ({found})")
+    parts = [f"{words[verdict]} on {_and(found)}" for verdict, found in groups.items() if found]
+    return (
+        f"Where there is no digit Laplace is {'; '.join(parts)}. Knowing nothing would be "
+        f"{1 / num_classes:.3f}."
+    )
+
+
+def _gap(sure: float, right: float) -> str:
+    return f"{abs(sure - right) * 100:.1f} points {'above' if sure >= right else 'below'}"
 
 
 def _scores(probabilities: np.ndarray, targets: np.ndarray | None) -> dict[str, float]:

@@ -13,6 +13,11 @@ ROTATION_DEGREES = 30
 NUM_TRAIN, NUM_VALIDATION = 800, 400
 # A square of this many pixels of a photograph becomes one image of 8 x 8.
 _PATCH = 32
+ABOUT_NOT_DIGITS = (
+    f"Photo patches: squares of {_PATCH} x {_PATCH} pixels from scikit-learn's two sample "
+    f"photographs, grey, averaged to {SIDE} x {SIDE} and stretched to 0..1. Shuffled pixels: test "
+    "digits, the pixels of each in an order of its own. Uniform noise: independent numbers in 0..1."
+)
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,7 @@ def _rotated(inputs: np.ndarray) -> np.ndarray:
     return np.asarray(turned, np.float32).reshape(inputs.shape)
 
 
-def _photo_patches(
-    photos: Sequence[Any], count: int, generator: np.random.Generator
-) -> np.ndarray:
+def _photo_patches(photos: Sequence[Any], count: int, generator: np.random.Generator) -> np.ndarray:
     """Grey squares cut from photographs, averaged to 8 x 8 and stretched to go from 0 to 1."""
     grey = [np.asarray(photo, np.float32).mean(axis=2) for photo in photos]
     block = _PATCH // SIDE

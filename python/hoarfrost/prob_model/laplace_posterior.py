@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import jax
@@ -151,10 +152,18 @@ class LaplacePosterior:
             likelihood=self.joint.likelihood.output,
             hessian_structure=self.approximator.hessian_structure,
             prior_precision=given,
-            keep_curvature=True if tunes else "auto",
             progress=verbose,
         )
         if not tunes:
+            return laplace, {"tuned": "none"}
+        if laplace.curvature is None:
+            warnings.warn(
+                "the prior variance was not tuned: there is no memory to keep the curvature beside "
+                "its factor; the posterior has the prior that was given. Freeze more parameters, "
+                "or use hessian_structure='diag'",
+                UserWarning,
+                stacklevel=5,
+            )
             return laplace, {"tuned": "none"}
 
         def at(log_variance: float) -> Any:

@@ -93,7 +93,8 @@ def fit_map(
     the optimiser exist for the trainable parameters only. The last batch of an epoch is padded to
     the size of the others and its padding left out, except for a network with mutable
     collections: padding would enter its batch statistics, so that a smaller batch is compiled for
-    once more. Statistics of a module whose parameters are all frozen stay as they are.
+    once more. (Outputs that depend on the other points of a batch need such a collection, as
+    BatchNorm has.) Statistics of a module whose parameters are all frozen stay as they are.
 
     Parameters
     ----------

@@ -1,0 +1,299 @@
+"""Measuring a case: fresh processes for first calls, then repeats that alternate A B A B."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hoarfrost.benchmark.cases import Case
+from hoarfrost.benchmark.memory import available_bytes
+from hoarfrost.benchmark.processes import Contestant, Worker, WorkerError
+from hoarfrost.benchmark.work import baseline_bytes, baseline_flops, ceiling_flops
+
+OURS, CEILING = Contestant("ours"), Contestant("ceiling")
+# A baseline may do half of what BLAS does at the same size; float32 is twice as fast.
+EXPECTED_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how often: `limit` seconds for a call, `patience` for an operation's repeats."""
+
+    threads: int
+    repeats: int
+    first_rounds: int
+    limit: float
+    patience: float
+    folder: Path
+
+
+@dataclass
+class Measured:
+    """Raw figures of a case, by contestant and operation."""
+
+    case: Case
+    # [ours, theirs] in seconds
+    pairs: dict[str, dict[str, list[list[float]]]] = field(default_factory=dict)
+    kernels: dict[str, list[float]] = field(default_factory=dict)
+    # bytes beyond the inputs, after each stage of a fresh process
+    peaks: dict[str, dict[str, int]] = field(default_factory=dict)
+    errors: dict[str, dict[str, float]] = field(default_factory=dict)
+    failures: dict[str, dict[str, str]] = field(default_factory=dict)
+    about: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def fail(self, contestant: Contestant, operation: str, reason: str) -> None:
+        """Keep the reason for an empty cell."""
+        self.failures.setdefault(contestant.key, {})[operation] = reason
+        say(f"  {contestant.key}: {operation}: {reason}")
+
+
+def first_operations(case: Case) -> tuple[str, ...]:
+    """What a fresh process does, in order; the last three are where its peak memory is read."""
+    if case.kind == "cholesky":
+        return ("cholesky", "evidence")
+    return ("fit", "evidence", "sample", "functional", "new_prior")
+
+
+def later_operations(case: Case) -> tuple[str, ...]:
+    """What is repeated in a process that has done it before."""
+    if case.kind == "cholesky":
+        return ("cholesky",)
+    if case.kind == "network":
+        return ("fit", "sample", "functional", "new_prior")
+    return ("fit", "sample", "functional_fresh", "functional", "new_prior")
+
+
+def measure(case: Case, baselines: list[Contestant], settings: Settings) -> Measured:
+    """Everything about one case. A baseline that fails or would not fit is noted and left out."""
+    run = _Run(case, settings, Measured(case))
+    try:
+        run.ceiling()
+        for baseline in baselines:
+            run.baseline(baseline)
+        run.save_answers(run.fresh_ours(reuse=True), OURS)
+    finally:
+        run.close()
+    run.compare([OURS, *baselines])
+    return run.measured
+
+
+def say(message: str) -> None:
+    """Progress goes to standard error; the table alone to standard output."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@dataclass
+class _Run:
+    case: Case
+    settings: Settings
+    measured: Measured
+    ours: Worker | None = None
+    ours_first: dict[str, float] = field(default_factory=dict)
+    # float64 flops a second that BLAS does here; None where SciPy is missing
+    rate: float | None = None
+
+    def start(self, contestant: Contestant) -> Worker:
+        settings = self.settings
+        # Ours may take its time; a baseline's limit leaves room for what is not timed.
+        limit = 86_400.0 if contestant == OURS else 4 * settings.limit + 60
+        worker = Worker(contestant, self.case.name, settings.folder, settings.threads, limit)
+        self.measured.about[contestant.key] = worker.about
+        return worker
+
+    def fresh_ours(self, reuse: bool) -> Worker:
+        """A process of ours that has made its first calls; with `reuse` the one that is there."""
+        if self.ours is None or not reuse:
+            if self.ours is not None:
+                self.ours.close()
+            self.ours = self.start(OURS)
+            self.ours_first = self.first_calls(self.ours, OURS)
+        return self.ours
+
+    def first_calls(self, worker: Worker, contestant: Contestant) -> dict[str, float]:
+        """First calls of a fresh process in seconds, and its memory after each."""
+        seconds: dict[str, float] = {}
+        for operation in first_operations(self.case):
+            reply = self.attempt(worker, contestant, operation)
+            if reply is None:
+                if operation in ("fit", "cholesky"):
+                    break
+                continue
+            seconds[operation] = reply["seconds"]
+            say(f"  {contestant.key}: {operation}, first call: {reply['seconds']:.3g} s")
+            peak = reply["peak"] if reply["device_peak"] is None else reply["device_peak"]
+            self.measured.peaks.setdefault(contestant.key, {})[operation] = peak
+        return seconds
+
+    def attempt(
+        self, worker: Worker, contestant: Contestant, operation: str
+    ) -> dict[str, Any] | None:
+        """Run an operation, unless a baseline would take too long for it; None if that fails."""
+        if contestant != OURS:
+            reason = self.too_long(contestant, operation)
+            if reason is not None:
+                self.measured.fail(contestant, operation, reason)
+                return None
+        try:
+            return worker.run(operation)
+        except WorkerError as error:
+            self.measured.fail(contestant, operation, str(error))
+            if contestant == OURS:
+                raise
+            return None
+
+    def too_long(self, contestant: Contestant, operation: str) -> str | None:
+        flops = {
+            "evidence": 0.0,
+            "functional_cached": 0.0,
+        }.get(operation, baseline_flops(self.case, contestant.name, operation))
+        if self.rate is None or contestant.device != "cpu":
+            return None
+        speed = 2 if contestant.itemsize == 4 else 1
+        seconds = flops / (EXPECTED_SHARE * speed * self.rate)
+        if seconds <= self.settings.limit:
+            return None
+        return f"left out: about {seconds:,.0f} s (--limit {self.settings.limit:,.0f})"
+
+    def ceiling(self) -> None:
+        """The reference, then BLAS in turn with ours."""
+        case, measured = self.case, self.measured
+        try:
+            worker = self.start(CEILING)
+        except WorkerError as error:
+            measured.fail(CEILING, "all", f"SciPy is needed: {error}")
+            return
+        try:
+            flops = ceiling_flops(case)
+            ours = self.fresh_ours(reuse=True)
+            later = later_operations(case)
+            for kernel in flops:
+                worker.run(kernel)
+
+            def blas() -> float:
+                took = [worker.run(kernel)["seconds"] for kernel in flops]
+                for kernel, seconds in zip(flops, took, strict=True):
+                    measured.kernels.setdefault(kernel, []).append(seconds)
+                return float(sum(took))
+
+            for operation in later if case.kind != "network" else (*later, "core_products"):
+                self.repeat(CEILING, operation, ours, blas)
+            self.rate = max(flops[name] / min(measured.kernels[name]) for name in flops)
+            size = 16.0 * case.num_params**2
+            needed = _too_large(size)
+            if needed is None:
+                worker.run("reference")
+                self.save_answers(worker, CEILING)
+            else:
+                measured.fail(CEILING, "reference", needed)
+        except WorkerError as error:
+            measured.fail(CEILING, "reference", str(error))
+        finally:
+            worker.close()
+
+    def baseline(self, baseline: Contestant) -> None:
+        """First calls in fresh processes, then repeats in turn with ours."""
+        say(f" {baseline.key}")
+        measured, settings, case = self.measured, self.settings, self.case
+        reason = None
+        if baseline.device == "cpu":
+            reason = _too_large(baseline_bytes(case, baseline.name, baseline.itemsize))
+        if reason is not None:
+            measured.fail(baseline, "all", reason)
+            return
+        worker: Worker | None = None
+        try:
+            for _ in range(settings.first_rounds):
+                started = time.perf_counter()
+                if worker is not None:
+                    worker.close()
+                self.fresh_ours(reuse=settings.first_rounds == 1)
+                worker = self.start(baseline)
+                theirs = self.first_calls(worker, baseline)
+                for operation, seconds in theirs.items():
+                    self.pair(baseline, f"{operation}_first", self.ours_first[operation], seconds)
+                if not theirs or time.perf_counter() - started > settings.patience:
+                    break
+            if worker is not None and theirs:
+                self.later(worker, baseline)
+                self.save_answers(worker, baseline)
+        except WorkerError as error:
+            measured.fail(baseline, "all", str(error))
+        finally:
+            if worker is not None:
+                worker.close()
+
+    def later(self, worker: Worker, baseline: Contestant) -> None:
+        ours = self.fresh_ours(reuse=True)
+        for operation in later_operations(self.case):
+            name = operation
+            if baseline.name == "tuned" and operation == "functional":
+                name = "functional_cached" if self.case.kind == "softmax" else operation
+            if name == "functional_cached":
+                self.attempt(worker, baseline, name)  # compiles, and makes the cache
+
+            def theirs(name: str = name) -> float | None:
+                reply = self.attempt(worker, baseline, name)
+                return None if reply is None else float(reply["seconds"])
+
+            self.repeat(baseline, operation, ours, theirs)
+
+    def repeat(
+        self,
+        contestant: Contestant,
+        operation: str,
+        ours: Worker,
+        theirs: Callable[[], float | None],
+    ) -> None:
+        """Ours and theirs in turn, as often as asked or as patience allows."""
+        started = time.perf_counter()
+        for _ in range(self.settings.repeats):
+            reply = self.attempt(ours, OURS, operation)
+            seconds = theirs()
+            if reply is None or seconds is None:
+                return
+            self.pair(contestant, operation, reply["seconds"], seconds)
+            if time.perf_counter() - started > self.settings.patience:
+                break
+
+    def pair(self, contestant: Contestant, operation: str, ours: float, theirs: float) -> None:
+        found = self.measured.pairs.setdefault(contestant.key, {})
+        found.setdefault(operation, []).append([ours, theirs])
+
+    def save_answers(self, worker: Worker, contestant: Contestant) -> None:
+        worker.run("save_answers")
+
+    def compare(self, contestants: list[Contestant]) -> None:
+        """Relative errors against the reference, where there is one."""
+        reference = self._answers(CEILING)
+        for contestant in contestants if reference else []:
+            found = self._answers(contestant)
+            self.measured.errors[contestant.key] = {
+                name: float(np.max(np.abs(found[name] - exact)) / np.max(np.abs(exact)))
+                for name, exact in reference.items()
+                if name in found
+            }
+
+    def _answers(self, contestant: Contestant) -> dict[str, np.ndarray]:
+        path = self.settings.folder / f"{contestant.key.replace(' ', '-')}-answers.npz"
+        if not path.exists():
+            return {}
+        with np.load(path) as arrays:
+            return dict(arrays.items())
+
+    def close(self) -> None:
+        if self.ours is not None:
+            self.ours.close()
+
+
+def _too_large(needed: float) -> str | None:
+    """Why something of a size is not started; None if it is."""
+    available = available_bytes()
+    if available is None or needed <= available:
+        return None
+    return f"left out: needs {needed / 2**30:,.0f} GiB, there are {available / 2**30:,.0f}"

@@ -1,0 +1,5 @@
+"""The priors, where code written for Fortuna looks for them."""
+
+from hoarfrost.prior import DiagonalGaussianPrior, IsotropicGaussianPrior
+
+__all__ = ["DiagonalGaussianPrior", "IsotropicGaussianPrior"]

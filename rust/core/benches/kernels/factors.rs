@@ -1,0 +1,56 @@
+//! Cholesky and what is asked of a factor.
+
+use criterion::{BatchSize, Criterion, Throughput};
+use hoarfrost_core::cholesky::{Check, factor};
+use hoarfrost_core::threads::Workers;
+
+use crate::assembly::group;
+use crate::gflops::FlopTime;
+use crate::problems::{drive, normal, positive_definite};
+use crate::shapes::{DRAWS, EDGES};
+
+/// `n^3 / 3` flops, in place, without and with the check of the factor.
+pub fn cholesky(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
+    for (name, check) in [("Cholesky", Check::Skip), ("Cholesky, checked", Check::Verify)] {
+        let mut group = group(criterion, name);
+        for n in EDGES {
+            let tiles = positive_definite(n, workers);
+            group.throughput(Throughput::Elements((n * n * n / 3) as u64));
+            group.bench_function(n.to_string(), |bencher| {
+                bencher.iter_batched(
+                    || tiles.try_clone("a matrix to factor").expect("memory"),
+                    |tiles| drive(workers, |driver| factor(tiles, check, driver)).expect("factor"),
+                    BatchSize::PerIteration,
+                );
+            });
+        }
+    }
+}
+
+/// `n^2` flops a draw, `2 n^2` a solve, `n^3 / 3` for the diagonal of the inverse.
+pub fn answers(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
+    for n in EDGES {
+        let tiles = positive_definite(n, workers);
+        let factor = drive(workers, |driver| factor(tiles, Check::Skip, driver)).expect("factor");
+        let mut values = normal(DRAWS * n, 6);
+        let mut group = group(criterion, "from a factor");
+        group.throughput(Throughput::Elements((DRAWS * n * n) as u64));
+        group.bench_function(format!("{DRAWS} samples/{n}"), |bencher| {
+            bencher.iter(|| {
+                drive(workers, |driver| factor.sample(1, 0, &mut values, driver)).expect("draws");
+            });
+        });
+        group.throughput(Throughput::Elements((2 * DRAWS * n * n) as u64));
+        group.bench_function(format!("{DRAWS} solves/{n}"), |bencher| {
+            bencher.iter_batched_ref(
+                || normal(DRAWS * n, 7),
+                |rhs| drive(workers, |driver| factor.solve(rhs, driver)).expect("solutions"),
+                BatchSize::PerIteration,
+            );
+        });
+        group.throughput(Throughput::Elements((n * n * n / 3) as u64));
+        group.bench_function(format!("diagonal of the inverse/{n}"), |bencher| {
+            bencher.iter(|| drive(workers, |driver| factor.inverse_diagonal(driver)));
+        });
+    }
+}

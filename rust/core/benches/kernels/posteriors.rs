@@ -1,0 +1,95 @@
+//! A softmax head's posterior: made from its blocks, sampled, inverted, asked for covariances.
+
+use criterion::{BatchSize, Criterion, Throughput};
+use hoarfrost_core::assemble::dense_layer::{DenseLayerSum, Outputs};
+use hoarfrost_core::cholesky::Check;
+use hoarfrost_core::posterior::layer::LayerPosterior;
+use hoarfrost_core::threads::Workers;
+
+use crate::assembly::group;
+use crate::gflops::FlopTime;
+use crate::problems::{drive, normal, points, posterior};
+use crate::shapes::{DRAWS, FEW_POINTS, Head, MANY_POINTS, POSTERIORS};
+
+fn edge(head: Head) -> usize {
+    (head.outputs - 1) * head.dim
+}
+
+/// Expansion of the blocks and Cholesky, as a new prior costs: `n^3 / 3` flops. What it lacks
+/// against "Cholesky, checked" at the same edge is the expansion, which moves memory alone.
+pub fn factor(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
+    let mut group = group(criterion, "expand and factor a softmax head");
+    for head in POSTERIORS {
+        let (features, logits) = points(head);
+        let mut sum =
+            DenseLayerSum::new(Outputs::Softmax, head.outputs, head.dim).expect("memory");
+        drive(workers, |driver| sum.add(&features, &logits, driver)).expect("finite points");
+        let prior = vec![1.0; head.outputs * head.dim];
+        group.throughput(Throughput::Elements((edge(head).pow(3) / 3) as u64));
+        group.bench_function(head.to_string(), |bencher| {
+            bencher.iter_with_large_drop(|| {
+                drive(workers, |driver| {
+                    LayerPosterior::new(&mut sum, &prior, Check::Verify, driver)
+                        .expect("positive definite")
+                })
+            });
+        });
+    }
+}
+
+/// Samples: `n^2` flops each. Blocks of the inverse: `2 n^3 / 3`.
+pub fn samples_and_inverse(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
+    let mut group = group(criterion, "from a softmax head");
+    for head in POSTERIORS {
+        let posterior = posterior(head, workers);
+        let n = edge(head);
+        let mut draws = vec![0.0; DRAWS * posterior.num_params()];
+        group.throughput(Throughput::Elements((DRAWS * n * n) as u64));
+        group.bench_function(format!("{DRAWS} samples/{head}"), |bencher| {
+            bencher.iter(|| {
+                drive(workers, |driver| posterior.sample(1, &mut draws, driver)).expect("draws");
+            });
+        });
+        group.throughput(Throughput::Elements((2 * n.pow(3) / 3) as u64));
+        group.bench_function(format!("blocks of the inverse/{head}"), |bencher| {
+            bencher.iter_batched(
+                || posterior.drop_cache(),
+                |()| drive(workers, |driver| posterior.variance(driver)),
+                BatchSize::PerIteration,
+            );
+        });
+    }
+}
+
+/// Few points by triangular solves from the first row that is not zero (`n^2 / 3` flops a point
+/// and contrast), many from cached blocks (`D'^2` flops a point and pair of contrasts).
+pub fn functional(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
+    let mut group = group(criterion, "functional covariance of a softmax head");
+    for head in POSTERIORS {
+        let posterior = posterior(head, workers);
+        let (n, contrasts) = (edge(head), head.outputs - 1);
+        let features = normal(MANY_POINTS * head.dim, 8);
+        let size = head.outputs * head.outputs;
+        let mut out = vec![0.0; MANY_POINTS * size];
+        let few = &features[..FEW_POINTS * head.dim];
+        group.throughput(Throughput::Elements((FEW_POINTS * contrasts * n * n / 3) as u64));
+        group.bench_function(format!("{FEW_POINTS} points by solves/{head}"), |bencher| {
+            bencher.iter(|| {
+                let out = &mut out[..FEW_POINTS * size];
+                drive(workers, |driver| posterior.functional_covariance(few, out, driver))
+                    .expect("finite points");
+            });
+        });
+        drive(workers, |driver| posterior.variance(driver)).expect("memory");
+        let pairs = contrasts * (contrasts + 1) / 2;
+        group.throughput(Throughput::Elements((MANY_POINTS * pairs * head.dim.pow(2)) as u64));
+        group.bench_function(format!("{MANY_POINTS} points from the cache/{head}"), |bencher| {
+            bencher.iter(|| {
+                drive(workers, |driver| {
+                    posterior.functional_covariance(&features, &mut out, driver)
+                })
+                .expect("finite points");
+            });
+        });
+    }
+}
