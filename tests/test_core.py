@@ -156,7 +156,7 @@ def test_a_prior_precision_must_be_positive(value: float) -> None:
     prior = np.ones(15)
     prior[7] = value
     for curvature in (head(), _core.DenseCurvature(15), _core.DiagonalCurvature(15)):
-        with pytest.raises(errors.InvalidArgumentError, match="positive and finite.*parameter 7"):
+        with pytest.raises(errors.InvalidArgumentError, match=r"positive and finite.*parameter 7"):
             curvature.factor(prior)
 
 
@@ -245,5 +245,5 @@ def test_progress_sees_the_work_and_its_errors_come_through() -> None:
 
 def test_negative_curvature_is_refused() -> None:
     curvature = _core.HeadCurvature("independent", 2, 3)
-    with pytest.raises(errors.InvalidArgumentError, match="must not be negative.*row 1, output 0"):
+    with pytest.raises(errors.InvalidArgumentError, match=r"must not be negative.*row 1, output 0"):
         curvature.add(np.ones((2, 3)), np.array([[1.0, 1.0], [-1.0, 1.0]]))

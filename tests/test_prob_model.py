@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -358,16 +360,31 @@ def test_every_part_of_a_map_config_acts(map_fitted):
     assert optax.tree.norm(step) > 0
 
 
+class Watched(nn.Module):
+    note: Callable[[bool], None]
+
+    @nn.compact
+    def __call__(self, x):
+        self.note(isinstance(x, jax.core.Tracer))
+        return nn.Dense(3)(x)
+
+
 def test_jit_can_be_switched_off():
-    losses = []
+    losses, traced = [], []
     for disable_jit in (False, True):
-        prob_model = ProbClassifier(nn.Dense(3), posterior_approximator=MAPPosteriorApproximator())
+        seen: list[bool] = []
+        prob_model = ProbClassifier(
+            Watched(seen.append), posterior_approximator=MAPPosteriorApproximator()
+        )
         settings = FitConfig(
             optimizer=FitOptimizer(method=SGD, n_epochs=1),
             monitor=QUIET,
             processor=FitProcessor(disable_jit=disable_jit),
         )
         losses.append(prob_model.train([(X, Y)], fit_config=settings)["fit_status"]["loss"])
+        traced.append(seen[-1])
+    # The last call of the network is the training step's.
+    assert traced == [True, False]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 

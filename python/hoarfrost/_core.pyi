@@ -1,14 +1,29 @@
 from collections.abc import Callable
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-from typing import Any, final
+
+__all__ = [
+    "DenseCurvature",
+    "DensePosterior",
+    "DiagonalCurvature",
+    "DiagonalPosterior",
+    "HeadCurvature",
+    "HeadPosterior",
+    "KroneckerPosterior",
+    "__version__",
+    "dense_bytes",
+    "head_bytes",
+    "num_threads",
+]
 
 __version__: str
 
 def num_threads() -> int: ...
 def head_bytes(outputs: str, num_outputs: int, num_features: int) -> tuple[int, int, int]: ...
 def dense_bytes(num_params: int) -> int: ...
+
 @final
 class HeadCurvature:
     def __new__(cls, outputs: str, num_outputs: int, num_features: int) -> HeadCurvature: ...
@@ -19,7 +34,9 @@ class HeadCurvature:
         check: bool = True,
         progress: Callable[[float], object] | None = None,
     ) -> HeadPosterior: ...
-    def factor_kronecker(self, prior_precision: Any, output_precision: Any) -> KroneckerPosterior: ...
+    def factor_kronecker(
+        self, prior_precision: Any, output_precision: Any
+    ) -> KroneckerPosterior: ...
     @property
     def num_data(self) -> int: ...
     @property

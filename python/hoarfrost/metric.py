@@ -141,8 +141,8 @@ def expected_calibration_error(
     """Mean gap between confidence and accuracy over the bins, weighted by their points (ECE).
 
     ``sum_b (n_b / N) |accuracy_b - confidence_b|`` with the bins of `reliability_diagram`, as in
-    Naeini et al. (2015) and Guo et al. (2017). Fortuna's function of this name gives another number:
-    it squares the gaps, over ten bins from 1/C to 1. The arguments are those of
+    Naeini et al. (2015) and Guo et al. (2017). Fortuna's function of this name gives another
+    number: it squares the gaps, over ten bins from 1/C to 1. The arguments are those of
     `reliability_diagram`.
     """
     preds, probs, targets = _arrays(preds, probs, targets)
@@ -244,7 +244,7 @@ def picp(lower_bounds: Any, upper_bounds: Any, targets: Any) -> jax.Array:
     return prediction_interval_coverage_probability(lower_bounds, upper_bounds, targets)
 
 
-# --- compiled programs -----------------------------------------------------------------------------
+# --- compiled programs ---------------------------------------------------------------------------
 
 
 @jax.jit
@@ -305,11 +305,11 @@ def _wide(values: jax.Array) -> jax.Array:
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
-# --- checks ----------------------------------------------------------------------------------------
+# --- checks --------------------------------------------------------------------------------------
 
 
 def _arrays(*values: Any) -> list[Any]:
-    """The arguments with lists of numbers made arrays; arrays, traced ones too, stay as they are."""
+    """The arguments with lists of numbers made arrays; arrays, traced or not, stay as they are."""
     return [value if hasattr(value, "dtype") else np.asarray(value) for value in values]
 
 
@@ -322,7 +322,8 @@ def _check_labels(preds: Any, targets: Any) -> None:
             )
     if np.shape(preds) != np.shape(targets):
         raise ShapeError(
-            f"preds and targets must have the same length, but have {np.shape(preds)} and {np.shape(targets)}"
+            "preds and targets must have the same length, but have "
+            f"{np.shape(preds)} and {np.shape(targets)}"
         )
     _check_not_empty(np.shape(targets))
 

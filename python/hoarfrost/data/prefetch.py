@@ -51,7 +51,7 @@ def _fill(source: Iterator[Any], ready: queue.Queue[Any], stop: threading.Event)
             ready.put(item)
             if stop.is_set():
                 break
-    except BaseException as error:  # noqa: BLE001  (the consumer gets it)
+    except BaseException as error:
         last = _Failure(error)
     finally:
         close = getattr(source, "close", None)

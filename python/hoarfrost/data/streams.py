@@ -111,7 +111,7 @@ def reiterable(iterable: Iterable[Any]) -> Callable[[int | None], Iterator[Any]]
         )
     if not isinstance(iterable, Iterable):
         raise InvalidArgumentError(
-            f"iterable must be an iterable of batches, but it is of type {type(iterable).__name__}; for "
+            f"iterable must be an iterable of batches, but it is a {type(iterable).__name__}; for "
             "a function use from_callable_iterable, for arrays from_array_data"
         )
     return Reopened(lambda: iterable)

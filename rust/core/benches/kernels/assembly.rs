@@ -49,8 +49,7 @@ pub fn softmax_heads(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
     let mut group = group(criterion, "assemble a softmax head");
     for head in HEADS {
         let (features, logits) = points(head);
-        let mut sum =
-            DenseLayerSum::new(Outputs::Softmax, head.outputs, head.dim).expect("memory");
+        let mut sum = DenseLayerSum::new(Outputs::Softmax, head.outputs, head.dim).expect("memory");
         let blocks = head.outputs * (head.outputs - 1) / 2;
         group.throughput(Throughput::Elements((blocks * head.rows * head.dim * head.dim) as u64));
         group.bench_function(head.to_string(), |bencher| {

@@ -21,8 +21,7 @@ pub fn factor(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
     let mut group = group(criterion, "expand and factor a softmax head");
     for head in POSTERIORS {
         let (features, logits) = points(head);
-        let mut sum =
-            DenseLayerSum::new(Outputs::Softmax, head.outputs, head.dim).expect("memory");
+        let mut sum = DenseLayerSum::new(Outputs::Softmax, head.outputs, head.dim).expect("memory");
         drive(workers, |driver| sum.add(&features, &logits, driver)).expect("finite points");
         let prior = vec![1.0; head.outputs * head.dim];
         group.throughput(Throughput::Elements((edge(head).pow(3) / 3) as u64));

@@ -32,8 +32,7 @@ pub fn points(head: Head) -> (Vec<f64>, Vec<f64>) {
 pub fn posterior(head: Head, workers: &Workers) -> LayerPosterior {
     let (features, logits) = points(head);
     drive(workers, |driver| {
-        let mut sum =
-            DenseLayerSum::new(Outputs::Softmax, head.outputs, head.dim).expect("memory");
+        let mut sum = DenseLayerSum::new(Outputs::Softmax, head.outputs, head.dim).expect("memory");
         sum.add(&features, &logits, driver).expect("finite points");
         let prior = vec![1.0; head.outputs * head.dim];
         LayerPosterior::new(&mut sum, &prior, Check::Verify, driver).expect("positive definite")

@@ -18,10 +18,8 @@ pub const HEADS: [Head; 5] = [
 ];
 
 /// Heads whose posteriors are asked questions: a factor of 4,617 and one of 2,307.
-pub const POSTERIORS: [Head; 2] = [
-    Head { rows: 2_048, dim: 513, outputs: 10 },
-    Head { rows: 2_048, dim: 769, outputs: 4 },
-];
+pub const POSTERIORS: [Head; 2] =
+    [Head { rows: 2_048, dim: 513, outputs: 10 }, Head { rows: 2_048, dim: 769, outputs: 4 }];
 
 /// Edges of matrices to factor and to solve with; 1,025 and 2,049 straddle a tile's edge.
 pub const EDGES: [usize; 4] = [1_025, 2_049, 4_617, 5_130];
