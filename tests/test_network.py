@@ -54,6 +54,13 @@ class Pair(nn.Module):
 X = np.linspace(-1.0, 1.0, 12, dtype=np.float32).reshape(4, 3)
 
 
+def test_a_sequential_is_not_given_train():
+    module = nn.Sequential([nn.Dense(4), nn.relu, nn.Dense(2)])
+    network, params, mutable = as_network(module, init_linen(module, X, *KEYS))
+    assert network.evaluate(params, mutable, X).shape == (4, 2)
+    assert network.train(params, mutable, X, KEYS[0])[0].shape == (4, 2)
+
+
 def test_module_without_train_argument():
     module = Plain()
     variables = init_linen(module, X, *KEYS)

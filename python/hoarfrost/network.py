@@ -227,6 +227,9 @@ def _init(
 
 
 def _takes_train(module: type[nn.Module]) -> bool:
+    # A Sequential takes any keyword, only to hand it to its first layer, which need not take it.
+    if issubclass(module, nn.Sequential):
+        return False
     parameters = inspect.signature(module.__call__).parameters.values()
     return any(p.name == "train" or p.kind is p.VAR_KEYWORD for p in parameters)
 

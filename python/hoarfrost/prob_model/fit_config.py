@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,12 @@ class FitCallback:
         return state
 
 
+@functools.cache
+def _default_method() -> optax.GradientTransformation:
+    """The default optimiser: one object, since compiled steps are kept for each optimiser."""
+    return optax.adam(1e-3)
+
+
 @dataclass(frozen=True)
 class FitOptimizer:
     """What minimises the loss, for how long, and which parameters it leaves alone.
@@ -57,7 +64,7 @@ class FitOptimizer:
         If an argument has a type or a value that is not accepted.
     """
 
-    method: optax.GradientTransformation = field(default_factory=lambda: optax.adam(1e-3))
+    method: optax.GradientTransformation = field(default_factory=_default_method)
     n_epochs: int = 100
     freeze_fun: FreezeFun | None = None
 
