@@ -14,6 +14,7 @@ __all__ = [
     "KroneckerPosterior",
     "__version__",
     "dense_bytes",
+    "factor_flops",
     "head_bytes",
     "num_threads",
 ]
@@ -23,6 +24,7 @@ __version__: str
 def num_threads() -> int: ...
 def head_bytes(outputs: str, num_outputs: int, num_features: int) -> tuple[int, int, int]: ...
 def dense_bytes(num_params: int) -> int: ...
+def factor_flops(num_params: int) -> float: ...
 
 @final
 class HeadCurvature:

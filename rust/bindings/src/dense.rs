@@ -3,6 +3,7 @@
 use hoarfrost_core::assemble::Real;
 use hoarfrost_core::assemble::jacobian::JacobianSum;
 use hoarfrost_core::buffer::Buffer;
+use hoarfrost_core::cholesky::Factor;
 use hoarfrost_core::error::CoreError;
 use hoarfrost_core::posterior::dense;
 use hoarfrost_core::tiles::TileMatrix;
@@ -20,6 +21,12 @@ type Array<'py> = Bound<'py, PyArrayDyn<f64>>;
 #[pyfunction]
 pub fn dense_bytes(num_params: usize) -> usize {
     TileMatrix::bytes_of(num_params)
+}
+
+/// What `progress` of a factorisation over `num_params` columns counts up to, nearly.
+#[pyfunction]
+pub fn factor_flops(num_params: usize) -> f64 {
+    Factor::reported_flops(num_params)
 }
 
 /// The growing curvature of a general subset, tile-packed.

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use super::dense::{DenseCurvature, DensePosterior, dense_bytes};
+    use super::dense::{DenseCurvature, DensePosterior, dense_bytes, factor_flops};
     #[pymodule_export]
     use super::diagonal::{DiagonalCurvature, DiagonalPosterior};
     #[pymodule_export]

@@ -22,7 +22,7 @@ pub struct TileMatrix {
 }
 
 /// Tile edge and number of tile rows for an `n x n` matrix.
-fn grid(n: usize) -> (usize, usize) {
+pub(crate) fn grid(n: usize) -> (usize, usize) {
     let count = n.div_ceil(MAX_TILE).max(1);
     // Even tiles waste least; a multiple of 8 keeps every tile on a cache line.
     let nb = n.div_ceil(count).max(1).next_multiple_of(8);

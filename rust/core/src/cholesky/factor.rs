@@ -32,7 +32,7 @@ pub fn factor(
     check: Check,
     driver: &mut Driver<'_>,
 ) -> Result<Factor, CoreError> {
-    let witness = Witness::new(&tiles);
+    let witness = Witness::new(&tiles, driver)?;
     let count = tiles.num_tile_rows();
     let mut memory =
         MemBuffer::new(cholesky_in_place_scratch::<f64>(tiles.nb(), Par::Seq, Default::default()));
@@ -50,7 +50,7 @@ pub fn factor(
     }
     let factor = Factor { tiles };
     if check == Check::Verify {
-        witness.verify(&factor)?;
+        witness.verify(&factor, driver)?;
     }
     Ok(factor)
 }

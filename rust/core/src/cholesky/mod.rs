@@ -31,6 +31,15 @@ impl Factor {
         self.tiles.n()
     }
 
+    /// Floating-point operations that [`factor`] reports for a matrix of edge `n`, so that progress
+    /// can be shown as a fraction.
+    pub fn reported_flops(n: usize) -> f64 {
+        let (nb, count) = crate::tiles::grid(n);
+        // Each step k solves m = count - 1 - k tiles and updates m (m + 1) / 2.
+        let tiles: f64 = (0..count).map(|m| (m + m * (m + 1)) as f64).sum();
+        tiles * (nb * nb * nb) as f64
+    }
+
     /// Bytes held.
     pub fn nbytes(&self) -> usize {
         self.tiles.nbytes()
@@ -145,6 +154,23 @@ pub(crate) mod tests {
         let one = bits(1);
         assert_eq!(one, bits(2));
         assert_eq!(one, bits(3));
+    }
+
+    #[test]
+    fn reported_flops_are_those_of_the_tiles() {
+        let n = 900;
+        let a = with_eigenvalues(&geometric(n, 10.0), 1);
+        let workers = Workers::new(1).unwrap();
+        let mut seen = 0.0;
+        let mut monitor = |done| {
+            seen = done;
+            true
+        };
+        factor(from_dense(&a), Check::Skip, &mut Driver::new(&workers, &mut monitor)).unwrap();
+        // The witness of O(n^2) comes on top.
+        let reported = Factor::reported_flops(n);
+        assert!(seen >= reported && seen < 1.05 * reported, "{seen} {reported}");
+        assert!(reported > (n * n * n) as f64 / 3.0);
     }
 
     #[test]
