@@ -11,8 +11,9 @@ from pathlib import Path
 
 from hoarfrost.benchmark import machine, summary, table
 from hoarfrost.benchmark.cases import CASES, Case, write_inputs
-from hoarfrost.benchmark.measure import OURS, Measured, Settings, measure, say
-from hoarfrost.benchmark.processes import Contestant, has_gpu
+from hoarfrost.benchmark.measure import measure
+from hoarfrost.benchmark.processes import Contestant, OursError, has_gpu
+from hoarfrost.benchmark.record import OURS, Measured, Settings, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,8 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     contestants = _contestants(gpu, options.quick)
     results = []
     with tempfile.TemporaryDirectory(prefix="hoarfrost-benchmark-") as folder:
-        for case in cases:
-            results.append(_measure(case, contestants, options, Path(folder)))
+        try:
+            for case in cases:
+                results.append(_measure(case, contestants, options, Path(folder)))
+        except OursError as error:
+            say(f"error: {error}")
+            return 1
     about = results[0].about.get(OURS.key, {})
     on_gpu = [contestant.key for contestant in contestants if contestant.device != "cpu"]
     devices = (result.about.get(key) for result in results for key in on_gpu)

@@ -109,7 +109,7 @@ def write_inputs(case: Case, path: Path) -> None:
         outputs = x @ params["kernel"] + params["bias"]
     y = _targets(case, outputs[: case.num_data], generator)
     arrays: dict[str, Any] = {"x": x[: case.num_data], "y": y, "points": x[case.num_data :]}
-    np.savez(path, **arrays, **params)
+    np.savez(path, **arrays | params)
 
 
 def read_inputs(path: Path) -> dict[str, np.ndarray]:

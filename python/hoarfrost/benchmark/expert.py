@@ -9,7 +9,6 @@ outside the timing.
 from __future__ import annotations
 
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import jax
@@ -28,7 +27,6 @@ from hoarfrost.benchmark.plain import points_in
 
 # Bytes of Z, and of right-hand sides, that are there at a time.
 PANEL_BYTES = 2**29
-STRIPS = 10
 
 
 class Expert:
@@ -96,11 +94,21 @@ class Expert:
         if self.kind != "softmax":
             independent: jax.Array = _independent_curvature(self.kind, self.params, self.x)
             return independent
-        strips = STRIPS if self.tuned else 1
-        total: jax.Array = _softmax_curvature(strips, self.params, self.x[: self.depth])
+        if self.tuned:
+            return self._assemble_lower()
+        total: jax.Array = _softmax_curvature(self.params, self.x[: self.depth])
         for start in range(self.depth, len(self.x), self.depth):
             piece = self.x[start : start + self.depth]
-            total = _add_softmax_curvature(strips, total, self.params, piece)
+            total = _add_softmax_curvature(total, self.params, piece)
+        return total
+
+    def _assemble_lower(self) -> jax.Array:
+        """Block rows of the lower triangle, one program each so that few buffers are alive."""
+        total = jnp.zeros((self.size, self.size), self.x.dtype)
+        for start in range(0, len(self.x), self.depth):
+            piece = self.x[start : start + self.depth]
+            for first, last in solves.strips(self.params["bias"].size):
+                total = _add_block_row(total, self.params, piece, first, last)
         return total
 
     def _by_chunks(self, program: Any) -> np.ndarray:
@@ -113,40 +121,58 @@ def _with_one(x: jax.Array) -> jax.Array:
     return jnp.concatenate([x, jnp.ones((len(x), 1), x.dtype)], axis=1)
 
 
-def _softmax_terms(strips: int, params: Any, x: jax.Array) -> jax.Array:
+def _softmax_terms(params: Any, x: jax.Array) -> jax.Array:
     phi = _with_one(x)
     p = jax.nn.softmax(x @ params["kernel"] + params["bias"])
-    (n, d), c = phi.shape, p.shape[1]
-    z = (p[:, :, None] * phi[:, None, :]).reshape(n, c * d)
-    total = -solves.gram(z, strips)
+    return _add_diagonal_blocks(-solves.gram(_khatri_rao(p, phi)), p, phi, 0)
+
+
+def _khatri_rao(p: jax.Array, phi: jax.Array) -> jax.Array:
+    """``Z = [p (x) phi]``, shape ``(N, C D')``."""
+    return (p[:, :, None] * phi[:, None, :]).reshape(len(phi), -1)
+
+
+def _add_diagonal_blocks(total: jax.Array, p: jax.Array, phi: jax.Array, column: int) -> jax.Array:
+    """``Phi^T diag(p_c) Phi`` for each column of `p`, along a diagonal that starts at `column`."""
+    d = phi.shape[1]
 
     def add_block(k: Any, total: jax.Array) -> jax.Array:
         weight = jax.lax.dynamic_slice_in_dim(p, k, 1, axis=1)
-        block = jnp.dot((phi * weight).T, phi, precision=jax.lax.Precision.HIGHEST)
-        old = jax.lax.dynamic_slice(total, (k * d, k * d), (d, d))
-        return jax.lax.dynamic_update_slice(total, old + block, (k * d, k * d))
+        corner = (k * d, column + k * d)
+        old = jax.lax.dynamic_slice(total, corner, (d, d))
+        block = solves.dot((phi * weight).T, phi)
+        return jax.lax.dynamic_update_slice(total, old + block, corner)
 
-    result: jax.Array = jax.lax.fori_loop(0, c, add_block, total)
+    result: jax.Array = jax.lax.fori_loop(0, p.shape[1], add_block, total)
     return result
 
 
-@partial(jax.jit, static_argnums=0)
-def _softmax_curvature(strips: int, params: Any, x: jax.Array) -> jax.Array:
-    return _softmax_terms(strips, params, x)
+@jax.jit
+def _softmax_curvature(params: Any, x: jax.Array) -> jax.Array:
+    return _softmax_terms(params, x)
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _add_softmax_curvature(strips: int, total: jax.Array, params: Any, x: jax.Array) -> jax.Array:
-    return total + _softmax_terms(strips, params, x)
+@partial(jax.jit, donate_argnums=0)
+def _add_softmax_curvature(total: jax.Array, params: Any, x: jax.Array) -> jax.Array:
+    return total + _softmax_terms(params, x)
+
+
+@partial(jax.jit, static_argnums=(3, 4), donate_argnums=0)
+def _add_block_row(total: jax.Array, params: Any, x: jax.Array, first: int, last: int) -> jax.Array:
+    phi = _with_one(x)
+    p = jax.nn.softmax(x @ params["kernel"] + params["bias"])
+    own, start, stop = p[:, first:last], first * phi.shape[1], last * phi.shape[1]
+    rows = -solves.dot(_khatri_rao(own, phi).T, _khatri_rao(p[:, :last], phi))
+    return total.at[start:stop, :stop].add(_add_diagonal_blocks(rows, own, phi, start))
 
 
 @partial(jax.jit, static_argnums=0)
 def _independent_curvature(kind: str, params: Any, x: jax.Array) -> jax.Array:
     phi = _with_one(x)
     if kind == "gaussian":
-        return solves.gram(phi, 1) / NOISE_STD**2
+        return solves.gram(phi) / NOISE_STD**2
     p = jax.nn.sigmoid(x @ params["kernel"] + params["bias"])
-    return jnp.dot((phi * p * (1 - p)).T, phi, precision=jax.lax.Precision.HIGHEST)
+    return solves.dot((phi * p * (1 - p)).T, phi)
 
 
 @jax.jit
@@ -164,9 +190,8 @@ def _skipping_functional(chol: jax.Array, x: jax.Array) -> jax.Array:
     phi = _with_one(x)
     (b, d), c = phi.shape, len(chol) // phi.shape[1]
     # Outputs in strips: the solve of a strip starts at its first row that is not zero.
-    edges = [c * k // min(c, STRIPS) for k in range(min(c, STRIPS) + 1)]
     solved = []
-    for first, last in pairwise(edges):
+    for first, last in solves.strips(c):
         height, width = (c - first) * d, last - first
         eye = jnp.eye(c - first, width, dtype=x.dtype)
         rhs = jnp.einsum("ck,nd->cdkn", eye, phi).reshape(height, width * b)
@@ -176,8 +201,8 @@ def _skipping_functional(chol: jax.Array, x: jax.Array) -> jax.Array:
         [jnp.einsum("pkn,pln->nkl", high, low[-len(high) :]) for low in solved[: k + 1]]
         for k, high in enumerate(solved)
     ]
-    strips = range(len(lower))
-    rows = [[_symmetric_block(lower, k, m) for m in strips] for k in strips]
+    order = range(len(lower))
+    rows = [[_symmetric_block(lower, k, m) for m in order] for k in order]
     return jnp.concatenate([jnp.concatenate(row, axis=2) for row in rows], axis=1)
 
 
@@ -192,7 +217,7 @@ def _cached_functional(covariance: jax.Array, x: jax.Array) -> jax.Array:
 
     def block_row(first: Any) -> jax.Array:
         rows = jax.lax.dynamic_slice(covariance, (first, 0), (d, p))
-        product = jnp.dot(phi, rows, precision=jax.lax.Precision.HIGHEST)
+        product = solves.dot(phi, rows)
         return jnp.einsum("nld,nd->nl", product.reshape(b, p // d, d), phi)
 
     return jnp.swapaxes(jax.lax.map(block_row, jnp.arange(0, p, d)), 0, 1)

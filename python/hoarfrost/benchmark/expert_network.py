@@ -20,7 +20,7 @@ from hoarfrost.benchmark.cases import (
     Case,
     params_of,
 )
-from hoarfrost.benchmark.expert import PANEL_BYTES, STRIPS
+from hoarfrost.benchmark.expert import PANEL_BYTES
 from hoarfrost.benchmark.plain import points_in
 
 
@@ -28,7 +28,7 @@ class ExpertNetwork:
     """A network's posterior in JAX; `tuned` as the module says."""
 
     def __init__(self, case: Case, inputs: dict[str, np.ndarray], tuned: bool = False) -> None:
-        self.strips = STRIPS if tuned else 1
+        self.tuned = tuned
         dtype = jnp.zeros(0).dtype
         self.params = {name: jnp.asarray(v, dtype) for name, v in params_of(inputs).items()}
         self.x, self.points = jnp.asarray(inputs["x"], dtype), jnp.asarray(inputs["points"], dtype)
@@ -78,7 +78,10 @@ class ExpertNetwork:
         total = jnp.zeros((self.size, self.size), self.x.dtype)
         for start in range(0, len(self.x), self.batch):
             piece = self.x[start : start + self.batch]
-            total = _accumulate(self.strips, total, self.params, piece)
+            if self.tuned:
+                total = solves.add_lower_gram(total, _rows(self.params, piece))
+            else:
+                total = _accumulate(total, self.params, piece)
         return total
 
 
@@ -108,7 +111,7 @@ class JaxCholesky:
 
 @jax.jit
 def _gram(rows: jax.Array) -> jax.Array:
-    return solves.gram(rows, 1)
+    return solves.gram(rows)
 
 
 def _pulled_back(params: Any, x: jax.Array, cotangents: jax.Array) -> jax.Array:
@@ -123,11 +126,16 @@ def _pulled_back(params: Any, x: jax.Array, cotangents: jax.Array) -> jax.Array:
     return result
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _accumulate(strips: int, total: jax.Array, params: Any, x: jax.Array) -> jax.Array:
+@jax.jit
+def _rows(params: Any, x: jax.Array) -> jax.Array:
     root = models.softmax_root(models.network_apply(params, x))
     rows = _pulled_back(params, x, root)
-    return total + solves.gram(rows.reshape(-1, rows.shape[-1]), strips)
+    return rows.reshape(-1, rows.shape[-1])
+
+
+@partial(jax.jit, donate_argnums=0)
+def _accumulate(total: jax.Array, params: Any, x: jax.Array) -> jax.Array:
+    return total + solves.gram(_rows(params, x))
 
 
 @jax.jit

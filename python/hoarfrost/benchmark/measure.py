@@ -2,71 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hoarfrost.benchmark.cases import Case
 from hoarfrost.benchmark.memory import available_bytes
-from hoarfrost.benchmark.processes import Contestant, Worker, WorkerError
+from hoarfrost.benchmark.processes import Contestant, OursError, Worker, WorkerError
+from hoarfrost.benchmark.record import (
+    CEILING,
+    OURS,
+    Measured,
+    Settings,
+    first_operations,
+    later_operations,
+    say,
+)
 from hoarfrost.benchmark.work import baseline_bytes, baseline_flops, ceiling_flops
 
-OURS, CEILING = Contestant("ours"), Contestant("ceiling")
 # A baseline may do half of what BLAS does at the same size; float32 is twice as fast.
 EXPECTED_SHARE = 0.5
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How long and how often: `limit` seconds for a call, `patience` for an operation's repeats."""
-
-    threads: int
-    repeats: int
-    first_rounds: int
-    limit: float
-    patience: float
-    folder: Path
-
-
-@dataclass
-class Measured:
-    """Raw figures of a case, by contestant and operation."""
-
-    case: Case
-    # [ours, theirs] in seconds
-    pairs: dict[str, dict[str, list[list[float]]]] = field(default_factory=dict)
-    kernels: dict[str, list[float]] = field(default_factory=dict)
-    # bytes beyond the inputs, after each stage of a fresh process
-    peaks: dict[str, dict[str, int]] = field(default_factory=dict)
-    errors: dict[str, dict[str, float]] = field(default_factory=dict)
-    failures: dict[str, dict[str, str]] = field(default_factory=dict)
-    about: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    def fail(self, contestant: Contestant, operation: str, reason: str) -> None:
-        """Keep the reason for an empty cell."""
-        self.failures.setdefault(contestant.key, {})[operation] = reason
-        say(f"  {contestant.key}: {operation}: {reason}")
-
-
-def first_operations(case: Case) -> tuple[str, ...]:
-    """What a fresh process does, in order; the last three are where its peak memory is read."""
-    if case.kind == "cholesky":
-        return ("cholesky", "evidence")
-    return ("fit", "evidence", "sample", "functional", "new_prior")
-
-
-def later_operations(case: Case) -> tuple[str, ...]:
-    """What is repeated in a process that has done it before."""
-    if case.kind == "cholesky":
-        return ("cholesky",)
-    if case.kind == "network":
-        return ("fit", "sample", "functional", "new_prior")
-    return ("fit", "sample", "functional_fresh", "functional", "new_prior")
 
 
 def measure(case: Case, baselines: list[Contestant], settings: Settings) -> Measured:
@@ -76,16 +34,11 @@ def measure(case: Case, baselines: list[Contestant], settings: Settings) -> Meas
         run.ceiling()
         for baseline in baselines:
             run.baseline(baseline)
-        run.save_answers(run.fresh_ours(reuse=True), OURS)
+        run.fresh_ours(reuse=True).run("save_answers")
     finally:
         run.close()
     run.compare([OURS, *baselines])
     return run.measured
-
-
-def say(message: str) -> None:
-    """Progress goes to standard error; the table alone to standard output."""
-    print(message, file=sys.stderr, flush=True)
 
 
 @dataclass
@@ -113,6 +66,9 @@ class _Run:
                 self.ours.close()
             self.ours = self.start(OURS)
             self.ours_first = self.first_calls(self.ours, OURS)
+            if not self.ours_first:
+                reasons = self.measured.failures[OURS.key]
+                raise OursError(f"{self.case.name}: ours failed: {reasons}")
         return self.ours
 
     def first_calls(self, worker: Worker, contestant: Contestant) -> dict[str, float]:
@@ -143,17 +99,14 @@ class _Run:
             return worker.run(operation)
         except WorkerError as error:
             self.measured.fail(contestant, operation, str(error))
-            if contestant == OURS:
-                raise
             return None
 
     def too_long(self, contestant: Contestant, operation: str) -> str | None:
-        flops = {
-            "evidence": 0.0,
-            "functional_cached": 0.0,
-        }.get(operation, baseline_flops(self.case, contestant.name, operation))
-        if self.rate is None or contestant.device != "cpu":
+        """Why a baseline's call is not made; None where it is, or nothing is known of the rate."""
+        untimed = operation in ("evidence", "functional_cached")
+        if untimed or self.rate is None or contestant.device != "cpu":
             return None
+        flops = baseline_flops(self.case, contestant.name, operation)
         speed = 2 if contestant.itemsize == 4 else 1
         seconds = flops / (EXPECTED_SHARE * speed * self.rate)
         if seconds <= self.settings.limit:
@@ -184,13 +137,13 @@ class _Run:
             for operation in later if case.kind != "network" else (*later, "core_products"):
                 self.repeat(CEILING, operation, ours, blas)
             self.rate = max(flops[name] / min(measured.kernels[name]) for name in flops)
-            size = 16.0 * case.num_params**2
-            needed = _too_large(size)
-            if needed is None:
-                worker.run("reference")
-                self.save_answers(worker, CEILING)
-            else:
-                measured.fail(CEILING, "reference", needed)
+            # The curvature, and a copy of it that becomes the factor.
+            reason = _too_large(16.0 * case.num_params**2)
+            if reason is not None:
+                measured.fail(CEILING, "reference", reason)
+                return
+            worker.run("reference")
+            worker.run("save_answers")
         except WorkerError as error:
             measured.fail(CEILING, "reference", str(error))
         finally:
@@ -203,6 +156,7 @@ class _Run:
         reason = None
         if baseline.device == "cpu":
             reason = _too_large(baseline_bytes(case, baseline.name, baseline.itemsize))
+        reason = reason or self.too_long(baseline, first_operations(case)[0])
         if reason is not None:
             measured.fail(baseline, "all", reason)
             return
@@ -215,13 +169,14 @@ class _Run:
                 self.fresh_ours(reuse=settings.first_rounds == 1)
                 worker = self.start(baseline)
                 theirs = self.first_calls(worker, baseline)
-                for operation, seconds in theirs.items():
-                    self.pair(baseline, f"{operation}_first", self.ours_first[operation], seconds)
+                for operation in theirs.keys() & self.ours_first.keys():
+                    first = (self.ours_first[operation], theirs[operation])
+                    self.pair(baseline, f"{operation}_first", *first)
                 if not theirs or time.perf_counter() - started > settings.patience:
                     break
             if worker is not None and theirs:
                 self.later(worker, baseline)
-                self.save_answers(worker, baseline)
+                worker.run("save_answers")
         except WorkerError as error:
             measured.fail(baseline, "all", str(error))
         finally:
@@ -264,9 +219,6 @@ class _Run:
     def pair(self, contestant: Contestant, operation: str, ours: float, theirs: float) -> None:
         found = self.measured.pairs.setdefault(contestant.key, {})
         found.setdefault(operation, []).append([ours, theirs])
-
-    def save_answers(self, worker: Worker, contestant: Contestant) -> None:
-        worker.run("save_answers")
 
     def compare(self, contestants: list[Contestant]) -> None:
         """Relative errors against the reference, where there is one."""

@@ -23,6 +23,10 @@ class WorkerError(HoarfrostError, RuntimeError):
     """A contestant failed, ran out of memory, or took too long; the message goes into its cell."""
 
 
+class OursError(HoarfrostError, RuntimeError):
+    """Ours could not fit a case: there is nothing to compare."""
+
+
 @dataclass(frozen=True)
 class Contestant:
     """Who runs: ours, a JAX baseline with its precision and device, or the ceiling."""

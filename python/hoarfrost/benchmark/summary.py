@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from hoarfrost.benchmark.measure import (
+from hoarfrost.benchmark.record import (
     CEILING,
     Measured,
     first_operations,
@@ -78,8 +78,8 @@ def theirs(measured: Measured, contestant: str, operation: str) -> tuple[float, 
 def ceiling(measured: Measured, operation: str) -> tuple[float, float] | None:
     """GFLOP/s of BLAS on the same mix of work, and the share of it that ours reaches.
 
-    The share is the time that BLAS would take for the flops needed, at the rate it had in the same
-    repeat, divided by ours; the median over the repeats.
+    The share is the time that BLAS would take for the flops needed, at its median rate while it
+    ran in turn with ours, divided by our median in the same pairs.
     """
     if operation.endswith("_cold"):
         return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hoarfrost.benchmark.measure import CEILING, OURS, Measured
 from hoarfrost.benchmark.processes import Contestant
+from hoarfrost.benchmark.record import CEILING, OURS, Measured
 from hoarfrost.benchmark.summary import (
     ERRORS,
     LABELS,
@@ -51,7 +51,8 @@ def _time_rows(
     rows = []
     for operation in operations(measured):
         mine = ours(measured, operation)
-        row = [f"  {LABELS[operation]}", "-" if mine is None else _seconds(mine)]
+        shown = _reason(measured, OURS, operation, notes) if mine is None else _seconds(mine)
+        row = [f"  {LABELS[operation]}", shown]
         for contestant in contestants:
             found = theirs(measured, contestant.key, operation)
             row.append(
