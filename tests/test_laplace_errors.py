@@ -304,7 +304,7 @@ def test_a_matrix_that_is_not_positive_definite(small):
         ({"keep_curvature": "maybe"}, "keep_curvature is 'maybe'; give True, False or 'auto'"),
         ({"memory_budget": -1}, "memory_budget is -1; give a positive whole number of bytes"),
         ({"memory_budget": 1.5}, "memory_budget is 1.5"),
-        ({"likelihood": "poisson"}, "likelihood is 'poisson'"),
+        ({"likelihood": "weibull"}, "likelihood is 'weibull'"),
         ({"apply": 3}, "model is 3"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 
 import jax
@@ -13,6 +14,7 @@ from flax import linen as nn
 
 from hoarfrost.data import DataLoader, InputsLoader
 from hoarfrost.errors import DataError, InvalidArgumentError, NonFiniteError, NotFittedError
+from hoarfrost.laplace import links
 from hoarfrost.likelihood import mixture
 from hoarfrost.prob_model import (
     FitConfig,
@@ -203,10 +205,9 @@ def test_parameters_are_no_constants_of_the_program(model):
         network,
         samples.partition,
         mixture.mean,
+        None,
         3,
-        samples.trainable,
-        samples.frozen,
-        samples.mutable,
+        ensemble._arrays(samples),
         X,
         (),
     ).as_text()
@@ -248,6 +249,111 @@ def test_map_is_a_point_mass(map_model):
     close(jax.nn.softmax(outputs), mean)
 
 
+@pytest.fixture(scope="module")
+def whole():
+    """A posterior over both layers, of which the network is not linear."""
+    return fit(LaplacePosteriorApproximator(tune_prior_log_variance=False))
+
+
+def linearised_logits(model, n_samples):
+    """Logits of the linearised network under weight samples of `KEY`, shape (S, 25, 3), by hand."""
+    samples = model.posterior.weight_samples(n_samples, KEY)
+    state = model.posterior.state.get()
+
+    def outputs(params):
+        return Net().apply({**params["model"], **state.mutable["model"]}, X)
+
+    logits = []
+    for s in range(n_samples):
+        change = jax.tree.map(lambda x, m, s=s: x[s] - m, samples.trainable, state.params)
+        at_map, along = jax.jvp(outputs, (state.params,), (change,))
+        logits.append(at_map + along)
+    return np.asarray(logits)
+
+
+def test_beyond_the_last_layer_the_predictive_is_that_of_the_linearised_network(whole):
+    logits = linearised_logits(whole, 30)
+    predictive = whole.predictive
+    close(predictive.mean(INPUTS, rng=KEY), jax.nn.softmax(logits).mean(0))
+    outputs = predictive.sample_calibrated_outputs(INPUTS, 30, rng=KEY)
+    np.testing.assert_allclose(outputs, logits, atol=1e-4)
+    log_p = np.asarray(jax.nn.log_softmax(logits))[:, np.arange(25), Y]
+    np.testing.assert_allclose(
+        predictive.ensemble_log_prob(DATA, rng=KEY), log_p, rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_array_equal(
+        predictive.mean(INPUTS, rng=KEY), predictive.mean(INPUTS, rng=KEY, link="mc")
+    )
+    through = predictive.mean(INPUTS, rng=KEY, link="nn")
+    assert np.abs(np.asarray(through - predictive.mean(INPUTS, rng=KEY))).max() > 1e-3
+
+
+def test_chunks_change_nothing_for_the_linearised_network(whole, monkeypatch):
+    mean = whole.predictive.mean(INPUTS, rng=KEY)
+    ensemble._chunk_size.cache_clear()
+    monkeypatch.setattr(ensemble, "MAX_BYTES", 2000)
+    samples = whole.posterior.weight_samples(30, KEY)
+    assert ensemble.chunk_size(whole.likelihood.network, samples, X) < 30
+    close(whole.predictive.mean(INPUTS, rng=KEY), mean)
+    ensemble._chunk_size.cache_clear()
+
+
+def test_both_sampling_links_are_the_same_in_a_last_layer(model):
+    predictive = model.predictive
+    through = predictive.mean(INPUTS, rng=KEY)
+    np.testing.assert_array_equal(predictive.mean(INPUTS, rng=KEY, link="nn"), through)
+    close(predictive.mean(INPUTS, rng=KEY, link="mc"), through)
+
+
+@pytest.mark.parametrize("link", ["probit", "bridge"])
+def test_closed_links(model, link):
+    predictive, laplace = model.predictive, model.posterior.laplace
+    p = laplace.predict(X, link)
+    mean = predictive.mean(INPUTS, link=link)
+    np.testing.assert_allclose(mean, p, rtol=1e-5)
+    np.testing.assert_array_equal(predictive.mode(INPUTS, link=link), p.argmax(1))
+    close(predictive.log_prob(DATA, link=link), np.log(p[np.arange(25), Y]))
+    close(predictive.variance(INPUTS, link=link), p * (1 - p))
+    close(predictive.std(INPUTS, link=link), np.sqrt(p * (1 - p)))
+    close(predictive.entropy(INPUTS, link=link), -(p * np.log(p)).sum(1))
+    sets = predictive.credible_set(INPUTS, error=0.3, link=link)
+    assert [labels[0] for labels in sets] == p.argmax(1).tolist()
+    for name in ("aleatoric_entropy", "epistemic_variance", "sample"):
+        with pytest.raises(InvalidArgumentError, match=f"link is '{link}'; give 'mc'"):
+            getattr(predictive, name)(INPUTS, link=link)
+
+
+@pytest.mark.parametrize("link", ["probit", "bridge"])
+def test_closed_links_are_calibrated_too(model, link):
+    state = model.posterior.state.get()
+    laplace = model.posterior.laplace
+    logits = np.asarray(model.likelihood.get_outputs(state.params, INPUTS, state.mutable))
+    covariance = laplace.functional_covariance(X)
+    try:
+        calib_params = {"output_calibrator": {"params": {"log_temp": jnp.log(jnp.array([2.0]))}}}
+        model.posterior.state.put(dataclasses.replace(state, calib_params=calib_params))
+        got = model.predictive.mean(INPUTS, link=link)
+    finally:
+        model.posterior.state.put(state)
+    if link == "probit":
+        variance = np.einsum("bcc->bc", covariance) / 4
+        expected = jax.nn.softmax(logits / 2 / np.sqrt(1 + np.pi / 8 * variance))
+    else:
+        expected = np.exp(links.bridge(logits / 2, covariance / 4))
+    close(got, expected)
+    assert np.abs(np.asarray(got) - model.predictive.mean(INPUTS, link=link)).max() > 1e-3
+
+
+def test_links_that_a_point_mass_has(map_model):
+    predictive = map_model.predictive
+    for link in ("mc", "nn"):
+        np.testing.assert_array_equal(predictive.mean(INPUTS, link=link), predictive.mean(INPUTS))
+    with pytest.raises(InvalidArgumentError, match="link is 'probit', which needs the covariance"):
+        predictive.mean(INPUTS, link="probit")
+    with pytest.raises(InvalidArgumentError, match="link is 'logit'; give 'mc'"):
+        predictive.mean(INPUTS, link="logit")
+
+
 def test_extreme_logits_stay_finite(strict):
     outputs = jnp.array([[[1e4, 0.0, -1e4]], [[-1e4, 1e4, 0.0]]])
     for statistic in (
@@ -268,6 +374,7 @@ CALLS = {
     "log_prob": DATA,
     "ensemble_log_prob": DATA,
     "sample": INPUTS,
+    "sample_calibrated_outputs": INPUTS,
     "mean": INPUTS,
     "mode": INPUTS,
     "aleatoric_variance": INPUTS,
@@ -285,11 +392,12 @@ CALLS = {
 def test_signatures_and_use_before_training(name):
     method = getattr(ProbClassifier(Net()).predictive, name)
     parameters = inspect.signature(method).parameters
-    assert list(parameters)[-2:] == ["rng", "distribute"]
+    assert list(parameters)[-3:] == ["rng", "distribute", "link"]
+    assert parameters["link"].kind is inspect.Parameter.KEYWORD_ONLY
     assert parameters["distribute"].default is True
     first = "data_loader" if CALLS[name] is DATA else "inputs_loader"
     assert next(iter(parameters)) == first
-    if name != "sample":
+    if not name.startswith("sample"):
         assert parameters["n_posterior_samples"].default == 30
     with pytest.raises(NotFittedError, match="call train"):
         method(CALLS[name])
@@ -332,7 +440,7 @@ def test_arguments_that_cannot_be_used(map_model, name, arguments, error, messag
         getattr(map_model.predictive, name)(*arguments)
 
 
-def test_no_calibration_yet(map_model):
+def test_calibration_parameters_of_another_form(map_model):
     params = map_model.posterior.state.get().params
-    with pytest.raises(InvalidArgumentError, match="calib_params was given"):
+    with pytest.raises(InvalidArgumentError, match=r"calib_params must be a tree .*calibrate"):
         map_model.likelihood.mean(params, INPUTS, calib_params={"a": 1})

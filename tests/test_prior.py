@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+import hoarfrost
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.prior import DiagonalGaussianPrior, IsotropicGaussianPrior, check_prior
 
@@ -15,7 +16,11 @@ PARAMS = {"b": jnp.array([0.5, -1.0]), "a": jnp.array([[1.0, 2.0, 3.0]])}
 LOG_VAR = np.array([-1.0, 0.0, 1.0, 2.0, -2.0])
 
 
-def density(flat, log_var):
+MEAN = np.array([1.0, -1.0, 0.5, 2.0, 0.0])
+
+
+def density(flat, log_var, mean=0.0):
+    flat = flat - mean
     return np.sum(-0.5 * (np.exp(-log_var) * flat**2 + log_var + np.log(2 * np.pi)))
 
 
@@ -25,6 +30,45 @@ def test_log_density_has_its_constants():
     np.testing.assert_allclose(got, density(flat, np.full(5, 0.3)), rtol=1e-6)
     got = DiagonalGaussianPrior(LOG_VAR).log_joint_prob(PARAMS)
     np.testing.assert_allclose(got, density(flat, LOG_VAR), rtol=1e-6)
+
+
+def test_a_mean_in_each_of_its_forms():
+    flat = np.asarray(ravel_pytree(PARAMS)[0], np.float64)
+    tree = {"a": MEAN[:3].reshape(1, 3), "b": jnp.asarray(MEAN[3:])}
+    for prior, log_var in (
+        (IsotropicGaussianPrior, np.full(5, 0.3)),
+        (DiagonalGaussianPrior, LOG_VAR),
+    ):
+        given = log_var if prior is DiagonalGaussianPrior else 0.3
+        for mean in (MEAN, MEAN.tolist(), tree):
+            made = prior(given, mean=mean)
+            np.testing.assert_allclose(
+                jax.jit(type(made).log_joint_prob)(made, PARAMS),
+                density(flat, log_var, MEAN),
+                rtol=1e-6,
+            )
+            np.testing.assert_array_equal(ravel_pytree(made.mean_tree(PARAMS))[0], MEAN)
+        made = prior(given, mean=0.5)
+        np.testing.assert_allclose(
+            made.log_joint_prob(PARAMS), density(flat, log_var, 0.5), rtol=1e-6
+        )
+        assert made.mean_tree(PARAMS) == {"a": 0.5, "b": 0.5}
+        centred, moved = prior(given).sample(PARAMS), prior(given, mean=MEAN).sample(PARAMS)
+        difference = ravel_pytree(moved)[0] - ravel_pytree(centred)[0]
+        np.testing.assert_allclose(difference, MEAN, atol=1e-6)
+
+
+@pytest.mark.parametrize("mean", [np.nan, "zero", [], [0.0, np.inf], {"a": None}, True])
+def test_a_mean_that_is_no_number(mean):
+    with pytest.raises(InvalidArgumentError, match=r"mean is .*; give a finite number"):
+        IsotropicGaussianPrior(mean=mean)
+
+
+def test_a_mean_of_another_shape():
+    with pytest.raises(ShapeError, match="mean of the prior has 4 entries but the full"):
+        IsotropicGaussianPrior(mean=MEAN[:4]).log_joint_prob(PARAMS)
+    with pytest.raises(ShapeError, match=r"leaves \{'a': \(1, 3\)\}, but the full"):
+        IsotropicGaussianPrior(mean={"a": np.zeros((1, 3))}).mean_tree(PARAMS)
 
 
 def test_density_is_the_gradient_of_the_precision():
@@ -103,3 +147,55 @@ def test_what_is_no_prior():
     check_prior(IsotropicGaussianPrior())
     with pytest.raises(InvalidArgumentError, match=r"prior is 1\.0; give IsotropicGaussianPrior"):
         check_prior(1.0)
+
+
+@pytest.fixture
+def regression():
+    """Linear regression at its MAP under a prior with a mean: everything has a closed form."""
+    generator = np.random.default_rng(2)
+    x, y = generator.normal(size=(15, 3)), generator.normal(size=(15, 1))
+    centre, tau, std = np.array([1.0, -2.0, 0.5]), 3.0, 0.6
+    precision = x.T @ x / std**2 + tau * np.eye(3)
+    w = np.linalg.solve(precision, x.T @ y[:, 0] / std**2 + tau * centre)
+    covariance = std**2 * np.eye(15) + x @ x.T / tau
+    residual = y[:, 0] - x @ centre
+    evidence = -0.5 * (
+        residual @ np.linalg.solve(covariance, residual)
+        + np.linalg.slogdet(2 * np.pi * covariance)[1]
+    )
+    return x, y, centre, tau, std, w[:, None], evidence
+
+
+@pytest.mark.parametrize("head", [True, False], ids=["head", "general"])
+def test_evidence_of_a_prior_with_a_mean(head, regression, x64):
+    x, y, centre, tau, std, w, evidence = regression
+
+    def apply(params, inputs):
+        flat = params["w"] if head else params["w"].reshape(-1, 1)
+        return inputs @ flat
+
+    def fit(**options):
+        params = {"w": jnp.asarray(w if head else w[:, 0])}
+        noise = hoarfrost.likelihood.Gaussian(std)
+        return hoarfrost.fit_laplace(
+            apply, params, [(x, y)], likelihood=noise, progress=False, **options
+        )
+
+    tree = {"w": centre.reshape(-1, 1) if head else centre}
+    posterior = fit(prior_precision=tau, prior_mean=tree)
+    np.testing.assert_array_equal(posterior.prior_mean, centre)
+    np.testing.assert_allclose(posterior.log_marginal_likelihood(), evidence, rtol=1e-9)
+    assert abs(fit(prior_precision=tau).log_marginal_likelihood() - evidence) > 1
+    # MacKay's identity holds about the prior's mean.
+    best = posterior.optimize_prior_precision()
+    effective = 3 - best * np.trace(posterior.covariance())
+    np.testing.assert_allclose(best * np.sum((w[:, 0] - centre) ** 2), effective, rtol=1e-6)
+    for wrong, message in (
+        ({"v": 0.0}, "prior_mean must be a number or a tree with the trainable leaves w"),
+        (np.inf, "prior_mean is inf; every prior mean must be finite"),
+        ("0", "prior_mean is '0'; give a number"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=message):
+            fit(prior_mean=wrong)
+    with pytest.raises(ShapeError, match="prior_mean at 'w' has shape"):
+        fit(prior_mean={"w": np.zeros(2)})

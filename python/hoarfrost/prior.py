@@ -1,17 +1,17 @@
-"""Gaussian priors over all parameters, centred at zero."""
+"""Gaussian priors over all parameters."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.errors import InvalidArgumentError, ShapeError
-from hoarfrost.likelihood.base import at_least_float32
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.prior_mean import cut, deviations, mean_tree_of, shifted, sound_mean
 
 Tree = Any
 
@@ -19,22 +19,27 @@ Tree = Any
 _LARGEST_LOG = 700.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class IsotropicGaussianPrior:
-    """The same Gaussian for every parameter: ``N(0, exp(log_var))``.
+    """A Gaussian with the same variance for every parameter: ``N(mean, exp(log_var))``.
 
     Parameters
     ----------
     log_var : float
         Logarithm of the prior variance; the prior precision is ``exp(-log_var)``.
+    mean : float, vector or tree of arrays
+        Mean of every parameter; or one for each, as a vector in the order of
+        `jax.flatten_util.ravel_pytree` of the full parameter tree, or as a tree like it (such as
+        the parameters of a network that was trained before).
 
     Raises
     ------
     InvalidArgumentError
-        If `log_var` is not a finite number of at most 700 in size.
+        If `log_var` is not a finite number of at most 700 in size, or a mean is not finite.
     """
 
     log_var: float = 0.0
+    mean: Any = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         value = np.asarray(self.log_var)
@@ -45,12 +50,11 @@ class IsotropicGaussianPrior:
                 "DiagonalGaussianPrior)"
             )
         object.__setattr__(self, "log_var", float(value))
+        object.__setattr__(self, "mean", sound_mean(self.mean))
 
     def log_joint_prob(self, params: Tree) -> jax.Array:
         """Log-density of all parameters together, constants included, a scalar."""
-        squares = sum(
-            jnp.sum(jnp.square(at_least_float32(leaf))) for leaf in jax.tree.leaves(params)
-        )
+        squares = sum(jnp.sum(jnp.square(leaf)) for leaf in deviations(params, self.mean))
         n = num_parameters(params)
         return -(jnp.exp(-self.log_var) * squares + n * (math.log(2 * math.pi) + self.log_var)) / 2
 
@@ -60,30 +64,39 @@ class IsotropicGaussianPrior:
         Without `rng` the draw is that of ``jax.random.PRNGKey(0)``.
         """
         std = math.exp(self.log_var / 2)
-        return jax.tree.map(lambda noise: std * noise, _standard_normal(params_like, rng))
+        noise = _standard_normal(params_like, rng)
+        return shifted(jax.tree.map(lambda leaf: std * leaf, noise), self.mean)
 
     def precision_tree(self, params: Tree) -> Tree:
         """The prior precision of each leaf, a tree of floats."""
         return jax.tree.map(lambda leaf: math.exp(-self.log_var), params)
 
+    def mean_tree(self, params: Tree) -> Tree:
+        """The prior mean of each leaf, a tree of floats or float64 arrays."""
+        return mean_tree_of(params, self.mean)
+
 
 @dataclass(frozen=True, eq=False)
 class DiagonalGaussianPrior:
-    """A Gaussian of its own for each parameter: ``N(0, exp(log_var_i))``.
+    """A Gaussian of its own for each parameter: ``N(mean_i, exp(log_var_i))``.
 
     Parameters
     ----------
     log_var : array
         Logarithms of the prior variances, shape ``(P,)``, one for each number in the full
         parameter tree in the order of `jax.flatten_util.ravel_pytree`; kept as a NumPy array.
+    mean : float, vector or tree of arrays
+        Mean of every parameter, or one for each, as in `IsotropicGaussianPrior`.
 
     Raises
     ------
     InvalidArgumentError
-        If `log_var` is not a vector of finite numbers of at most 700 in size.
+        If `log_var` is not a vector of finite numbers of at most 700 in size, or a mean is not
+        finite.
     """
 
     log_var: Any
+    mean: Any = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         value = np.asarray(self.log_var)
@@ -93,6 +106,7 @@ class DiagonalGaussianPrior:
                 "numbers between -700 and 700, one for each parameter"
             )
         object.__setattr__(self, "log_var", value)
+        object.__setattr__(self, "mean", sound_mean(self.mean))
 
     def log_joint_prob(self, params: Tree) -> jax.Array:
         """Log-density of all parameters together, constants included, a scalar.
@@ -103,8 +117,8 @@ class DiagonalGaussianPrior:
             If the tree does not hold as many numbers as `log_var`.
         """
         total = jnp.asarray(0.0)
-        for leaf, log_var in self._pieces(params):
-            leaf = at_least_float32(leaf)
+        centred = deviations(params, self.mean)
+        for leaf, (_, log_var) in zip(centred, self._pieces(params), strict=True):
             log_var = jnp.asarray(log_var, leaf.dtype)
             terms = jnp.exp(-log_var) * jnp.square(leaf) + log_var + math.log(2 * math.pi)
             total = total - jnp.sum(terms) / 2
@@ -120,7 +134,7 @@ class DiagonalGaussianPrior:
             (jnp.exp(jnp.asarray(log_var) / 2) * leaf).astype(leaf.dtype)
             for leaf, log_var in self._pieces(noise)
         ]
-        return jax.tree.unflatten(jax.tree.structure(params_like), drawn)
+        return shifted(jax.tree.unflatten(jax.tree.structure(params_like), drawn), self.mean)
 
     def precision_tree(self, params: Tree) -> Tree:
         """The prior precision of each parameter, a tree of float64 arrays shaped like `params`."""
@@ -129,20 +143,14 @@ class DiagonalGaussianPrior:
         ]
         return jax.tree.unflatten(jax.tree.structure(params), precisions)
 
+    def mean_tree(self, params: Tree) -> Tree:
+        """The prior mean of each leaf, a tree of floats or float64 arrays."""
+        return mean_tree_of(params, self.mean)
+
     def _pieces(self, params: Tree) -> list[tuple[Any, Any]]:
-        leaves, n = jax.tree.leaves(params), num_parameters(params)
-        if n != self.log_var.shape[0]:
-            raise ShapeError(
-                f"log_var of DiagonalGaussianPrior has {self.log_var.shape[0]} entries but the "
-                f"full parameter tree holds {n} numbers; give one for each, in the order of "
-                "jax.flatten_util.ravel_pytree"
-            )
-        pieces, start = [], 0
-        for leaf in leaves:
-            stop = start + math.prod(leaf.shape)
-            pieces.append((leaf, self.log_var[start:stop].reshape(leaf.shape)))
-            start = stop
-        return pieces
+        leaves = jax.tree.leaves(params)
+        pieces = cut(self.log_var, leaves, "log_var of DiagonalGaussianPrior")
+        return list(zip(leaves, pieces, strict=True))
 
 
 GaussianPrior = IsotropicGaussianPrior | DiagonalGaussianPrior
@@ -177,17 +185,18 @@ def _standard_normal(params_like: Tree, rng: jax.Array | None) -> Tree:
 
 
 def _register(prior: Any) -> None:
-    """Make a prior a pytree of its log-variance: an argument of a jitted program, not a constant.
+    """Make a prior a pytree of its numbers: an argument of a jitted program, not a constant.
 
     The constructor's checks are not repeated on what JAX puts in, which may be a tracer.
     """
 
-    def unflatten(_: None, children: tuple[Any]) -> Any:
+    def unflatten(_: None, children: tuple[Any, Any]) -> Any:
         made = object.__new__(prior)
         object.__setattr__(made, "log_var", children[0])
+        object.__setattr__(made, "mean", children[1])
         return made
 
-    jax.tree_util.register_pytree_node(prior, lambda p: ((p.log_var,), None), unflatten)
+    jax.tree_util.register_pytree_node(prior, lambda p: ((p.log_var, p.mean), None), unflatten)
 
 
 _register(IsotropicGaussianPrior)

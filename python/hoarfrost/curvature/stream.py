@@ -46,12 +46,14 @@ class Piece:
     """What a pass gave for some points of a batch, on the host, padding dropped.
 
     ``outputs`` has shape ``(B, C)``, ``block`` the leading axis ``B``, ``log_prob`` shape ``(B,)``
-    (None where there are no targets); each float32 or float64, C-contiguous.
+    (None where there are no targets); each float32 or float64, C-contiguous. ``targets`` are as
+    the loader gave them.
     """
 
     outputs: np.ndarray
     block: np.ndarray
     log_prob: np.ndarray | None
+    targets: np.ndarray | None = None
 
 
 def data_batches(data_loader: Any) -> Iterator[Batch]:
@@ -225,7 +227,7 @@ def stream(
     StructureError
         If the last layer's structure does not hold on a batch.
     """
-    waiting: tuple[Batch, int, PassResult, jax.Array | None] | None = None
+    waiting: tuple[Batch, int, int, PassResult, jax.Array | None] | None = None
     for batch in batches:
         for start in range(0, batch.size, size):
             length = min(size, batch.size - start)
@@ -236,12 +238,14 @@ def stream(
                 log_prob = _log_prob_program(likelihood, result.outputs, targets)
             if waiting is not None:
                 yield _read(*waiting)
-            waiting = (batch, length, result, log_prob)
+            waiting = (batch, start, length, result, log_prob)
     if waiting is not None:
         yield _read(*waiting)
 
 
-def _read(batch: Batch, length: int, result: PassResult, log_prob: jax.Array | None) -> Piece:
+def _read(
+    batch: Batch, start: int, length: int, result: PassResult, log_prob: jax.Array | None
+) -> Piece:
     """Wait for a pass, check what it gave, and drop the padding."""
     where = f"batch {batch.index}"
     if not result.inputs_finite:
@@ -268,4 +272,5 @@ def _read(batch: Batch, length: int, result: PassResult, log_prob: jax.Array | N
         outputs=as_core_array(result.outputs)[:length],
         block=as_core_array(result.block)[:length],
         log_prob=None if log_prob is None else np.asarray(log_prob)[:length],
+        targets=None if batch.targets is None else batch.targets[start : start + length],
     )

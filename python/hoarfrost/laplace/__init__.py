@@ -3,5 +3,14 @@
 from hoarfrost.laplace.fit import fit_laplace, fit_network, plan_laplace, plan_network
 from hoarfrost.laplace.plan import MemoryPlan
 from hoarfrost.laplace.posterior import Laplace
+from hoarfrost.laplace.tuning import Tuning
 
-__all__ = ["Laplace", "MemoryPlan", "fit_laplace", "fit_network", "plan_laplace", "plan_network"]
+__all__ = [
+    "Laplace",
+    "MemoryPlan",
+    "Tuning",
+    "fit_laplace",
+    "fit_network",
+    "plan_laplace",
+    "plan_network",
+]

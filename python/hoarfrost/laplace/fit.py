@@ -19,10 +19,12 @@ from hoarfrost.curvature.stream import (
 )
 from hoarfrost.errors import DataError, InvalidArgumentError
 from hoarfrost.freezing import Partition, Selector, make_partition
+from hoarfrost.laplace.gaussian_head import GaussianHeadCurvature
 from hoarfrost.laplace.linearised import LinearisedNetwork, linearise
+from hoarfrost.laplace.noise import Residuals, sum_of_squares
 from hoarfrost.laplace.plan import STRUCTURES, Keep, MemoryPlan, check_memory_budget
 from hoarfrost.laplace.posterior import Laplace
-from hoarfrost.laplace.prior_precision import resolve_prior_precision
+from hoarfrost.laplace.prior_precision import resolve_prior_mean, resolve_prior_precision
 from hoarfrost.laplace.structures import (
     Curvature,
     DenseCurvature,
@@ -30,7 +32,7 @@ from hoarfrost.laplace.structures import (
     Factor,
     HeadCurvature,
 )
-from hoarfrost.likelihood import Likelihood, resolve
+from hoarfrost.likelihood import Gaussian, Likelihood, resolve
 from hoarfrost.network import Network, as_network
 from hoarfrost.progress import progress_bar
 
@@ -49,6 +51,7 @@ def fit_laplace(
     trainable: Selector | None = None,
     hessian_structure: Literal["full", "diag", "auto"] = "full",
     prior_precision: Any = 1.0,
+    prior_mean: Any = 0.0,
     keep_curvature: Keep = "auto",
     memory_budget: int | None = None,
     progress: bool = True,
@@ -64,15 +67,17 @@ def fit_laplace(
         taken as the MAP.
     data_loader : DataLoader or iterable
         Gives batches ``(inputs, targets)`` and can be iterated again. It is gone over once.
-    likelihood : {"categorical", "bernoulli"} or Likelihood
-        How targets follow from outputs.
+    likelihood : {"categorical", "bernoulli", "poisson"} or Likelihood
+        How targets follow from outputs: one of `hoarfrost.likelihood`, or one of your own.
     trainable : callable, optional
         ``(path, value) -> bool | "trainable" | "frozen"``; by default every parameter.
     hessian_structure : {"full", "diag", "auto"}
         The whole covariance, its precision's diagonal alone, or "full" where it fits in memory and
         else "diag" (a warning says so).
     prior_precision : number, tree of numbers or tree of arrays
-        Of the Gaussian prior with mean zero: one for all, one a leaf, or one a parameter.
+        Of the Gaussian prior: one for all, one a leaf, or one a parameter.
+    prior_mean : number, tree of numbers or tree of arrays
+        Of the Gaussian prior, likewise. It enters the evidence; the posterior's mean is `params`.
     keep_curvature : bool or "auto"
         Whether the likelihood's curvature stays beside the factor, so that another prior precision
         needs no other pass over the data; "auto": where both fit.
@@ -125,6 +130,7 @@ def fit_laplace(
         likelihood=likelihood,
         hessian_structure=hessian_structure,
         prior_precision=prior_precision,
+        prior_mean=prior_mean,
         keep_curvature=keep_curvature,
         memory_budget=memory_budget,
         progress=progress,
@@ -143,6 +149,7 @@ def fit_network(
     likelihood: str | Likelihood = "categorical",
     hessian_structure: str = "full",
     prior_precision: Any = 1.0,
+    prior_mean: Any = 0.0,
     keep_curvature: Keep = "auto",
     memory_budget: int | None = None,
     progress: bool = True,
@@ -151,7 +158,9 @@ def fit_network(
     likelihood = resolve(likelihood)
     _check_choices(hessian_structure, keep_curvature)
     check_memory_budget(memory_budget)
-    prior = resolve_prior_precision(prior_precision, partition.split(params)[0])
+    trainable = partition.split(params)[0]
+    prior = resolve_prior_precision(prior_precision, trainable)
+    centre = resolve_prior_mean(prior_mean, trainable)
     batches = data_batches(data_loader)
     first = next(batches, None)
     if first is None:  # data_batches raises by itself; this is for the reader and the type checker
@@ -168,7 +177,7 @@ def fit_network(
         )
     curvature = _empty_curvature(linearised, structure)
     total = num_batches(data_loader)
-    log_likelihood, num_data = _accumulate(
+    log_likelihood, num_data, residuals = _accumulate(
         linearised, curvature, itertools.chain([first], batches), first, total, progress
     )
     return Laplace(
@@ -177,8 +186,10 @@ def fit_network(
         prior=prior,
         log_likelihood=log_likelihood,
         num_data=num_data,
-        factor=_factor(curvature, prior.vector, keep, progress),
+        kept_factor=_factor(curvature, prior.vector, keep, progress),
         curvature=curvature if keep else None,
+        prior_mean=centre,
+        residuals=residuals,
     )
 
 
@@ -246,8 +257,11 @@ def _accumulate(
     first: Batch,
     total: int | None,
     progress: bool,
-) -> tuple[float, int]:
-    """Go over the data once: the curvature takes every point; log-likelihood and number of data."""
+) -> tuple[float, int, Residuals | None]:
+    """Go over the data once: the curvature takes every point.
+
+    Returns the log-likelihood, the number of data, and the residuals under Gaussian noise.
+    """
     likelihood, num_outputs = linearised.likelihood, linearised.num_outputs
     run = linearised.fitting_pass()
     size = piece_size(first.size, run.max_points)
@@ -258,20 +272,31 @@ def _accumulate(
                 likelihood.check_targets(batch.targets, num_outputs, batch.index)
             yield batch
 
-    log_likelihood, num_data = 0.0, 0
+    log_likelihood, num_data, squares = 0.0, 0, np.zeros(num_outputs)
     pieces = None if total is None else total * -(-first.size // size)
     with progress_bar(description="Curvature", total=pieces, enabled=progress, unit="piece") as bar:
         for piece in stream(run, checked(), size, likelihood):
             curvature.add(piece.outputs, piece.block)
             if piece.log_prob is not None:
                 log_likelihood += float(np.sum(piece.log_prob, dtype=np.float64))
+            if isinstance(likelihood, Gaussian):
+                squares += sum_of_squares(piece.outputs, piece.targets)
             num_data += len(piece.outputs)
             bar.update()
         if bar.total is not None and bar.n < bar.total:
             # A last batch that is smaller has fewer pieces than were counted on.
             bar.total = bar.n
             bar.refresh()
-    return log_likelihood, num_data
+    if not isinstance(likelihood, Gaussian):
+        return log_likelihood, num_data, None
+    residuals = Residuals(num_data, squares, _noise_precision(likelihood, num_outputs))
+    # In float64 throughout, whatever the network computes in.
+    return residuals.log_likelihood(residuals.noise_precision), num_data, residuals
+
+
+def _noise_precision(likelihood: Gaussian, num_outputs: int) -> np.ndarray:
+    """``1 / std^2`` of each output, shape ``(C,)``."""
+    return np.asarray(likelihood.noise_std, dtype=np.float64) ** -2.0 * np.ones(num_outputs)
 
 
 def _factor(curvature: Curvature, prior: np.ndarray, keep: bool, progress: bool) -> Factor:
@@ -291,6 +316,9 @@ def _empty_curvature(linearised: LinearisedNetwork, structure: str) -> Curvature
         return DiagonalCurvature.empty(num_params, layout, linearised.likelihood)
     if layout is None:
         return DenseCurvature.empty(num_params)
+    if isinstance(linearised.likelihood, Gaussian):
+        noise = _noise_precision(linearised.likelihood, linearised.num_outputs)
+        return GaussianHeadCurvature.empty(layout, noise)
     return HeadCurvature.empty(layout, linearised.likelihood)
 
 

@@ -25,8 +25,8 @@ from hoarfrost.curvature.stream import (
 )
 from hoarfrost.errors import DataError, NonFiniteError, SelectionError
 from hoarfrost.freezing import Partition
-from hoarfrost.laplace.plan import MemoryPlan, make_plan
-from hoarfrost.likelihood import Likelihood
+from hoarfrost.laplace.plan import HeadKind, MemoryPlan, make_plan
+from hoarfrost.likelihood import Gaussian, Likelihood
 from hoarfrost.network import Network
 
 Tree = Any
@@ -61,6 +61,14 @@ class LinearisedNetwork:
         """The trainable tree at the MAP."""
         return self.partition.split(self.params)[0]
 
+    @property
+    def head_kind(self) -> HeadKind | None:
+        """How a last layer's curvature is assembled; None for any other parameters."""
+        kind = self.likelihood.head
+        if self.head is None or kind == "general":
+            return None
+        return "gaussian" if isinstance(self.likelihood, Gaussian) else kind
+
     @functools.cached_property
     def mean(self) -> np.ndarray:
         """The trainable parameters in one vector, shape ``(P,)``, float64."""
@@ -83,8 +91,11 @@ class LinearisedNetwork:
         DataError
             If there is no input.
         """
+        return self.walk_batches(input_batches(inputs))
+
+    def walk_batches(self, batches: Iterator[Batch]) -> Iterator[Piece]:
+        """`walk` over batches that are checked already; their targets come along."""
         run = self.predicting_pass()
-        batches = input_batches(inputs)
         first = next(batches, None)
         if first is None:
             raise DataError("inputs are empty: there is no point along axis 0 to predict for")
@@ -104,7 +115,7 @@ class LinearisedNetwork:
             same_prior = bool((classes == classes[0]).all())
         return make_plan(
             self.mean.size,
-            self.likelihood.head,
+            self.head_kind,
             layout.num_outputs,
             layout.num_features,
             memory_budget,
@@ -159,7 +170,9 @@ def linearise(
     # search and the pass are one program.
     size = piece_size(first.size, MAX_POINTS)
     inputs = cut(first.inputs, 0, size, min(size, first.size))
-    head = find_head(network, partition, params, mutable, inputs, (size, *shape[1:]))
+    head = None
+    if likelihood.head != "general":  # the core has a form for every other curvature
+        head = find_head(network, partition, params, mutable, inputs, (size, *shape[1:]))
     return LinearisedNetwork(network, partition, likelihood, params, mutable, shape[1], head)
 
 

@@ -1,39 +1,58 @@
-"""From Gaussian outputs ``N(f, V)`` to the mean of the targets.
+"""From Gaussian outputs ``N(f, V)`` to log-probabilities of classes, in closed form.
 
 "probit" shrinks each logit by its own variance: ``f_c / sqrt(1 + pi / 8 V_cc)`` goes through the
-likelihood's mean function (MacKay, 1992). "mc" averages the mean function over samples
-``f + V^1/2 z`` of the linearised network.
+softmax or the sigmoid (MacKay, 1992). "bridge" is the Dirichlet that a Gaussian over logits maps
+to (MacKay, 1998; Hobbhahn et al., 2022, Fast predictive uncertainty for classification with
+Bayesian deep networks). Everything is in float64 and in logarithms, so that logits of 1e4 give
+log-probabilities and not an infinity.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.errors import InternalError, InvalidArgumentError
-from hoarfrost.likelihood import Likelihood
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.likelihood import Bernoulli, Categorical, Gaussian, Likelihood, Regression
 
-LINKS = ("probit", "mc")
+Link = Literal["probit", "mc", "bridge", "nn"]
 
-# Points that share a random stream. Fixed, so that a point's draws depend on nothing but the seed
-# and its index, however the inputs are cut into pieces.
-_POINTS_PER_STREAM = 64
+# The links of each kind of likelihood, the default first. "closed" is the exact answer, which has
+# no name that a user could give.
+_CLASSES: tuple[str, ...] = ("probit", "mc", "bridge", "nn")
+_LABELS: tuple[str, ...] = ("probit", "mc", "nn")
+_SAMPLED: tuple[str, ...] = ("mc", "nn")
+_CLOSED = "closed"
 
-# Normal draws that are held at once: 64 MB in float64.
-_DRAWS_AT_ONCE = 2**23
+
+def prediction_link(likelihood: Likelihood, link: Any) -> str:
+    """The link by which the mean of the targets is predicted.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If `link` is no link of this likelihood.
+    """
+    if isinstance(likelihood, Regression) and not is_classifier(likelihood):
+        return _choice(likelihood, link, (_CLOSED, "nn"))
+    return _choice(likelihood, link, _links(likelihood))
 
 
-def check_link(link: Any) -> None:
-    """Raise `InvalidArgumentError` unless `link` is the name of a link."""
-    if link not in LINKS:
-        raise InvalidArgumentError(f"link is {link!r}; give one of {', '.join(map(repr, LINKS))}")
+def log_prob_link(likelihood: Likelihood, link: Any) -> str:
+    """The link by which the density of targets is predicted; raises like `prediction_link`."""
+    if isinstance(likelihood, Gaussian):
+        return _choice(likelihood, link, (_CLOSED, *_SAMPLED))
+    return _choice(likelihood, link, _links(likelihood))
+
+
+def is_classifier(likelihood: Likelihood) -> bool:
+    """Whether the mean of the targets is a probability."""
+    return isinstance(likelihood, Categorical | Bernoulli)
 
 
 def probit(likelihood: Likelihood, outputs: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Mean of the targets by the probit approximation.
+    """Log-probabilities by the probit approximation.
 
     Parameters
     ----------
@@ -43,100 +62,95 @@ def probit(likelihood: Likelihood, outputs: np.ndarray, variance: np.ndarray) ->
     Returns
     -------
     ndarray
-        Shape ``(B, C)``, in the dtype of `outputs`.
+        Shape ``(B, C)``, float64; for Bernoulli outputs of a 1.
     """
-    scaled = outputs / np.sqrt(1 + np.pi / 8 * variance)
-    return np.asarray(likelihood.mean(_as_jax(scaled, outputs))).astype(outputs.dtype, copy=False)
+    logits = shrunk(outputs, variance)
+    return log_sigmoid(logits) if isinstance(likelihood, Bernoulli) else log_softmax(logits)
 
 
-def monte_carlo(
-    likelihood: Likelihood,
-    outputs: np.ndarray,
-    covariance: np.ndarray,
-    seed: int,
-    start: int,
-    n_samples: int,
-) -> np.ndarray:
-    """Mean of the targets over samples of the linearised network's outputs.
+def shrunk(outputs: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Logits as the probit link shrinks them, shape ``(B, C)``, float64."""
+    result: np.ndarray = outputs.astype(np.float64) / np.sqrt(1 + np.pi / 8 * variance)
+    return result
+
+
+def bridge(outputs: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Log-probabilities by the Laplace bridge: the mean of the Dirichlet that it leads to.
 
     Parameters
     ----------
     outputs : ndarray
-        Means of the outputs, shape ``(B, C)``.
+        Means of the logits, shape ``(B, C)``.
     covariance : ndarray
-        Their covariances, shape ``(B, C, C)``, float64.
-    seed, start, n_samples : int
-        Of the draws; `start` is the index of the first of these points among all points.
+        Their covariances, shape ``(B, C, C)``.
 
     Returns
     -------
     ndarray
-        Shape ``(B, C)``, in the dtype of `outputs`.
+        Shape ``(B, C)``, float64.
     """
-    count, num_outputs = outputs.shape
-    means = np.empty_like(outputs)
-    step = max(1, _DRAWS_AT_ONCE // (n_samples * num_outputs))
-    for first in range(0, count, step):
-        part = slice(first, min(first + step, count))
-        points = part.stop - first
-        noise = point_noise(seed, start + first, points, n_samples, num_outputs)
-        deviations = noise @ covariance_root(covariance[part]).swapaxes(1, 2)
-        samples = (outputs[part, None, :] + deviations).reshape(-1, num_outputs)
-        drawn = np.asarray(likelihood.mean(_as_jax(samples, outputs)))
-        means[part] = drawn.reshape(points, n_samples, -1).mean(axis=1, dtype=np.float64)
-    return means
+    log_alpha = log_concentration(outputs, covariance)
+    return log_alpha - _log_sum_exp(log_alpha)
 
 
-def covariance_root(covariance: np.ndarray) -> np.ndarray:
-    """Lower roots ``L L^T`` of positive semi-definite matrices, shape ``(B, C, C)``.
+def log_concentration(outputs: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Logarithms of the concentrations of the Laplace bridge's Dirichlet, shape ``(B, C)``.
 
-    A functional covariance may be singular, and rounding may leave it slightly indefinite. Scaled
-    to a unit diagonal, a Cholesky factorisation then needs about ``C^2`` units of rounding on the
-    diagonal; a multiple of that is added, which adds less than 1e-4 of each standard deviation
-    for any C below 1,000. A matrix with a larger error gets a hundred times as much until it
-    factors; each matrix is treated on its own, whatever comes with it.
+    ``alpha_c = (1 - 2 / C + exp(f_c) / C^2 sum_d exp(-f_d)) / V_cc``, after logits have been
+    conditioned on a sum of zero: a common shift of all logits changes no probability, and the
+    bridge is defined without it.
     """
-    num_outputs = covariance.shape[1]
-    scale = np.sqrt(np.maximum(np.einsum("bcc->bc", covariance), 0))
-    divisor = np.where(scale > 0, scale, 1.0)
-    correlation = covariance / (divisor[:, :, None] * divisor[:, None, :])
-    jitter = 8 * num_outputs * (num_outputs + 1) * float(np.finfo(np.float64).eps)
-    root: np.ndarray = scale[:, :, None] * _jittered_cholesky(correlation, jitter)
-    return root
+    mean, variance = _without_shift(outputs.astype(np.float64), covariance)
+    count = mean.shape[1]
+    log_term = mean + _log_sum_exp(-mean) - 2 * np.log(count)
+    if count > 2:
+        log_term = np.logaddexp(np.log1p(-2 / count), log_term)
+    # A variance of zero is certainty: the least positive one keeps the ratios finite.
+    return log_term - np.log(np.maximum(variance, np.finfo(np.float64).tiny))
 
 
-def _jittered_cholesky(correlation: np.ndarray, jitter: float) -> np.ndarray:
-    index = np.arange(correlation.shape[1])
-    correlation[:, index, index] = 1 + jitter
-    try:
-        return np.linalg.cholesky(correlation)
-    except np.linalg.LinAlgError:
-        if len(correlation) > 1:
-            single = (_jittered_cholesky(matrix[None], jitter) for matrix in correlation)
-            return np.concatenate(list(single))
-        if jitter > correlation.shape[1]:
-            raise InternalError("a functional covariance is not a covariance") from None
-        return _jittered_cholesky(correlation, 100 * jitter)
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log-probabilities of classes, shape ``(B, C)``."""
+    result: np.ndarray = logits - _log_sum_exp(logits)
+    return result
 
 
-def point_noise(seed: int, start: int, count: int, n_samples: int, num_outputs: int) -> np.ndarray:
-    """Standard normal draws of the points ``start .. start + count - 1``.
-
-    Shape ``(count, n_samples, num_outputs)``, float64; a point's draws are a function of the seed
-    and its index alone.
-    """
-    per_point = n_samples * num_outputs
-    noise = np.empty((count, per_point))
-    stop = start + count
-    for stream in range(start // _POINTS_PER_STREAM, -(-stop // _POINTS_PER_STREAM)):
-        first = stream * _POINTS_PER_STREAM
-        low, high = max(start, first), min(stop, first + _POINTS_PER_STREAM)
-        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, stream))))
-        drawn = generator.standard_normal((high - first, per_point))
-        noise[low - start : high - start] = drawn[low - first :]
-    return noise.reshape(count, n_samples, num_outputs)
+def log_sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Log-probabilities of a 1."""
+    result: np.ndarray = -np.logaddexp(0.0, -logits)
+    return result
 
 
-def _as_jax(values: np.ndarray, outputs: np.ndarray) -> jax.Array:
-    """Values for a likelihood's mean function: in the outputs' dtype, on the default device."""
-    return jnp.asarray(values.astype(outputs.dtype, copy=False))
+def _links(likelihood: Likelihood) -> tuple[str, ...]:
+    if isinstance(likelihood, Categorical):
+        return _CLASSES
+    return _LABELS if isinstance(likelihood, Bernoulli) else _SAMPLED
+
+
+def _choice(likelihood: Likelihood, link: Any, links: tuple[str, ...]) -> str:
+    if link is None:
+        return links[0]
+    if not isinstance(link, str) or link == _CLOSED or link not in links:
+        named = [repr(name) for name in links if name != _CLOSED]
+        closed = ", or leave it out for the closed form" if _CLOSED in links else ""
+        raise InvalidArgumentError(
+            f"link is {link!r}; give one of {', '.join(named)} for the {likelihood.name} "
+            f"likelihood{closed}"
+        )
+    return link
+
+
+def _without_shift(mean: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variances of Gaussian logits, given that they add up to zero."""
+    with_sum = covariance.sum(axis=2)
+    total = with_sum.sum(axis=1, keepdims=True)
+    # A sum that never varies is taken off as it is.
+    gain = np.where(total > 0, with_sum / np.where(total > 0, total, 1), 1 / mean.shape[1])
+    centred = mean - gain * mean.sum(axis=1, keepdims=True)
+    return centred, np.einsum("bcc->bc", covariance) - gain * with_sum
+
+
+def _log_sum_exp(values: np.ndarray) -> np.ndarray:
+    largest = values.max(axis=1, keepdims=True)
+    result: np.ndarray = largest + np.log(np.exp(values - largest).sum(axis=1, keepdims=True))
+    return result

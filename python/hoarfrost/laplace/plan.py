@@ -13,6 +13,7 @@ from hoarfrost.errors import InvalidArgumentError, MemoryLimitError
 
 STRUCTURES = ("full", "diag")
 Keep = bool | Literal["auto"]
+HeadKind = Literal["softmax", "independent", "gaussian"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class MemoryPlan:
     ----------
     num_params : int
         ``P``, the number of trainable parameters.
-    head : {"softmax", "independent"} or None
+    head : {"softmax", "independent", "gaussian"} or None
         The last-layer structure that will be used, if any.
     curvature_bytes, factor_bytes, cache_bytes : mapping of str to int
         For each structure, what the likelihood's curvature and the factor take, and what the core
@@ -33,7 +34,7 @@ class MemoryPlan:
     """
 
     num_params: int
-    head: str | None
+    head: HeadKind | None
     curvature_bytes: Mapping[str, int]
     factor_bytes: Mapping[str, int]
     cache_bytes: Mapping[str, int]
@@ -108,7 +109,7 @@ class MemoryPlan:
 
 def make_plan(
     num_params: int,
-    head: str | None = None,
+    head: HeadKind | None = None,
     num_outputs: int = 0,
     num_features: int = 0,
     memory_budget: int | None = None,
@@ -121,17 +122,23 @@ def make_plan(
     ----------
     num_params : int
         ``P``.
-    head : {"softmax", "independent"}, optional
+    head : {"softmax", "independent", "gaussian"}, optional
         The last-layer structure, with its `num_outputs` ``C`` and `num_features` ``D'``.
     memory_budget : int, optional
         Bytes that may be used; by default what the machine has.
     same_prior : bool
-        Whether the prior precision is the same for all classes, which leaves a softmax head
-        ``(C - 1) D'`` columns to factor instead of ``C D'``.
+        Whether the prior precision is the same for all outputs, which leaves a softmax head
+        ``(C - 1) D'`` columns to factor instead of ``C D'``, and a Gaussian head one
+        eigendecomposition of edge ``D'`` instead of ``C`` factors.
     """
     cache = 0
     if head is None:
         curvature = factor = _core.dense_bytes(num_params)
+    elif head == "gaussian":
+        curvature, factor, _ = _core.head_bytes("independent", 1, num_features)
+        # The matrix, its eigenvectors twice, and the work space of their computation.
+        factor = 32 * num_features**2 if same_prior else num_outputs * factor
+        cache = 16 * num_params
     else:
         curvature, factor, cache = _core.head_bytes(head, num_outputs, num_features)
         if head == "softmax" and not same_prior:

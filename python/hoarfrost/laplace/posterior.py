@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
 from typing import Any, Literal
 
 import jax
@@ -14,16 +13,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from hoarfrost.errors import InvalidArgumentError
-from hoarfrost.laplace import links
+from hoarfrost.laplace.arguments import check_draws
+from hoarfrost.laplace.density import log_prob_of_targets
 from hoarfrost.laplace.evidence import log_marginal_likelihood
+from hoarfrost.laplace.joint import joint_covariance
 from hoarfrost.laplace.linearised import LinearisedNetwork
+from hoarfrost.laplace.links import Link, is_classifier, log_prob_link, prediction_link
+from hoarfrost.laplace.noise import Residuals
+from hoarfrost.laplace.predict import log_probabilities, mean_of_targets, moments_of_targets
 from hoarfrost.laplace.prior_precision import PriorPrecision, resolve_prior_precision
+from hoarfrost.laplace.regression import RegressionPrediction
 from hoarfrost.laplace.structures import Curvature, Factor
+from hoarfrost.laplace.tuning import LARGEST, SMALLEST, Optimum, Tuning, optimise
+from hoarfrost.likelihood import Gaussian, Regression
 
 Tree = Any
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class Laplace:
     """The Gaussian posterior ``N(theta_MAP, (H + T)^-1)`` over the trainable parameters.
 
@@ -39,6 +46,10 @@ class Laplace:
         Of all data at the mean, constants included.
     num_data : int
         Number of data points.
+    prior_mean : ndarray
+        Of the prior, shape ``(P,)``, float64.
+    tuning : Tuning or None
+        The certificate of the last `optimize_prior_precision` or `optimize_hyperparameters`.
     """
 
     linearised: LinearisedNetwork = field(repr=False)
@@ -46,9 +57,13 @@ class Laplace:
     prior: PriorPrecision
     log_likelihood: float
     num_data: int
-    factor: Factor
+    kept_factor: Factor | None
     curvature: Curvature | None
+    prior_mean: np.ndarray
+    residuals: Residuals | None = None
     collections: Mapping[str, Tree] = field(default_factory=dict)
+    tuning: Tuning | None = None
+    kept_variance: np.ndarray | None = field(default=None, init=False)
 
     @property
     def num_params(self) -> int:
@@ -65,6 +80,42 @@ class Laplace:
         """A float where one was given for all parameters, else a tree like the trainable one."""
         return self.prior.value
 
+    @property
+    def noise_std(self) -> float | tuple[float, ...] | None:
+        """Of a Gaussian likelihood: a float, or one for each output; else None."""
+        likelihood = self.linearised.likelihood
+        if not isinstance(likelihood, Gaussian):
+            return None
+        std = likelihood.noise_std
+        return tuple(std) if isinstance(std, Sequence) else std
+
+    @property
+    def noise_precision(self) -> np.ndarray | None:
+        """``1 / noise_std^2`` of each output, shape ``(C,)``; None without Gaussian noise."""
+        if self.residuals is None or self.noise_std is None:
+            return None
+        return self.residuals.noise_precision_of(self.noise_std)
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """The mean's distance from the prior's mean, shape ``(P,)``, float64."""
+        return self.linearised.mean - self.prior_mean
+
+    @property
+    def factor(self) -> Factor:
+        """The factorised precision, made again where a search that was broken off gave it up."""
+        if self.kept_factor is None:
+            self.kept_factor = self._refactored(None, None)[2]
+        return self.kept_factor
+
+    def release_factor(self) -> Factor:
+        """Hand the factor over, so that it and its successor need not both be held.
+
+        The next member that needs a factor makes it again from the curvature.
+        """
+        factor, self.kept_factor, self.kept_variance = self.factor, None, None
+        return factor
+
     def precision(self) -> np.ndarray:
         """The posterior precision ``H + T``, shape ``(P, P)``, float64."""
         return self.factor.precision()
@@ -75,27 +126,120 @@ class Laplace:
 
     def variance(self) -> np.ndarray:
         """The diagonal of the covariance, without forming it; shape ``(P,)``, float64."""
-        return self._variance.copy()
+        if self.kept_variance is None:
+            self.kept_variance = self.factor.variance()
+        return self.kept_variance.copy()
 
-    def log_marginal_likelihood(self, prior_precision: Any = None) -> float:
+    def log_marginal_likelihood(
+        self, prior_precision: Any = None, noise_std: float | Sequence[float] | None = None
+    ) -> float:
         """The log evidence, given the frozen parameters.
 
         Parameters
         ----------
         prior_precision : number, tree of numbers or tree of arrays, optional
-            By default the posterior's own; another one costs a factorisation.
+            By default the posterior's own; another one costs a factorisation (nothing of that size
+            for a multiple of it in a last layer under Gaussian noise).
+        noise_std : float or sequence of float, optional
+            Of a Gaussian likelihood; by default the posterior's own. One number, or one for each
+            output.
 
         Raises
         ------
         InvalidArgumentError
-            If another prior precision is asked for and the curvature was not kept.
+            If another prior precision or noise is asked for and the curvature was not kept, or the
+            likelihood has no such noise.
         """
-        prior, factor = self.prior, self.factor
-        if prior_precision is not None:
-            prior, factor = self._refactored(prior_precision)
+        if prior_precision is None and noise_std is None:
+            prior, log_likelihood, factor = self.prior, self.log_likelihood, self.factor
+        else:
+            prior, log_likelihood, factor = self._refactored(prior_precision, noise_std)
         return log_marginal_likelihood(
-            self.log_likelihood, prior.vector, self.linearised.mean, factor.log_det()
+            log_likelihood, prior.vector, self.deviation, factor.log_det()
         )
+
+    def optimize_prior_precision(
+        self, structure: Literal["scalar", "layerwise", "weights_biases", "diagonal"] = "scalar"
+    ) -> Any:
+        """Set the prior precision to the maximum of the evidence, and return it.
+
+        The evidence is concave in the logarithms of the precisions, so the maximum is the only
+        one. A precision that it would send beyond 1e-8 or 1e8 stops there, and `tuning` says so;
+        one about which it says nothing, to rounding (a unit that is never active), stays as it is.
+        The mean stays where training left it. The certificate is `tuning`.
+
+        Parameters
+        ----------
+        structure : {"scalar", "layerwise", "weights_biases", "diagonal"}
+            One precision for all; one a layer (leaves with the same parent); one for the leaves
+            with two axes or more and one for the others; one a parameter.
+
+        Returns
+        -------
+        float or tree
+            A float for "scalar", else a tree like the trainable one, of floats, or of arrays for
+            "diagonal".
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the structure is none of these, or the curvature was not kept.
+        """
+        return self._adopt(optimise(self, structure, noise=False))
+
+    def optimize_prior_scale(self, low: float = SMALLEST, high: float = LARGEST) -> Any:
+        """Multiply the prior precision that there is by the factor of the largest evidence.
+
+        Parameters
+        ----------
+        low, high : float
+            Bounds of that factor.
+
+        Returns
+        -------
+        float or tree
+            The new prior precision, in the form of the old one.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the bounds are not positive, finite and ordered, or the curvature was not kept.
+        """
+        if not 0 < low < high < math.inf:
+            raise InvalidArgumentError(
+                f"bounds are low={low!r} and high={high!r}; give two positive numbers, the smaller "
+                "one first"
+            )
+        return self._adopt(optimise(self, "scale", noise=False, bounds=(low, high)))
+
+    def optimize_hyperparameters(
+        self, structure: Literal["scalar", "layerwise", "weights_biases", "diagonal"] = "scalar"
+    ) -> tuple[Any, float | tuple[float, ...]]:
+        """Set the prior precision and the Gaussian noise to the maximum of the evidence.
+
+        Parameters
+        ----------
+        structure : {"scalar", "layerwise", "weights_biases", "diagonal"}
+            As in `optimize_prior_precision`.
+
+        Returns
+        -------
+        prior_precision : float or tree
+            As in `optimize_prior_precision`.
+        noise_std : float or tuple of float
+            One number where one was given. Where one for each output was given, each is tuned by
+            itself in a last layer with its full covariance and a prior that outputs share; else
+            all keep their proportions.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the likelihood is not Gaussian, the structure unknown, or the curvature not kept.
+        """
+        optimum = optimise(self, structure, noise=True)
+        value = self._adopt(optimum)
+        assert optimum.noise_std is not None
+        return value, optimum.noise_std
 
     def with_prior_precision(self, prior_precision: Any) -> Laplace:
         """The posterior under another prior precision: a new factor, no new pass over the data.
@@ -105,8 +249,8 @@ class Laplace:
         InvalidArgumentError
             If it is not positive, or the curvature was not kept.
         """
-        prior, factor = self._refactored(prior_precision)
-        return dataclasses.replace(self, prior=prior, factor=factor)
+        prior, _, factor = self._refactored(prior_precision, None)
+        return dataclasses.replace(self, prior=prior, kept_factor=factor, tuning=None)
 
     def sample(self, seed: int, n_samples: int) -> Tree:
         """Draws from the posterior.
@@ -123,9 +267,7 @@ class Laplace:
         tree
             The trainable tree, leaves with a leading axis `n_samples`, in the parameters' dtype.
         """
-        check_seed(seed)
-        check_count("n_samples", n_samples, 1)
-        draws = self.factor.deviations(int(seed), int(n_samples))
+        draws = self.factor.deviations(*check_draws(seed, n_samples))
         draws += self.linearised.mean
         leaves, treedef = jax.tree.flatten(self.linearised.trainable)
         starts = np.cumsum([leaf.size for leaf in leaves])[:-1]
@@ -148,19 +290,28 @@ class Laplace:
         params = self.linearised.partition.merge(tree, frozen)
         return {**params, **self.collections} if self.collections else params
 
-    def functional_covariance(self, inputs: Tree) -> np.ndarray:
+    def functional_covariance(self, inputs: Tree, *, joint: bool = False) -> np.ndarray:
         """Covariance of the outputs, ``J Sigma J^T``, of the linearised network.
 
         Parameters
         ----------
         inputs : array, tree of arrays or InputsLoader
             Axis 0 runs over the B points.
+        joint : bool
+            Whether covariances of outputs at different points are wanted too.
 
         Returns
         -------
         ndarray
-            Shape ``(B, C, C)``, float64.
+            Shape ``(B, C, C)``, with `joint` ``(B, C, B, C)``, float64.
+
+        Raises
+        ------
+        MemoryLimitError
+            If a joint covariance does not fit.
         """
+        if joint:
+            return joint_covariance(self, inputs)
         pieces = self.linearised.walk(inputs)
         return np.concatenate([self.factor.functional_covariance(p.block) for p in pieces])
 
@@ -172,9 +323,11 @@ class Laplace:
     def predict(
         self,
         inputs: Tree,
-        link: Literal["probit", "mc"] = "probit",
+        link: Link | None = None,
         n_samples: int = 100,
         seed: int = 0,
+        *,
+        log: bool = False,
     ) -> Any:
         """The predictive distribution of the targets.
 
@@ -182,67 +335,138 @@ class Laplace:
         ----------
         inputs : array, tree of arrays or InputsLoader
             Axis 0 runs over the B points.
-        link : {"probit", "mc"}
-            By shrinking the logits, or by sampling the linearised network. A Gaussian likelihood
-            needs neither.
+        link : {"probit", "mc", "bridge", "nn"}, optional
+            How probabilities follow from the distribution of the outputs. "probit", the default for
+            classes: by shrinking the logits. "mc": by samples of the linearised network. "bridge":
+            by a Dirichlet (categorical only). "nn": by samples of the weights that go through the
+            network itself. For real targets and counts "nn", or nothing for the exact moments under
+            the linearised network; for any other likelihood "mc", the default, or "nn".
         n_samples, seed : int
-            Of "mc". A point's draws depend on the seed and the point's index alone.
+            Of "mc" and "nn". With "mc" a point's draws depend on the seed and the point's index
+            alone; with "nn" the weights are those of ``sample(seed, n_samples)``.
+        log : bool
+            Whether probabilities are given as logarithms, which stay finite where a probability is
+            too small for a number.
 
         Returns
         -------
         ndarray, or tuple of two
-            Classification: probabilities, shape ``(B, C)``. Gaussian likelihood: mean and variance
-            of the targets, each ``(B, C)``, the noise included. In the outputs' dtype (at least
+            Classification: probabilities, shape ``(B, C)``. Real targets and counts: mean and
+            variance of the targets, each ``(B, D)``, the noise included (`predict_regression` has
+            its parts). Any other likelihood: mean of the targets. In the outputs' dtype (at least
             float32).
         """
-        links.check_link(link)
-        check_count("n_samples", n_samples, 1)
-        check_seed(seed)
         likelihood = self.linearised.likelihood
-        if likelihood.name == "gaussian":
-            return self._predict_gaussian(inputs)
-        predicted, start = [], 0
-        for piece in self.linearised.walk(inputs):
-            if link == "probit":
-                variance = self.factor.functional_variance(piece.block)
-                predicted.append(links.probit(likelihood, piece.outputs, variance))
-            else:
-                covariance = self.factor.functional_covariance(piece.block)
-                predicted.append(
-                    links.monte_carlo(
-                        likelihood, piece.outputs, covariance, int(seed), start, int(n_samples)
-                    )
-                )
-            start += len(piece.outputs)
-        return np.concatenate(predicted)
+        chosen = prediction_link(likelihood, link)
+        drawn = check_draws(seed, n_samples)[::-1]
+        if is_classifier(likelihood):
+            log_p = log_probabilities(self, inputs, chosen, *drawn)
+            return log_p if log else np.exp(log_p)
+        if log:
+            raise InvalidArgumentError(
+                f"log is True, but predictions of the {likelihood.name} likelihood are no "
+                "probabilities; leave it out, or use log_prob for the density of given targets"
+            )
+        if isinstance(likelihood, Regression):
+            prediction = moments_of_targets(self, inputs, chosen, *drawn)
+            return prediction.mean, prediction.variance
+        return mean_of_targets(self, inputs, chosen, *drawn)
+
+    def predict_regression(
+        self, inputs: Tree, link: Literal["nn"] | None = None, n_samples: int = 100, seed: int = 0
+    ) -> RegressionPrediction:
+        """Mean of real targets or counts, and their variance in its two parts.
+
+        The arguments are those of `predict`.
+
+        Returns
+        -------
+        RegressionPrediction
+            `mean`, `epistemic_variance`, `noise_variance`, `variance`, `std`, and methods
+            `quantile` and `credible_interval`.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the likelihood is one of classes, or one without a variance.
+        """
+        likelihood = self.linearised.likelihood
+        if is_classifier(likelihood) or not isinstance(likelihood, Regression):
+            raise InvalidArgumentError(
+                f"predict_regression is for real targets and counts, and the likelihood is "
+                f"{likelihood.name!r}; use predict"
+            )
+        drawn = check_draws(seed, n_samples)[::-1]
+        return moments_of_targets(self, inputs, prediction_link(likelihood, link), *drawn)
+
+    def log_prob(
+        self, data_loader: Any, link: Link | None = None, n_samples: int = 100, seed: int = 0
+    ) -> np.ndarray:
+        """Log-density of given targets under the predictive distribution, shape ``(N,)``.
+
+        Parameters
+        ----------
+        data_loader : DataLoader or iterable of (inputs, targets)
+            Data that the posterior need not have seen.
+        link : {"probit", "mc", "bridge", "nn"}, optional
+            As in `predict`. With a Gaussian likelihood "mc" or "nn", or nothing for the exact
+            density under the linearised network; "mc", the default, or "nn" with any other
+            likelihood of numbers.
+        n_samples, seed : int
+            Of "mc" and "nn".
+
+        Returns
+        -------
+        ndarray
+            One number a point, in the order of the data, finite for logits of any finite size.
+        """
+        chosen = log_prob_link(self.linearised.likelihood, link)
+        return log_prob_of_targets(self, data_loader, chosen, *check_draws(seed, n_samples)[::-1])
 
     def with_collections(self, collections: Mapping[str, Tree]) -> Laplace:
         """The same posterior, whose `merge` adds these collections beside the parameters."""
         return dataclasses.replace(self, collections=collections)
 
-    @functools.cached_property
-    def _variance(self) -> np.ndarray:
-        return self.factor.variance()
-
-    def _predict_gaussian(self, inputs: Tree) -> tuple[np.ndarray, np.ndarray]:
-        likelihood = self.linearised.likelihood
-        means, variances = [], []
-        for piece in self.linearised.walk(inputs):
-            noise = 1 / likelihood.head_weights(piece.outputs.astype(np.float64))
-            variance = self.factor.functional_variance(piece.block) + noise
-            means.append(piece.outputs)
-            variances.append(variance.astype(piece.outputs.dtype))
-        return np.concatenate(means), np.concatenate(variances)
-
-    def _refactored(self, prior_precision: Any) -> tuple[PriorPrecision, Factor]:
-        prior = resolve_prior_precision(prior_precision, self.linearised.trainable)
-        if self.curvature is None:
+    def _refactored(
+        self, prior_precision: Any, noise_std: Any
+    ) -> tuple[PriorPrecision, float, Factor]:
+        """Prior, log-likelihood and factor under another prior or noise; None: as it is."""
+        prior = self.prior
+        if prior_precision is not None:
+            prior = resolve_prior_precision(prior_precision, self.linearised.trainable)
+        log_likelihood, scale = self.log_likelihood, np.ones(1)
+        if self.residuals is not None:
+            noise = self.noise_precision if noise_std is None else None
+            if noise is None:
+                noise = self.residuals.noise_precision_of(noise_std)
+                log_likelihood = self.residuals.log_likelihood(noise)
+            scale = noise / self.residuals.noise_precision
+        elif noise_std is not None:
             raise InvalidArgumentError(
-                "prior_precision cannot be changed: the curvature was not kept beside the factor "
-                "(keep_curvature=False, or 'auto' where memory did not allow it); fit again with "
-                "keep_curvature=True, or with this prior_precision"
+                f"noise_std is {noise_std!r}, but the likelihood "
+                f"{self.linearised.likelihood.name!r} has no Gaussian noise of a fixed size; leave "
+                "it out"
             )
-        return prior, self.curvature.factor(prior.vector)
+        if self.curvature is None:
+            what = "prior_precision" if noise_std is None else "noise_std"
+            raise InvalidArgumentError(
+                f"{what} cannot be changed: the curvature was not kept beside the factor "
+                "(keep_curvature=False, or 'auto' where memory did not allow it); fit again with "
+                f"keep_curvature=True, or with this {what}"
+            )
+        return prior, log_likelihood, self.curvature.factor(prior.vector, scale=scale)
+
+    def _adopt(self, optimum: Optimum) -> Any:
+        self.prior = PriorPrecision(optimum.prior_precision, optimum.prior_vector)
+        if optimum.noise_std is not None:
+            assert self.residuals is not None and optimum.noise_precision is not None
+            self.log_likelihood = self.residuals.log_likelihood(optimum.noise_precision)
+            self.linearised = dataclasses.replace(
+                self.linearised, likelihood=Gaussian(optimum.noise_std)
+            )
+        self.kept_factor, self.kept_variance = optimum.factor, None
+        self.tuning = optimum.tuning
+        return optimum.prior_precision
 
     def __repr__(self) -> str:
         likelihood = self.linearised.likelihood.name
@@ -250,17 +474,3 @@ class Laplace:
             f"Laplace(num_params={self.num_params}, num_data={self.num_data}, "
             f"likelihood={likelihood!r}, hessian_structure={self.hessian_structure!r})"
         )
-
-
-def check_count(name: str, value: Any, least: int) -> None:
-    """Raise `InvalidArgumentError` unless `value` is a whole number of at least `least`."""
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or int(value) < least:
-        raise InvalidArgumentError(f"{name} is {value!r}; give a whole number of at least {least}")
-
-
-def check_seed(seed: Any) -> None:
-    """Raise `InvalidArgumentError` unless `seed` is a whole number of 64 bits."""
-    check_count("seed", seed, 0)
-    if int(seed) >= 2**64:
-        raise InvalidArgumentError(f"seed is {seed!r}; give a whole number below 2**64")

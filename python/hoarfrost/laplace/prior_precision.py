@@ -1,7 +1,8 @@
-"""A prior precision as users give it, and as the vector that the core adds to the curvature."""
+"""The prior's precision and mean as users give them, and as vectors over the parameters."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,12 +51,42 @@ def resolve_prior_precision(
     ShapeError
         If an array of a leaf has another shape than the leaf.
     """
+    return PriorPrecision(*_spread(value, trainable, argument, _checked))
+
+
+def resolve_prior_mean(value: Any, trainable: Tree, *, argument: str = "prior_mean") -> np.ndarray:
+    """Check a prior mean against the trainable tree and spread it over the parameters.
+
+    Parameters
+    ----------
+    value : number, tree of numbers or tree of arrays
+        One mean for all, one a leaf, or one a parameter.
+    trainable : tree of arrays
+        The trainable tree.
+
+    Returns
+    -------
+    ndarray
+        Shape ``(P,)``, float64, in the order of `ravel_pytree`.
+
+    Raises
+    ------
+    InvalidArgumentError, ShapeError
+        As for a precision, but any finite number will do.
+    """
+    return _spread(value, trainable, argument, _finite)[1]
+
+
+def _spread(
+    value: Any, trainable: Tree, argument: str, check: Callable[[Any, str, str], np.ndarray]
+) -> tuple[Any, np.ndarray]:
+    """A value as users see it, and one number a parameter."""
     leaves_with_path, treedef = jax.tree_util.tree_flatten_with_path(trainable)
     shapes = {_names(path): tuple(np.shape(leaf)) for path, leaf in leaves_with_path}
     if np.ndim(value) == 0 and jax.tree_util.all_leaves([value]):
-        number = float(_checked(value, argument, ""))
+        number = float(check(value, argument, ""))
         size = sum(int(np.prod(shape)) for shape in shapes.values())
-        return PriorPrecision(number, np.full(size, number))
+        return number, np.full(size, number)
     given = {_names(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(value)[0]}
     if set(given) != set(shapes):
         missing = ", ".join(join(name) for name in shapes if name not in given) or "none"
@@ -68,7 +99,7 @@ def resolve_prior_precision(
     kept: list[Any] = []
     vector: list[np.ndarray] = []
     for name, shape in shapes.items():
-        array = _checked(given[name], argument, join(name))
+        array = check(given[name], argument, join(name))
         if array.ndim == 0:
             kept.append(float(array))
         elif array.shape == shape:
@@ -79,18 +110,13 @@ def resolve_prior_precision(
                 f"number, or an array of the leaf's shape {shape}"
             )
         vector.append(np.broadcast_to(array, shape).ravel())
-    return PriorPrecision(jax.tree.unflatten(treedef, kept), np.concatenate(vector))
+    return jax.tree.unflatten(treedef, kept), np.concatenate(vector)
 
 
 def _checked(value: Any, argument: str, where: str) -> np.ndarray:
     """The value as float64, if it is numbers that are positive and finite."""
     at = f" at {where!r}" if where else ""
-    if isinstance(value, bool | str):
-        raise InvalidArgumentError(f"{argument}{at} is {value!r}; give a positive number")
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InvalidArgumentError(f"{argument}{at} is {value!r}; give a positive number") from None
+    array = _numbers(value, argument, at, "a positive number")
     wrong = ~(np.isfinite(array) & (array > 0))
     if wrong.any():
         raise InvalidArgumentError(
@@ -98,6 +124,27 @@ def _checked(value: Any, argument: str, where: str) -> np.ndarray:
             "finite"
         )
     return array
+
+
+def _finite(value: Any, argument: str, where: str) -> np.ndarray:
+    """The value as float64, if it is numbers that are finite."""
+    at = f" at {where!r}" if where else ""
+    array = _numbers(value, argument, at, "a number")
+    wrong = ~np.isfinite(array)
+    if wrong.any():
+        raise InvalidArgumentError(
+            f"{argument}{at} is {array[wrong].flat[0]}; every prior mean must be finite"
+        )
+    return array
+
+
+def _numbers(value: Any, argument: str, at: str, wanted: str) -> np.ndarray:
+    if isinstance(value, bool | str):
+        raise InvalidArgumentError(f"{argument}{at} is {value!r}; give {wanted}")
+    try:
+        return np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InvalidArgumentError(f"{argument}{at} is {value!r}; give {wanted}") from None
 
 
 def _names(key_path: tuple[Any, ...]) -> tuple[str, ...]:

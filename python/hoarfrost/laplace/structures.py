@@ -7,6 +7,8 @@ index of the core's index ``k``.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,9 +17,13 @@ import numpy as np
 
 from hoarfrost import _core
 from hoarfrost.curvature import HeadLayout
+from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import Likelihood
 
 Array = np.ndarray
+
+# What the curvature is multiplied by: a number, or one an output, shape ``(C,)``.
+Scale = float | Array
 
 # Called with the floating-point operations done so far.
 Progress = Callable[[float], object] | None
@@ -25,7 +31,10 @@ Progress = Callable[[float], object] | None
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """A factorised precision ``A = H + T``.
+    """A factorised precision ``A = scale (H + T / scale)``.
+
+    Other noise multiplies all of ``H``; the core factors ``H`` with a prior divided by that
+    number, and what comes out is scaled here.
 
     Attributes
     ----------
@@ -33,10 +42,13 @@ class Factor:
         The core's factor.
     order : ndarray
         Ravelled index of each core index, shape ``(P,)``, int64.
+    scale : float
+        What the core's precision is multiplied by.
     """
 
     posterior: Any
     order: Array
+    scale: float = 1.0
 
     @property
     def nbytes(self) -> int:
@@ -45,40 +57,73 @@ class Factor:
 
     def log_det(self) -> float:
         """``log |A|``."""
-        return float(self.posterior.log_det())
+        return float(self.posterior.log_det()) + len(self.order) * math.log(self.scale)
 
     def variance(self) -> Array:
         """Diagonal of ``A^-1``, shape ``(P,)``."""
-        return self._ravelled(self.posterior.variance())
+        return self._ravelled(self._shrunk(self.posterior.variance()))
+
+    def prior_traces(self, prior_precision: Array, groups: Array, num_groups: int) -> Array:
+        """``sum_{i in g} T_i Sigma_ii`` for each group; `groups` has one index a parameter."""
+        weights = prior_precision * self.variance()
+        return np.bincount(groups, weights=weights, minlength=num_groups)
 
     def covariance(self) -> Array:
         """``A^-1``, shape ``(P, P)``."""
-        covariance: Array = self.posterior.covariance(self.order)
-        return covariance
+        return self._shrunk(self.posterior.covariance(self.order))
 
     def precision(self) -> Array:
         """``A``, shape ``(P, P)``."""
         precision: Array = self.posterior.precision(self.order)
+        if self.scale != 1.0:
+            precision *= self.scale
         return precision
 
     def deviations(self, seed: int, n_samples: int) -> Array:
         """Draws of ``N(0, A^-1)``, shape ``(n_samples, P)``."""
-        return self._ravelled(self.posterior.sample(seed, n_samples))
+        draws = self._ravelled(self.posterior.sample(seed, n_samples))
+        if self.scale != 1.0:
+            draws /= math.sqrt(self.scale)
+        return draws
 
     def functional_covariance(self, block: Array) -> Array:
         """``J A^-1 J^T``, shape ``(B, C, C)``, from layer inputs or Jacobians."""
-        covariance: Array = self.posterior.functional_covariance(block)
-        return covariance
+        return self._shrunk(self.posterior.functional_covariance(block))
 
     def functional_variance(self, block: Array) -> Array:
         """Its diagonal, shape ``(B, C)``."""
-        variance: Array = self.posterior.functional_variance(block)
-        return variance
+        return self._shrunk(self.posterior.functional_variance(block))
+
+    def scaled(self, scale: float) -> Factor:
+        """The factor of `scale` times this precision."""
+        return dataclasses.replace(self, scale=self.scale * scale)
+
+    def _shrunk(self, values: Array) -> Array:
+        """Divide a covariance of the core, which belongs to nobody else yet, by the scale."""
+        if self.scale != 1.0:
+            values /= self.scale
+        return values
 
     def _ravelled(self, core_order: Array) -> Array:
         ravelled = np.empty_like(core_order)
         ravelled[..., self.order] = core_order
         return ravelled
+
+
+@dataclass(frozen=True, eq=False)
+class HeadFactor(Factor):
+    """A last layer; `num_outputs` is its ``C``."""
+
+    num_outputs: int = 1
+
+    def prior_traces(self, prior_precision: Array, groups: Array, num_groups: int) -> Array:
+        """``sum_{i in g} T_i Sigma_ii``: where outputs share prior and groups, in ``n^3 / 3``."""
+        by_output = groups[self.order].reshape(self.num_outputs, -1)
+        prior = prior_precision[self.order].reshape(self.num_outputs, -1)
+        if not ((by_output == by_output[0]).all() and (prior == prior[0]).all()):
+            return super().prior_traces(prior_precision, groups, num_groups)
+        weights = prior[0] * self._shrunk(self.posterior.variance_by_feature())
+        return np.bincount(by_output[0], weights=weights, minlength=num_groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +133,7 @@ class DiagonalFactor(Factor):
     `num_outputs` is the last layer's ``C``, None for any other parameters.
     """
 
-    num_outputs: int | None
+    num_outputs: int | None = None
 
     def covariance(self) -> Array:
         """``A^-1``, shape ``(P, P)``."""
@@ -100,7 +145,7 @@ class DiagonalFactor(Factor):
 
     def functional_variance(self, block: Array) -> Array:
         """``sum_i J_ci^2 Sigma_ii``, shape ``(B, C)``; for a last layer from its inputs."""
-        variance: Array = self.posterior.variance()
+        variance = self._shrunk(self.posterior.variance())
         if self.num_outputs is not None:
             variance = variance.reshape(self.num_outputs, -1).T
         result: Array = np.square(block, dtype=np.float64) @ variance
@@ -114,6 +159,24 @@ class DiagonalFactor(Factor):
         return result
 
 
+def common_scale(scale: Scale) -> float:
+    """The one number that all outputs share.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If they differ: only a last layer under Gaussian noise keeps its outputs apart.
+    """
+    values = np.unique(scale)
+    if values.size > 1:
+        raise InvalidArgumentError(
+            "noise_std changes by another factor for each output (variances times "
+            f"{1 / np.asarray(scale)}), but this posterior's curvature adds all outputs up: give "
+            "all of them in the proportions of the fit, or fit again with this noise_std"
+        )
+    return float(values[0])
+
+
 class Curvature(Protocol):
     """A sum ``H`` over the data, which is factored with a prior precision."""
 
@@ -121,9 +184,14 @@ class Curvature(Protocol):
         """Add some points: their outputs ``(B, C)``, and their layer inputs or rows."""
 
     def factor(
-        self, prior_precision: Array, *, keep: bool = True, progress: Progress = None
+        self,
+        prior_precision: Array,
+        *,
+        scale: Scale = 1.0,
+        keep: bool = True,
+        progress: Progress = None,
     ) -> Factor:
-        """Factor ``H + T``; without `keep` the curvature may be used up by it."""
+        """Factor ``scale H + T``; without `keep` the curvature may be used up by it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,12 +201,13 @@ class HeadCurvature:
     likelihood: Likelihood
     head: Any
     order: Array
+    num_outputs: int
 
     @classmethod
     def empty(cls, layout: HeadLayout, likelihood: Likelihood) -> HeadCurvature:
         """No points yet."""
         head = _core.HeadCurvature(likelihood.head, layout.num_outputs, layout.num_features)
-        return cls(likelihood, head, layout.order())
+        return cls(likelihood, head, layout.order(), layout.num_outputs)
 
     def add(self, outputs: Array, block: Array) -> None:
         """Add points by their outputs ``(B, C)`` and layer inputs ``(B, D')``."""
@@ -148,11 +217,17 @@ class HeadCurvature:
             self.head.add(block, self.likelihood.head_weights(outputs.astype(np.float64)))
 
     def factor(
-        self, prior_precision: Array, *, keep: bool = True, progress: Progress = None
+        self,
+        prior_precision: Array,
+        *,
+        scale: Scale = 1.0,
+        keep: bool = True,
+        progress: Progress = None,
     ) -> Factor:
-        """Factor ``H + T``; a head's blocks stay as they are."""
-        posterior = self.head.factor(prior_precision[self.order], progress=progress)
-        return Factor(posterior, self.order)
+        """Factor ``scale H + T``; a head's blocks stay as they are."""
+        scale = common_scale(scale)
+        posterior = self.head.factor(prior_precision[self.order] / scale, progress=progress)
+        return HeadFactor(posterior, self.order, scale, self.num_outputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,11 +247,17 @@ class DenseCurvature:
         self.matrix.add_rows(block.reshape(-1, block.shape[-1]))
 
     def factor(
-        self, prior_precision: Array, *, keep: bool = True, progress: Progress = None
+        self,
+        prior_precision: Array,
+        *,
+        scale: Scale = 1.0,
+        keep: bool = True,
+        progress: Progress = None,
     ) -> Factor:
-        """Factor ``H + T``, in place without `keep`."""
-        posterior = self.matrix.factor(prior_precision, keep=keep, progress=progress)
-        return Factor(posterior, self.order)
+        """Factor ``scale H + T``, in place without `keep`."""
+        scale = common_scale(scale)
+        posterior = self.matrix.factor(prior_precision / scale, keep=keep, progress=progress)
+        return Factor(posterior, self.order, scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,9 +286,15 @@ class DiagonalCurvature:
             self.sums.add_head(block, weights)
 
     def factor(
-        self, prior_precision: Array, *, keep: bool = True, progress: Progress = None
+        self,
+        prior_precision: Array,
+        *,
+        scale: Scale = 1.0,
+        keep: bool = True,
+        progress: Progress = None,
     ) -> Factor:
         """Add ``T``: at once, and the sums stay as they are."""
-        posterior = self.sums.factor(prior_precision[self.order])
+        scale = common_scale(scale)
+        posterior = self.sums.factor(prior_precision[self.order] / scale)
         num_outputs = None if self.layout is None else self.layout.num_outputs
-        return DiagonalFactor(posterior, self.order, num_outputs)
+        return DiagonalFactor(posterior, self.order, scale, num_outputs)

@@ -10,6 +10,8 @@ import numpy as np
 
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
 
+Head = Literal["softmax", "independent", "general"]
+
 
 @runtime_checkable
 class Likelihood(Protocol):
@@ -24,10 +26,11 @@ class Likelihood(Protocol):
         """The word by which a user asks for it."""
 
     @property
-    def head(self) -> Literal["softmax", "independent"]:
+    def head(self) -> Head:
         """How the curvature of a last layer is assembled with it.
 
-        "softmax": Lambda is ``diag(p) - p p^T``; "independent": Lambda is diagonal.
+        "softmax": Lambda is ``diag(p) - p p^T``; "independent": Lambda is diagonal; "general": any
+        other Lambda, for which rows of the Jacobian are formed.
         """
 
     def check_outputs(self, shape: tuple[int, ...]) -> None:
@@ -46,10 +49,38 @@ class Likelihood(Protocol):
         """A root of Lambda, shape ``(B, C, R)``: ``root @ root.T == Lambda``."""
 
     def mean(self, outputs: jax.Array) -> jax.Array:
-        """Mean of the targets (probabilities, for classes), shape ``(B, C)``."""
+        """Mean of the targets (probabilities, for classes), shape ``(B, D)``; D is mostly C."""
 
     def head_weights(self, outputs: np.ndarray) -> np.ndarray:
         """Diagonal of Lambda in float64, shape ``(B, C)``."""
+
+
+@runtime_checkable
+class Regression(Likelihood, Protocol):
+    """A likelihood of numbers rather than classes, with moments in closed form.
+
+    D is the number of targets a point, of which each may take more than one of the C outputs.
+    """
+
+    def variance(self, outputs: jax.Array) -> jax.Array:
+        """Variance of the targets at given outputs, the noise, shape ``(B, D)``."""
+
+    def target_moments(
+        self, outputs: np.ndarray, variance: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Moments of the targets where the outputs are Gaussian themselves.
+
+        Parameters
+        ----------
+        outputs, variance : ndarray
+            Means and variances of the outputs, shape ``(B, C)``.
+
+        Returns
+        -------
+        mean, epistemic, noise : ndarray
+            Each ``(B, D)``, float64: the mean of the targets, the variance of their mean, and the
+            mean of their variance. The variance of the targets is the sum of the last two.
+        """
 
 
 def resolve(likelihood: str | Likelihood) -> Likelihood:
@@ -58,20 +89,26 @@ def resolve(likelihood: str | Likelihood) -> Likelihood:
     Raises
     ------
     InvalidArgumentError
-        If it is neither "categorical", "bernoulli" nor a `Likelihood`.
+        If it is neither "categorical", "bernoulli", "poisson" nor a `Likelihood`.
     """
     from hoarfrost.likelihood.bernoulli import Bernoulli
     from hoarfrost.likelihood.categorical import Categorical
+    from hoarfrost.likelihood.poisson import Poisson
 
     if isinstance(likelihood, str):
-        named: dict[str, Likelihood] = {"categorical": Categorical(), "bernoulli": Bernoulli()}
+        named: dict[str, Likelihood] = {
+            "categorical": Categorical(),
+            "bernoulli": Bernoulli(),
+            "poisson": Poisson(),
+        }
         if likelihood in named:
             return named[likelihood]
     elif isinstance(likelihood, Likelihood) and not isinstance(likelihood, type):
         return likelihood
     raise InvalidArgumentError(
-        f"likelihood is {likelihood!r}; give 'categorical', 'bernoulli', "
-        "hoarfrost.likelihood.Gaussian(noise_std=...) or another Likelihood"
+        f"likelihood is {likelihood!r}; give 'categorical', 'bernoulli', 'poisson', "
+        "hoarfrost.likelihood.Gaussian(noise_std=...) or another likelihood, such as a "
+        "hoarfrost.likelihood.CustomLikelihood of your own"
     )
 
 

@@ -90,6 +90,19 @@ class Gaussian:
         """The outputs themselves, shape ``(B, C)``."""
         return outputs
 
+    def variance(self, outputs: jax.Array) -> jax.Array:
+        """``std^2`` for every point, shape ``(B, C)``."""
+        outputs = at_least_float32(outputs)
+        return jnp.broadcast_to(jnp.asarray(self.noise_std, outputs.dtype) ** 2, outputs.shape)
+
+    def target_moments(
+        self, outputs: np.ndarray, variance: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean, epistemic variance and noise variance of the targets; see `Regression`."""
+        outputs, variance = np.asarray(outputs, np.float64), np.asarray(variance, np.float64)
+        noise = np.asarray(self.noise_std, dtype=np.float64) ** 2
+        return outputs, variance, np.broadcast_to(noise, outputs.shape).copy()
+
     def head_weights(self, outputs: np.ndarray) -> np.ndarray:
         """``1 / std^2`` in float64, shape ``(B, C)``."""
         precision = np.asarray(self.noise_std, dtype=np.float64) ** -2.0

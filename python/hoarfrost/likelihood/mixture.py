@@ -33,6 +33,11 @@ def mean(outputs: jax.Array) -> jax.Array:
     return jnp.exp(_log_mean(log_probs(outputs)))
 
 
+def mode(outputs: jax.Array) -> jax.Array:
+    """The most probable class under the mixture, shape ``(B,)``."""
+    return jnp.argmax(mean(outputs), axis=1)
+
+
 def aleatoric_variance(outputs: jax.Array) -> jax.Array:
     """``E_W[Var(Y | W)]`` of the one-hot label, shape ``(B, C)``."""
     p = jnp.exp(log_probs(outputs))

@@ -4,6 +4,13 @@ from hoarfrost.prob_model.approximator import (
     LaplacePosteriorApproximator,
     MAPPosteriorApproximator,
 )
+from hoarfrost.prob_model.calib_config import (
+    CalibCheckpointer,
+    CalibConfig,
+    CalibMonitor,
+    CalibOptimizer,
+    CalibProcessor,
+)
 from hoarfrost.prob_model.classifier import ProbClassifier
 from hoarfrost.prob_model.fit_config import (
     FitCallback,
@@ -14,9 +21,15 @@ from hoarfrost.prob_model.fit_config import (
     FitOptimizer,
     FitProcessor,
 )
+from hoarfrost.prob_model.regressor import ProbRegressor
 from hoarfrost.prob_model.state import JointState, PosteriorState
 
 __all__ = [
+    "CalibCheckpointer",
+    "CalibConfig",
+    "CalibMonitor",
+    "CalibOptimizer",
+    "CalibProcessor",
     "FitCallback",
     "FitCheckpointer",
     "FitConfig",
@@ -29,4 +42,5 @@ __all__ = [
     "MAPPosteriorApproximator",
     "PosteriorState",
     "ProbClassifier",
+    "ProbRegressor",
 ]

@@ -6,16 +6,21 @@ from typing import Any
 
 from flax import linen as nn
 
+from hoarfrost.calibration import ClassificationTemperatureScaler
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import Categorical
 from hoarfrost.network import LinenNetwork, NamedNetwork
 from hoarfrost.prior import GaussianPrior, IsotropicGaussianPrior, check_prior
 from hoarfrost.prob_model.approximator import LaplacePosteriorApproximator, PosteriorApproximator
 from hoarfrost.prob_model.base import ProbModel
+from hoarfrost.prob_model.calibrated import as_calibrator
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.likelihood import ClassificationLikelihood
 from hoarfrost.prob_model.predictive import ClassificationPredictive
 from hoarfrost.prob_model.random import RandomNumberGenerator
+
+# A module without parameters of its own: those are in the state.
+_TEMPERATURE_SCALER = ClassificationTemperatureScaler()
 
 
 class ProbClassifier(ProbModel):
@@ -32,7 +37,10 @@ class ProbClassifier(ProbModel):
         Over all parameters; a standard normal by default.
     posterior_approximator : optional
         ``LaplacePosteriorApproximator()``, the default, or ``MAPPosteriorApproximator()``.
-    output_calibrator, model_editor : None
+    output_calibrator : flax.linen.Module, optional
+        What calibration fits, a module that maps outputs to outputs; temperature scaling by
+        default. None: the model cannot be calibrated.
+    model_editor : None
         Not available in this version; anything but None is an error.
     seed : int
         Of initialisation, dropout, and every draw that is given no key of its own.
@@ -48,7 +56,7 @@ class ProbClassifier(ProbModel):
         model: nn.Module,
         prior: GaussianPrior | None = None,
         posterior_approximator: PosteriorApproximator | None = None,
-        output_calibrator: None = None,
+        output_calibrator: nn.Module | None = _TEMPERATURE_SCALER,
         model_editor: None = None,
         seed: int = 0,
     ) -> None:
@@ -57,19 +65,17 @@ class ProbClassifier(ProbModel):
                 f"model is {model!r}; give an instance of a flax.linen.Module (for a function use "
                 "hoarfrost.fit_laplace)"
             )
-        for name, value in (
-            ("output_calibrator", output_calibrator),
-            ("model_editor", model_editor),
-        ):
-            if value is not None:
-                raise InvalidArgumentError(
-                    f"{name} is {value!r}, but this version has none; leave it out"
-                )
+        if model_editor is not None:
+            raise InvalidArgumentError(
+                f"model_editor is {model_editor!r}, but this version has none; leave it out"
+            )
         prior = IsotropicGaussianPrior() if prior is None else prior
         check_prior(prior)
         network = NamedNetwork("model", LinenNetwork(model))
-        likelihood = ClassificationLikelihood(network, Categorical())
-        joint = Joint(prior, likelihood, model, RandomNumberGenerator(seed))
+        likelihood = ClassificationLikelihood(
+            network, Categorical(), as_calibrator(output_calibrator)
+        )
+        joint = Joint(prior, likelihood, {"model": model}, RandomNumberGenerator(seed))
         if posterior_approximator is None:
             posterior_approximator = LaplacePosteriorApproximator()
         super().__init__(joint, posterior_approximator)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 from flax import linen as nn
 
+from hoarfrost.joined_network import JoinedNetwork
 from hoarfrost.network import NamedNetwork, init_linen
 from hoarfrost.prior import GaussianPrior
 from hoarfrost.prob_model.likelihood import ClassificationLikelihood
 from hoarfrost.prob_model.random import RandomNumberGenerator, check_key
+from hoarfrost.prob_model.regression_likelihood import RegressionLikelihood
 from hoarfrost.prob_model.state import JointState
 
 Tree = Any
@@ -25,26 +28,26 @@ class Joint:
     ----------
     prior : IsotropicGaussianPrior or DiagonalGaussianPrior
         Over all parameters.
-    likelihood : ClassificationLikelihood
+    likelihood : ClassificationLikelihood or RegressionLikelihood
         Of the targets, given parameters.
-    module : flax.linen.Module
-        The network as the user gave it.
+    modules : mapping of str to flax.linen.Module
+        The networks as the user gave them, by the names under which their parameters stand.
     random : RandomNumberGenerator
         The model's keys.
     """
 
     prior: GaussianPrior
-    likelihood: ClassificationLikelihood
-    module: nn.Module
+    likelihood: ClassificationLikelihood | RegressionLikelihood
+    modules: Mapping[str, nn.Module]
     random: RandomNumberGenerator
 
     @property
-    def network(self) -> NamedNetwork:
-        """The network over parameters that are keyed by "model"."""
+    def network(self) -> NamedNetwork | JoinedNetwork:
+        """The network over parameters that are keyed by the names of `modules`."""
         return self.likelihood.network
 
     def init(self, input_shape: Any, rng: jax.Array | None = None) -> JointState:
-        """Parameters drawn by the network's initialisers.
+        """Parameters drawn by the networks' initialisers.
 
         Parameters
         ----------
@@ -58,6 +61,10 @@ class Joint:
         else:
             first, second = jax.random.split(check_key(rng))
             keys = first, second
-        variables = {"model": init_linen(self.module, input_shape, *keys)}
+        variables = {}
+        for index, (name, module) in enumerate(self.modules.items()):
+            # The first network has the keys themselves, so that adding another changes nothing.
+            own = keys if index == 0 else tuple(jax.random.fold_in(key, index) for key in keys)
+            variables[name] = init_linen(module, input_shape, *own)
         params, mutable = self.network.split(variables)
         return JointState(params=params, mutable=mutable or None)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import jax
-import numpy as np
 
 from hoarfrost.data import DataLoader
-from hoarfrost.errors import NotFittedError
+from hoarfrost.errors import InvalidArgumentError, NotFittedError
 from hoarfrost.freezing import Partition
 from hoarfrost.laplace import Laplace, fit_network
+from hoarfrost.laplace.arguments import check_count
 from hoarfrost.prior import IsotropicGaussianPrior
 from hoarfrost.prob_model.approximator import LaplacePosteriorApproximator
 from hoarfrost.prob_model.fit_config import FitConfig
@@ -20,15 +21,19 @@ from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.laplace_config import check_laplace_config, check_start
 from hoarfrost.prob_model.loaders import as_data_loader
 from hoarfrost.prob_model.map_fit import Status, on_processor, partition_of, run_map, start_of
+from hoarfrost.prob_model.posterior import check_sampling_link
+from hoarfrost.prob_model.prior_tuning import (
+    LOG_VARIANCE_BOUNDS,
+    ReferencePrior,
+    check_tuning,
+    tune_by_evidence,
+    tune_on_validation_data,
+)
 from hoarfrost.prob_model.random import check_key, seed_from_key
 from hoarfrost.prob_model.state import JointState, StateRepository
-from hoarfrost.training.bounded_search import BoundedMaximum, bounded_maximum
 from hoarfrost.training.ensemble import WeightSamples
 
 Tree = Any
-
-# Logarithms of the prior variance between which it is tuned.
-LOG_VARIANCE_BOUNDS = (-10.0, 10.0)
 
 
 class LaplacePosterior:
@@ -116,29 +121,114 @@ class LaplacePosterior:
         status["laplace"] = _describe(laplace, tuning)
         return status
 
+    def prior_log_variance_tuning(
+        self,
+        val_data_loader: Any = None,
+        n_posterior_samples: int = 10,
+        mode: Literal["cv", "marginal_lik"] = "cv",
+        min_prior_log_var: float = -3.0,
+        max_prior_log_var: float = 3.0,
+        grid_size: int = 20,
+        distribute: bool = False,
+        *,
+        link: str | None = None,
+    ) -> dict[str, Any]:
+        """Choose the prior variance of the fitted posterior again; the MAP stays as it is.
+
+        Parameters
+        ----------
+        val_data_loader : DataLoader, optional
+            Data whose mean predictive log-probability is maximised; needed by "cv".
+        n_posterior_samples : int
+            Samples of a link that draws any ("mc", "nn"); the closed forms draw none.
+        mode : {"cv", "marginal_lik"}
+            On validation data, or by the evidence of the training data.
+        min_prior_log_var, max_prior_log_var : float
+            Logarithms of the prior variance between which it is chosen, any number in between;
+            of a prior with a variance for each parameter, what is added to all logarithms.
+        grid_size : int
+            Of "cv": how many values are tried first, bounds included, at least 2; a golden section
+            about the best one follows. The evidence has one maximum and needs no grid.
+        distribute : bool
+            Accepted for code written for Fortuna: one device does the work either way.
+        link : str, optional
+            Of "cv": as in `hoarfrost.Laplace.log_prob`; by default the posterior's own.
+
+        Returns
+        -------
+        dict
+            What the status says under "laplace": the new prior and how it came out.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        InvalidArgumentError
+            If arguments do not fit together, or the curvature was not kept.
+        """
+        bounds = check_tuning(mode, val_data_loader, min_prior_log_var, max_prior_log_var)
+        check_count("grid_size", grid_size, 2)
+        check_count("n_posterior_samples", n_posterior_samples, 1)
+        laplace = self.laplace
+        assert self._partition is not None  # set together with the posterior above
+        reference = self._reference(self._partition)
+        if mode == "marginal_lik":
+            if link is not None:
+                raise InvalidArgumentError(
+                    f"link is {link!r}, but mode='marginal_lik' predicts nothing; leave it out"
+                )
+            return _describe(laplace, tune_by_evidence(laplace, reference, bounds))
+        val = as_data_loader(val_data_loader, "val_data_loader")
+        self._laplace, told = tune_on_validation_data(
+            laplace,
+            reference,
+            val,
+            bounds,
+            link=link,
+            n_samples=n_posterior_samples,
+            grid_size=grid_size,
+        )
+        return _describe(self._laplace, told)
+
     def sample(self, rng: jax.Array | None = None) -> JointState:
         """One draw of the trainable parameters, the frozen ones beside it."""
         key = self.joint.random.get() if rng is None else check_key(rng)
         samples = self.weight_samples(1, key)
         one = jax.tree.map(lambda x: x[0], samples.trainable)
         params = samples.partition.merge(one, samples.frozen)
-        return JointState(params=params, mutable=self.state.get().mutable)
+        return dataclasses.replace(JointState(**vars(self.state.get())), params=params)
 
-    def weight_samples(self, n_samples: int, key: jax.Array) -> WeightSamples:
-        """Draws of the trainable parameters."""
+    def weight_samples(
+        self, n_samples: int, key: jax.Array, link: str | None = None
+    ) -> WeightSamples:
+        """Draws of the trainable parameters.
+
+        Outputs are those of the network at each draw with `link` "nn", and those of its
+        linearisation about the MAP with "mc". By default "nn" where the network is linear in
+        them, as in a last layer, and both are the same; else "mc": the posterior is that of the
+        linearised network, and draws through the network itself may be far off.
+        """
+        check_sampling_link(link)
+        if link is None:
+            link = "mc" if self.laplace.linearised.head is None else "nn"
         trainable = self.laplace.sample(seed_from_key(key), n_samples)
         assert self._partition is not None  # set together with the posterior above
         state = self.state.get()
-        _, frozen = self._partition.split(state.params)
-        return WeightSamples(self._partition, trainable, frozen, state.mutable or {})
+        center, frozen = self._partition.split(state.params)
+        return WeightSamples(
+            self._partition,
+            trainable,
+            frozen,
+            state.mutable or {},
+            center=center if link == "mc" else None,
+        )
 
     def _fit_laplace(
         self, partition: Partition, train: DataLoader, val: DataLoader | None, verbose: bool
     ) -> tuple[Laplace, dict[str, Any]]:
         state, tunes = self.state.get(), bool(self.approximator.tune_prior_log_variance)
         prior, full = self.joint.prior, state.params
-        isotropic = isinstance(prior, IsotropicGaussianPrior)
-        given = (
+        precision = (
             math.exp(-prior.log_var)
             if isinstance(prior, IsotropicGaussianPrior)
             else partition.split(prior.precision_tree(full))[0]
@@ -151,7 +241,8 @@ class LaplacePosterior:
             train,
             likelihood=self.joint.likelihood.output,
             hessian_structure=self.approximator.hessian_structure,
-            prior_precision=given,
+            prior_precision=precision,
+            prior_mean=partition.split(prior.mean_tree(full))[0],
             progress=verbose,
         )
         if not tunes:
@@ -166,32 +257,16 @@ class LaplacePosterior:
             )
             return laplace, {"tuned": "none"}
 
-        def at(log_variance: float) -> Any:
-            # One variance for all, or a common factor on the variances of each.
-            scale = math.exp(-log_variance)
-            return scale if isotropic else jax.tree.map(lambda t: scale * t, given)
-
+        reference = self._reference(partition)
         if val is None:
-            found = bounded_maximum(
-                lambda v: laplace.log_marginal_likelihood(at(v)), *LOG_VARIANCE_BOUNDS
-            )
-            method = "evidence"
-        else:
-            inputs, targets = val.to_inputs_loader(), np.asarray(val.to_array_targets())
-            found = bounded_maximum(
-                lambda v: _log_predictive(laplace.with_prior_precision(at(v)), inputs, targets),
-                *LOG_VARIANCE_BOUNDS,
-            )
-            method = "validation"
-        laplace = laplace.with_prior_precision(at(found.argument))
-        return laplace, {"tuned": method, **_describe_tuning(found, isotropic)}
+            return laplace, tune_by_evidence(laplace, reference, LOG_VARIANCE_BOUNDS)
+        return tune_on_validation_data(laplace, reference, val, LOG_VARIANCE_BOUNDS)
 
-
-def _log_predictive(laplace: Laplace, inputs: Any, targets: np.ndarray) -> float:
-    """Mean log-probability of the targets by the posterior's own probit link."""
-    probabilities = laplace.predict(inputs, link="probit").astype(np.float64)
-    chosen = np.take_along_axis(probabilities, targets.astype(np.int64)[:, None], axis=1)
-    return float(np.mean(np.log(np.maximum(chosen, np.finfo(np.float64).tiny))))
+    def _reference(self, partition: Partition) -> ReferencePrior:
+        prior = self.joint.prior
+        if isinstance(prior, IsotropicGaussianPrior):
+            return ReferencePrior(1.0)
+        return ReferencePrior(partition.split(prior.precision_tree(self.state.get().params))[0])
 
 
 def _describe(laplace: Laplace, tuning: dict[str, Any]) -> dict[str, Any]:
@@ -208,16 +283,3 @@ def _describe(laplace: Laplace, tuning: dict[str, Any]) -> dict[str, Any]:
     if isinstance(precision, float):
         described["prior_log_variance"] = -math.log(precision)
     return described
-
-
-def _describe_tuning(found: BoundedMaximum, isotropic: bool) -> dict[str, Any]:
-    tuning = {
-        "objective": found.value,
-        "bounds": LOG_VARIANCE_BOUNDS,
-        "at_bound": found.at_edge,
-        "evaluations": found.evaluations,
-    }
-    if not isotropic:
-        # What was added to the logarithm of each parameter's prior variance.
-        tuning["prior_log_variance_shift"] = found.argument
-    return {"tuning": tuning}

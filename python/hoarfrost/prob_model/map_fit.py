@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from hoarfrost.data import DataLoader
 from hoarfrost.freezing import Partition, make_partition
-from hoarfrost.prob_model.fit_config import FitConfig, FitProcessor
+from hoarfrost.prob_model.calib_config import CalibMonitor
+from hoarfrost.prob_model.fit_config import FitConfig, FitMonitor, FitProcessor
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.state import JointState, PosteriorState, StateRepository
 from hoarfrost.training import EarlyStopping, fit_map
@@ -66,13 +66,6 @@ def run_map(
         )
     monitor, optimizer = config.monitor, config.optimizer
     every = monitor.eval_every_n_epochs
-    stopping = None
-    if monitor.early_stopping_patience:
-        stopping = EarlyStopping(
-            patience=monitor.early_stopping_patience,
-            monitor=monitor.early_stopping_monitor,
-            min_delta=monitor.early_stopping_min_delta,
-        )
     result = fit_map(
         joint.network,
         start.params,
@@ -85,10 +78,10 @@ def run_map(
         optimizer=optimizer.method,
         n_epochs=optimizer.n_epochs,
         key=joint.random.training_key(),
-        predict=most_probable,
+        predict=joint.likelihood.predictions,
         metrics=monitor.metrics or (),
         training_metrics=not monitor.disable_training_metrics_computation,
-        early_stopping=stopping,
+        early_stopping=early_stopping_of(monitor),
         eval_every_n_epochs=every or 1,
         max_grad_norm=config.hyperparameters.max_grad_norm,
         gradient_accumulation_steps=config.hyperparameters.gradient_accumulation_steps,
@@ -101,9 +94,15 @@ def run_map(
     return dict(result.status)
 
 
-def most_probable(outputs: jax.Array) -> jax.Array:
-    """The labels that metrics see."""
-    return jnp.argmax(outputs, axis=1)
+def early_stopping_of(monitor: FitMonitor | CalibMonitor) -> EarlyStopping | None:
+    """The rule that a monitor describes; None where it never stops early."""
+    if not monitor.early_stopping_patience:
+        return None
+    return EarlyStopping(
+        patience=monitor.early_stopping_patience,
+        monitor=monitor.early_stopping_monitor,
+        min_delta=monitor.early_stopping_min_delta,
+    )
 
 
 @contextlib.contextmanager

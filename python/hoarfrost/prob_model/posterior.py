@@ -32,8 +32,19 @@ class Posterior(Protocol):
     def sample(self, rng: jax.Array | None = None) -> JointState:
         """One draw of all parameters."""
 
-    def weight_samples(self, n_samples: int, key: jax.Array) -> WeightSamples:
-        """Draws for a predictive distribution."""
+    def weight_samples(
+        self, n_samples: int, key: jax.Array, link: str | None = None
+    ) -> WeightSamples:
+        """Draws for a predictive distribution, and how outputs follow from them."""
+
+
+def check_sampling_link(link: Any) -> None:
+    """Raise `InvalidArgumentError` unless `link` is None or one that draws samples."""
+    if link not in (None, "mc", "nn"):
+        raise InvalidArgumentError(
+            f"link is {link!r}; give 'mc' (samples of the linearised network) or 'nn' (samples "
+            "through the network itself) here"
+        )
 
 
 class MAPPosterior:
@@ -91,9 +102,17 @@ class MAPPosterior:
     def sample(self, rng: jax.Array | None = None) -> JointState:
         """The MAP, whatever `rng` is: a point mass has one value."""
         state = self.state.get()
-        return JointState(params=state.params, mutable=state.mutable)
+        return JointState(
+            params=state.params,
+            mutable=state.mutable,
+            calib_params=state.calib_params,
+            calib_mutable=state.calib_mutable,
+        )
 
-    def weight_samples(self, n_samples: int, key: jax.Array) -> WeightSamples:
-        """The MAP as the only sample: all others would equal it."""
+    def weight_samples(
+        self, n_samples: int, key: jax.Array, link: str | None = None
+    ) -> WeightSamples:
+        """The MAP as the only sample: all others would equal it, under either `link`."""
+        check_sampling_link(link)
         state = self.state.get()
         return point_mass(state.params, state.mutable or {})

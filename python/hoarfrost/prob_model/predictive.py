@@ -12,14 +12,13 @@ import numpy as np
 
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import mixture
-from hoarfrost.prob_model.likelihood import ClassificationLikelihood
-from hoarfrost.prob_model.posterior import Posterior
-from hoarfrost.prob_model.random import RandomNumberGenerator, check_key
-from hoarfrost.prob_model.statistics import Statistic, over_data, over_inputs
+from hoarfrost.prob_model.closed_links import CLOSED, closed_log_prob, closed_log_probs
+from hoarfrost.prob_model.sampled import SampledPredictive
+from hoarfrost.prob_model.statistics import Statistic, over_inputs
 from hoarfrost.training.options import check_counts
 
 
-class ClassificationPredictive:
+class ClassificationPredictive(SampledPredictive):
     """The predictive distribution ``p(y | x, D)``, by Monte Carlo over the posterior's weights.
 
     In every method N is the number of points of the loader, in the order in which its data were
@@ -27,19 +26,16 @@ class ClassificationPredictive:
     gives the same result; without one the model's own stream gives the next key. The weights are
     drawn once a call, for all points. Of a MAP posterior every sample is the MAP.
 
+    `link` says how outputs follow from the posterior. "mc": under the network linearised about the
+    MAP; "nn": through the network itself. By default "nn" for a last layer, where both are the
+    same, and "mc" for any other parameters of a Laplace posterior, where draws through the network
+    may be far off. "probit" and "bridge" need no samples, so that `n_posterior_samples` and `rng`
+    do not count: `mean`, `mode`, `log_prob`, `variance`, `std`, `entropy` and `credible_set` of a
+    Laplace posterior take them. A model that is calibrated is so under every link.
+
     `distribute` is accepted for code written for Fortuna: one device does the work either way.
     Every method raises `NotFittedError` before the model is trained.
     """
-
-    def __init__(
-        self,
-        posterior: Posterior,
-        likelihood: ClassificationLikelihood,
-        random: RandomNumberGenerator,
-    ) -> None:
-        self.posterior = posterior
-        self.likelihood = likelihood
-        self._random = random
 
     def log_prob(
         self,
@@ -47,9 +43,13 @@ class ClassificationPredictive:
         n_posterior_samples: int = 30,
         rng: jax.Array | None = None,
         distribute: bool = True,
+        *,
+        link: str | None = None,
     ) -> jax.Array:
         """Log-probability of each target under the predictive, shape ``(N,)``."""
-        return self._over_data(mixture.log_prob, data_loader, n_posterior_samples, rng)
+        if link in CLOSED:
+            return jnp.asarray(closed_log_prob(self.posterior, self.likelihood, data_loader, link))
+        return self._over_data(mixture.log_prob, data_loader, n_posterior_samples, rng, link=link)
 
     def ensemble_log_prob(
         self,
@@ -57,10 +57,12 @@ class ClassificationPredictive:
         n_posterior_samples: int = 30,
         rng: jax.Array | None = None,
         distribute: bool = True,
+        *,
+        link: str | None = None,
     ) -> jax.Array:
         """Log-probability of each target under each weight sample, shape ``(S, N)``."""
         values = self._over_data(
-            mixture.ensemble_log_prob, data_loader, n_posterior_samples, rng, axis=1
+            mixture.ensemble_log_prob, data_loader, n_posterior_samples, rng, axis=1, link=link
         )
         # A point mass is evaluated once, however many samples are asked for.
         return jnp.broadcast_to(values, (n_posterior_samples, values.shape[1]))
@@ -72,6 +74,8 @@ class ClassificationPredictive:
         return_aux: Sequence[str] | None = None,
         rng: jax.Array | None = None,
         distribute: bool = True,
+        *,
+        link: str | None = None,
     ) -> Any:
         """Labels drawn from the predictive, each from a weight sample of its own.
 
@@ -102,7 +106,7 @@ class ClassificationPredictive:
             )
         check_counts(n_target_samples=n_target_samples)
         weights_key, labels_key = jax.random.split(self._key(rng))
-        samples = self.posterior.weight_samples(n_target_samples, weights_key)
+        samples = self._samples(n_target_samples, weights_key, link)
         statistic = _drawn(n_target_samples)
         network = self.likelihood.network
         labels = over_inputs(network, samples, statistic, inputs_loader, axis=1, key=labels_key)
@@ -117,9 +121,13 @@ class ClassificationPredictive:
         n_posterior_samples: int = 30,
         rng: jax.Array | None = None,
         distribute: bool = True,
+        *,
+        link: str | None = None,
     ) -> jax.Array:
         """Probabilities of the classes, shape ``(N, C)``."""
-        return self._over_inputs(mixture.mean, inputs_loader, n_posterior_samples, rng)
+        if link in CLOSED:
+            return jnp.exp(self._closed_log_probs(inputs_loader, link))
+        return self._over_inputs(mixture.mean, inputs_loader, n_posterior_samples, rng, link=link)
 
     def mode(
         self,
@@ -128,10 +136,12 @@ class ClassificationPredictive:
         means: jax.Array | None = None,
         rng: jax.Array | None = None,
         distribute: bool = True,
+        *,
+        link: str | None = None,
     ) -> jax.Array:
         """The most probable class, shape ``(N,)``; of `means` where they are given."""
         if means is None:
-            means = self.mean(inputs_loader, n_posterior_samples, rng)
+            means = self.mean(inputs_loader, n_posterior_samples, rng, link=link)
         return jnp.argmax(jnp.asarray(means), axis=1)
 
     def aleatoric_variance(
@@ -140,10 +150,12 @@ class ClassificationPredictive:
         n_posterior_samples: int = 30,
         rng: jax.Array | None = None,
         distribute: bool = True,
+        *,
+        link: str | None = None,
     ) -> jax.Array:
         """``E_W[Var(Y | W)]`` of the one-hot label, shape ``(N, C)``."""
         return self._over_inputs(
-            mixture.aleatoric_variance, inputs_loader, n_posterior_samples, rng
+            mixture.aleatoric_variance, inputs_loader, n_posterior_samples, rng, link=link
         )
 
     def epistemic_variance(
@@ -152,10 +164,12 @@ class ClassificationPredictive:
         n_posterior_samples: int = 30,
         rng: jax.Array | None = None,
         distribute: bool = True,
+        *,
+        link: str | None = None,
     ) -> jax.Array:
         """``Var_W[E(Y | W)]`` of the one-hot label, shape ``(N, C)``."""
         return self._over_inputs(
-            mixture.epistemic_variance, inputs_loader, n_posterior_samples, rng
+            mixture.epistemic_variance, inputs_loader, n_posterior_samples, rng, link=link
         )
 
     def variance(
@@ -166,13 +180,22 @@ class ClassificationPredictive:
         epistemic_variances: jax.Array | None = None,
         rng: jax.Array | None = None,
         distribute: bool = True,
+        *,
+        link: str | None = None,
     ) -> jax.Array:
         """Aleatoric plus epistemic variance, shape ``(N, C)``; parts that are given are used."""
+        if link in CLOSED and aleatoric_variances is None and epistemic_variances is None:
+            means = jnp.exp(self._closed_log_probs(inputs_loader, link))
+            return means * (1 - means)
         key = self._key(rng)
         if aleatoric_variances is None:
-            aleatoric_variances = self.aleatoric_variance(inputs_loader, n_posterior_samples, key)
+            aleatoric_variances = self.aleatoric_variance(
+                inputs_loader, n_posterior_samples, key, link=link
+            )
         if epistemic_variances is None:
-            epistemic_variances = self.epistemic_variance(inputs_loader, n_posterior_samples, key)
+            epistemic_variances = self.epistemic_variance(
+                inputs_loader, n_posterior_samples, key, link=link
+            )
         return jnp.asarray(aleatoric_variances) + jnp.asarray(epistemic_variances)
 
     def std(
@@ -182,10 +205,12 @@ class ClassificationPredictive:
         variances: jax.Array | None = None,
         rng: jax.Array | None = None,
         distribute: bool = True,
+        *,
+        link: str | None = None,
     ) -> jax.Array:
         """Square root of the variance, shape ``(N, C)``; of `variances` where they are given."""
         if variances is None:
-            variances = self.variance(inputs_loader, n_posterior_samples, rng=rng)
+            variances = self.variance(inputs_loader, n_posterior_samples, rng=rng, link=link)
         return jnp.sqrt(jnp.asarray(variances))
 
     def entropy(
@@ -194,9 +219,16 @@ class ClassificationPredictive:
         n_posterior_samples: int = 30,
         rng: jax.Array | None = None,
         distribute: bool = True,
+        *,
+        link: str | None = None,
     ) -> jax.Array:
         """Entropy of the predictive in nats, shape ``(N,)``."""
-        return self._over_inputs(mixture.entropy, inputs_loader, n_posterior_samples, rng)
+        if link in CLOSED:
+            log_p = self._closed_log_probs(inputs_loader, link)
+            return -jnp.sum(jnp.exp(log_p) * log_p, axis=1)
+        return self._over_inputs(
+            mixture.entropy, inputs_loader, n_posterior_samples, rng, link=link
+        )
 
     def aleatoric_entropy(
         self,
@@ -204,9 +236,13 @@ class ClassificationPredictive:
         n_posterior_samples: int = 30,
         rng: jax.Array | None = None,
         distribute: bool = True,
+        *,
+        link: str | None = None,
     ) -> jax.Array:
         """Mean entropy under a weight sample in nats, shape ``(N,)``."""
-        return self._over_inputs(mixture.aleatoric_entropy, inputs_loader, n_posterior_samples, rng)
+        return self._over_inputs(
+            mixture.aleatoric_entropy, inputs_loader, n_posterior_samples, rng, link=link
+        )
 
     def epistemic_entropy(
         self,
@@ -214,9 +250,13 @@ class ClassificationPredictive:
         n_posterior_samples: int = 30,
         rng: jax.Array | None = None,
         distribute: bool = True,
+        *,
+        link: str | None = None,
     ) -> jax.Array:
         """Entropy less aleatoric entropy: what label and weights share, shape ``(N,)``."""
-        return self._over_inputs(mixture.epistemic_entropy, inputs_loader, n_posterior_samples, rng)
+        return self._over_inputs(
+            mixture.epistemic_entropy, inputs_loader, n_posterior_samples, rng, link=link
+        )
 
     def credible_set(
         self,
@@ -225,6 +265,8 @@ class ClassificationPredictive:
         error: float = 0.05,
         rng: jax.Array | None = None,
         distribute: bool = True,
+        *,
+        link: str | None = None,
     ) -> np.ndarray:
         """The smallest set of classes that holds the label with probability ``1 - error``.
 
@@ -235,7 +277,9 @@ class ClassificationPredictive:
         """
         if isinstance(error, bool) or not isinstance(error, int | float) or not 0 <= error < 1:
             raise InvalidArgumentError(f"error is {error!r}; give a number from 0 to below 1")
-        means = np.asarray(self.mean(inputs_loader, n_posterior_samples, rng), dtype=np.float64)
+        means = np.asarray(
+            self.mean(inputs_loader, n_posterior_samples, rng, link=link), dtype=np.float64
+        )
         order = np.argsort(-means, axis=1, kind="stable")
         covered = np.cumsum(np.take_along_axis(means, order, axis=1), axis=1)
         # All classes but the last that fall short, and one more; probabilities add up to nearly 1.
@@ -244,28 +288,8 @@ class ClassificationPredictive:
         sets[:] = [labels[:size].tolist() for labels, size in zip(order, sizes, strict=True)]
         return sets
 
-    def _over_inputs(
-        self, statistic: Statistic, inputs_loader: Any, n_samples: int, rng: jax.Array | None
-    ) -> jax.Array:
-        check_counts(n_posterior_samples=n_samples)
-        samples = self.posterior.weight_samples(n_samples, self._key(rng))
-        return over_inputs(self.likelihood.network, samples, statistic, inputs_loader)
-
-    def _over_data(
-        self,
-        statistic: Statistic,
-        data_loader: Any,
-        n_samples: int,
-        rng: jax.Array | None,
-        axis: int = 0,
-    ) -> jax.Array:
-        check_counts(n_posterior_samples=n_samples)
-        samples = self.posterior.weight_samples(n_samples, self._key(rng))
-        network, output = self.likelihood.network, self.likelihood.output
-        return over_data(network, samples, output, statistic, data_loader, axis=axis)
-
-    def _key(self, rng: jax.Array | None) -> jax.Array:
-        return self._random.get() if rng is None else check_key(rng)
+    def _closed_log_probs(self, inputs_loader: Any, link: str) -> jax.Array:
+        return jnp.asarray(closed_log_probs(self.posterior, self.likelihood, inputs_loader, link))
 
 
 @functools.cache

@@ -20,8 +20,11 @@ class JointState:
         All parameters, ``{"model": {"params": ...}}``.
     mutable : tree of arrays or None
         Other collections, ``{"model": {"batch_stats": ...}}``; None where there are none.
-    calib_params, calib_mutable : None
-        Parameters of an output calibrator; this version has none.
+    calib_params : tree of arrays or None
+        Of the output calibrator, ``{"output_calibrator": {"params": ...}}``; None before
+        calibration, when outputs are used as they are.
+    calib_mutable : None
+        Calibrators have no other collections.
     """
 
     params: Tree

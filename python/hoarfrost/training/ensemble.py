@@ -20,6 +20,7 @@ from hoarfrost.network import Network
 from hoarfrost.training.batches import check_finite_inputs, padded
 
 Tree = Any
+Transform = Callable[[Any, jax.Array], jax.Array]
 
 # No intermediate array of a parallel evaluation is larger than this, unless a single sample's is.
 MAX_BYTES = 2**28
@@ -39,12 +40,23 @@ class WeightSamples:
         All other parameters.
     mutable : tree of arrays
         Collections other than "params".
+    center : tree of arrays or None
+        Where the network is linearised in its trainable parameters: a sample's outputs are then
+        ``f(center) + J (sample - center)``. None: they are the network's own at the sample.
+    transform : callable (variables, outputs) -> outputs, or None
+        Hashable and module-level, as an `OutputCalibrator` is: applied to the outputs, of shape
+        ``(S, B, C)``, before any statistic.
+    transform_variables : tree of arrays
+        Its first argument.
     """
 
     partition: Partition
     trainable: Tree
     frozen: Tree
     mutable: Tree
+    center: Tree | None = None
+    transform: Transform | None = None
+    transform_variables: Tree = None
 
     @property
     def size(self) -> int:
@@ -111,10 +123,9 @@ def over_samples(
             network,
             samples.partition,
             statistic,
+            samples.transform,
             chunk,
-            samples.trainable,
-            samples.frozen,
-            samples.mutable,
+            _arrays(samples),
             batch.inputs,
             extra,
         )
@@ -127,10 +138,9 @@ def num_outputs(network: Network, samples: WeightSamples, inputs: Tree) -> int:
         network,
         samples.partition,
         _unchanged,
+        samples.transform,
         samples.size,
-        samples.trainable,
-        samples.frozen,
-        samples.mutable,
+        _arrays(samples),
         inputs,
         (),
     )
@@ -143,7 +153,7 @@ def _unchanged(outputs: jax.Array) -> jax.Array:
 
 def chunk_size(network: Network, samples: WeightSamples, inputs: Tree) -> int:
     """How many samples are evaluated at once for a batch like `inputs`."""
-    known = (samples.trainable, samples.frozen, samples.mutable, inputs)
+    known = (samples.trainable, samples.center, samples.frozen, samples.mutable, inputs)
     leaves, structure = jax.tree.flatten(known)
     shapes = tuple((np.shape(x), str(jax.dtypes.result_type(x))) for x in leaves)
     # Networks are hashable, which a protocol cannot say.
@@ -161,7 +171,9 @@ def _chunk_size(
 ) -> int:
     arrays = [jax.ShapeDtypeStruct(s, d) for s, d in shapes]  # type: ignore[no-untyped-call]
     trainable, *others = jax.tree.unflatten(structure, arrays)
-    program = functools.partial(_in_parallel, network, partition)
+
+    def program(some: Tree, *rest: Tree) -> jax.Array:
+        return jax.vmap(_at_sample(network, partition, *rest))(some)
 
     def part(x: Any, chunk: int) -> Any:
         return jax.ShapeDtypeStruct((chunk, *x.shape[1:]), x.dtype)  # type: ignore[no-untyped-call]
@@ -192,42 +204,64 @@ def _largest(jaxpr: Any) -> int:
     return largest
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _arrays(samples: WeightSamples) -> tuple[Tree, ...]:
+    """What of the samples a program takes as arguments."""
+    return (
+        samples.trainable,
+        samples.center,
+        samples.frozen,
+        samples.mutable,
+        samples.transform_variables,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _program(
     network: Network,
     partition: Partition,
     statistic: Callable[..., jax.Array],
+    transform: Transform | None,
     chunk: int,
-    trainable: Tree,
-    frozen: Tree,
-    mutable: Tree,
+    arrays: tuple[Tree, ...],
     inputs: Tree,
     rest: tuple[Any, ...],
 ) -> jax.Array:
+    trainable, center, frozen, mutable, variables = arrays
     leaves = jax.tree.leaves(trainable)
     if not leaves:
         params = partition.merge(trainable, frozen)
         outputs = network.evaluate(params, mutable, inputs)[None]
-    elif chunk >= leaves[0].shape[0]:
-        outputs = _in_parallel(network, partition, trainable, frozen, mutable, inputs)
     else:
-
-        def one(sample: Tree) -> jax.Array:
-            return network.evaluate(partition.merge(sample, frozen), mutable, inputs)
-
-        outputs = jax.lax.map(one, trainable, batch_size=chunk)
+        one = _at_sample(network, partition, center, frozen, mutable, inputs)
+        if chunk >= leaves[0].shape[0]:
+            outputs = jax.vmap(one)(trainable)
+        else:
+            outputs = jax.lax.map(one, trainable, batch_size=chunk)
+    if transform is not None:
+        outputs = transform(variables, outputs)
     return statistic(outputs, *rest)
 
 
-def _in_parallel(
+def _at_sample(
     network: Network,
     partition: Partition,
-    trainable: Tree,
+    center: Tree | None,
     frozen: Tree,
     mutable: Tree,
     inputs: Tree,
-) -> jax.Array:
+) -> Callable[[Tree], jax.Array]:
+    """The function of one sample that is mapped over all of them."""
+
     def one(sample: Tree) -> jax.Array:
         return network.evaluate(partition.merge(sample, frozen), mutable, inputs)
 
-    return jax.vmap(one)(trainable)
+    if center is None:
+        return one
+    # The forward pass is done once; each sample then costs one product with the Jacobian.
+    at_center, derivative = jax.linearize(one, center)
+
+    def linearised(sample: Tree) -> jax.Array:
+        change = derivative(jax.tree.map(lambda a, b: a - b, sample, center))
+        return at_center + change
+
+    return linearised

@@ -125,4 +125,7 @@ def compute_metrics(
     """Each metric over all points of an epoch at once, padding left out."""
     predictions = np.concatenate([np.asarray(p)[:size] for p, _, size in pairs])
     targets = np.concatenate([np.asarray(t)[:size] for _, t, size in pairs])
+    if predictions.shape == (*targets.shape, 1):
+        # One number a point: a metric that takes differences must not broadcast (N, 1) with (N,).
+        targets = targets[..., None]
     return {n: float(m(predictions, targets)) for n, m in zip(names, metrics, strict=True)}

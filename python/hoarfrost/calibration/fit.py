@@ -1,0 +1,222 @@
+"""Fitting a calibrator to outputs that are known: the network itself is not run again."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from hoarfrost.calibration.calibrator import OutputCalibrator
+from hoarfrost.errors import NonFiniteError
+from hoarfrost.progress import progress_bar
+from hoarfrost.training.monitor import (
+    EarlyStopping,
+    History,
+    Watch,
+    check_early_stopping,
+    recorded_values,
+)
+
+Tree = Any
+Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
+
+
+@dataclass(frozen=True)
+class CalibrationStatistics:
+    """What is computed of the calibrated outputs of S samples and B points, ``(S, B, C)``.
+
+    Every attribute is a module-level function, so that it can be static in a compiled program.
+
+    Attributes
+    ----------
+    log_prob : callable (outputs, targets)
+        Log-probability of the targets under the mixture of the samples, shape ``(B,)``.
+    predict, uncertainty : callable (outputs)
+        What metrics see, each with the leading axis B.
+    """
+
+    log_prob: Callable[[jax.Array, jax.Array], jax.Array]
+    predict: Callable[[jax.Array], jax.Array]
+    uncertainty: Callable[[jax.Array], jax.Array]
+
+
+@dataclass(frozen=True)
+class CalibrationResult:
+    """A fitted calibrator's `variables`, and the `status`: one value an epoch under each name."""
+
+    variables: Tree
+    status: dict[str, np.ndarray]
+
+
+class OutputBatch(NamedTuple):
+    """Outputs under S samples and targets of B points, padded to a common B; `size` are real."""
+
+    outputs: Any
+    targets: Any
+    size: int
+
+
+def fit_calibrator(
+    calibrator: OutputCalibrator,
+    variables: Tree,
+    statistics: CalibrationStatistics,
+    batches: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    optimizer: optax.GradientTransformation,
+    n_epochs: int,
+    val_batches: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+    metrics: Sequence[Metric] = (),
+    calibration_metrics: bool = True,
+    early_stopping: EarlyStopping | None = None,
+    eval_every_n_epochs: int = 1,
+    verbose: bool = True,
+) -> CalibrationResult:
+    """Minimise the mean negative log-probability of targets under the calibrated predictive.
+
+    Parameters
+    ----------
+    calibrator, variables
+        What is fitted, and from where.
+    statistics : CalibrationStatistics
+        The predictive.
+    batches, val_batches : sequence of (outputs, targets)
+        Outputs ``(S, B, C)`` before calibration. One step of the optimiser a batch and epoch.
+    optimizer : optax.GradientTransformation
+        Any optimiser.
+    n_epochs : int
+        Passes over `batches`.
+    metrics : sequence of callable (predictions, uncertainties, targets) -> number
+        Called on the host with the arrays of all points.
+    calibration_metrics : bool
+        Whether they are computed for `batches` too.
+    early_stopping : EarlyStopping, optional
+        When to stop; the best variables are then given back.
+    eval_every_n_epochs : int
+        Epochs between two evaluations on `val_batches`.
+    verbose : bool
+        Whether there is a progress bar.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If early stopping watches what is not recorded.
+    NonFiniteError
+        If the loss or the variables become NaN or infinite.
+    """
+    names = [metric.__name__ for metric in metrics]
+    if early_stopping is not None:
+        recorded = recorded_values(names, calibration_metrics, val_batches is not None)
+        check_early_stopping(early_stopping, recorded)
+    train, val = _padded(batches), None if val_batches is None else _padded(val_batches)
+    known = (calibrator, statistics)
+    opt_state = optimizer.init(variables)
+    history = History()
+    watch = None if early_stopping is None else Watch(early_stopping)
+
+    def measure(prefix: str, over: Sequence[OutputBatch]) -> None:
+        parts = [_predictions(*known, variables, b.outputs) for b in over]
+        predictions, uncertainties = (
+            np.concatenate([np.asarray(p[i])[: b.size] for p, b in zip(parts, over, strict=True)])
+            for i in range(2)
+        )
+        targets = np.concatenate([b.targets[: b.size] for b in over])
+        for name, metric in zip(names, metrics, strict=True):
+            history.add(prefix + name, float(metric(predictions, uncertainties, targets)))
+
+    with progress_bar(total=n_epochs, enabled=verbose, description="Calibration") as bar:
+        for epoch in range(n_epochs):
+            losses = []
+            for batch in train:
+                variables, opt_state, loss = _step(*known, optimizer, variables, opt_state, batch)
+                losses.append(loss)
+            history.add("loss", _mean(losses, train))
+            sound = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
+            if not sound or not np.isfinite(history.values["loss"][-1]):
+                raise NonFiniteError(
+                    f"the calibration became NaN or infinite in epoch {epoch + 1}; the model "
+                    "keeps the calibration that it had. Try a smaller learning rate"
+                )
+            if names and calibration_metrics:
+                measure("", train)
+            evaluates = val is not None and (epoch + 1) % eval_every_n_epochs == 0
+            if val is not None and evaluates:
+                history.add("val_loss", _mean([_loss(*known, variables, b) for b in val], val))
+                if names:
+                    measure("val_", val)
+            bar.set_description(f"Calibration: {epoch + 1} | {history.last()}", refresh=False)
+            bar.update()
+            if watch is None or (watch.rule.monitor.startswith("val_") and not evaluates):
+                continue
+            if watch.improved(float(history.values[watch.rule.monitor][-1])):
+                watch.best_state = variables
+            if watch.out_of_patience:
+                break
+    if watch is not None and watch.best_state is not None:
+        variables = watch.best_state
+    return CalibrationResult(variables, history.status())
+
+
+def _padded(batches: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[OutputBatch]:
+    """Batches with as many points as the largest, the last point repeated: one program for all."""
+    rows = max(len(targets) for _, targets in batches)
+    padded = []
+    for outputs, targets in batches:
+        taken = np.minimum(np.arange(rows), len(targets) - 1)
+        padded.append(OutputBatch(outputs[:, taken], np.asarray(targets)[taken], len(targets)))
+    return padded
+
+
+def _mean(losses: Sequence[Any], batches: Sequence[OutputBatch]) -> float:
+    """Mean over points of losses that are means over the points of their batches."""
+    sizes = [batch.size for batch in batches]
+    return float(np.average(np.asarray(jax.device_get(losses), np.float64), weights=sizes))
+
+
+def _mean_loss(
+    calibrator: OutputCalibrator,
+    statistics: CalibrationStatistics,
+    variables: Tree,
+    batch: OutputBatch,
+) -> jax.Array:
+    log_prob = statistics.log_prob(calibrator(variables, batch.outputs), batch.targets)
+    real = jnp.arange(log_prob.shape[0]) < batch.size
+    return -jnp.sum(jnp.where(real, log_prob, 0)) / jnp.asarray(batch.size, log_prob.dtype)
+
+
+_loss = jax.jit(_mean_loss, static_argnums=(0, 1))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _step(
+    calibrator: OutputCalibrator,
+    statistics: CalibrationStatistics,
+    optimizer: optax.GradientTransformation,
+    variables: Tree,
+    opt_state: Tree,
+    batch: OutputBatch,
+) -> tuple[Tree, Tree, jax.Array]:
+    def loss_of(candidate: Tree) -> jax.Array:
+        return _mean_loss(calibrator, statistics, candidate, batch)
+
+    loss, gradient = jax.value_and_grad(loss_of)(variables)
+    updates, opt_state = optax.with_extra_args_support(optimizer).update(
+        gradient, opt_state, variables, value=loss, grad=gradient, value_fn=loss_of
+    )
+    return optax.apply_updates(variables, updates), opt_state, loss
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _predictions(
+    calibrator: OutputCalibrator,
+    statistics: CalibrationStatistics,
+    variables: Tree,
+    outputs: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    calibrated = calibrator(variables, outputs)
+    return statistics.predict(calibrated), statistics.uncertainty(calibrated)

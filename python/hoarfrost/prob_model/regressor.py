@@ -1,0 +1,93 @@
+"""A network that predicts numbers, and how sure it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flax import linen as nn
+
+from hoarfrost.calibration import RegressionTemperatureScaler
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.joined_network import JoinedNetwork
+from hoarfrost.likelihood import HeteroscedasticGaussian
+from hoarfrost.network import LinenNetwork, NamedNetwork
+from hoarfrost.prior import GaussianPrior, IsotropicGaussianPrior, check_prior
+from hoarfrost.prob_model.approximator import LaplacePosteriorApproximator, PosteriorApproximator
+from hoarfrost.prob_model.base import ProbModel
+from hoarfrost.prob_model.calibrated import as_calibrator
+from hoarfrost.prob_model.joint import Joint
+from hoarfrost.prob_model.random import RandomNumberGenerator
+from hoarfrost.prob_model.regression_likelihood import RegressionLikelihood
+from hoarfrost.prob_model.regression_predictive import RegressionPredictive
+
+# A module without parameters of its own: those are in the state.
+_TEMPERATURE_SCALER = RegressionTemperatureScaler()
+
+
+class ProbRegressor(ProbModel):
+    """Two Flax networks as a probabilistic regressor: one for the mean, one for the noise.
+
+    Targets have shape ``(N, D)``, or ``(N,)`` where D is 1; predictions always have shape
+    ``(N, D)``. Given the parameters a target is Gaussian, with the mean that `model` and the
+    log-variance that `likelihood_log_variance_model` predicts. Their parameters stand under
+    "model" and "lik_log_var", which is also where the path begins that a freeze function sees.
+
+    Parameters
+    ----------
+    model : flax.linen.Module
+        Maps inputs to means of shape ``(batch, D)``. Its ``__call__`` may take `train`.
+    likelihood_log_variance_model : flax.linen.Module
+        Maps the same inputs to logarithms of the noise variance, shape ``(batch, D)``.
+    prior : IsotropicGaussianPrior or DiagonalGaussianPrior, optional
+        Over all parameters of both networks; a standard normal by default.
+    posterior_approximator : optional
+        ``LaplacePosteriorApproximator()``, the default, or ``MAPPosteriorApproximator()``.
+    output_calibrator : flax.linen.Module, optional
+        What calibration fits, a module that maps outputs to outputs; temperature scaling by
+        default. None: the model cannot be calibrated.
+    model_editor : None
+        Not available in this version; anything but None is an error.
+    seed : int
+        Of initialisation, dropout, and every draw that is given no key of its own.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If an argument is none of these.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        likelihood_log_variance_model: nn.Module,
+        prior: GaussianPrior | None = None,
+        posterior_approximator: PosteriorApproximator | None = None,
+        output_calibrator: nn.Module | None = _TEMPERATURE_SCALER,
+        model_editor: None = None,
+        seed: int = 0,
+    ) -> None:
+        modules = {"model": model, "lik_log_var": likelihood_log_variance_model}
+        arguments = ("model", "likelihood_log_variance_model")
+        for argument, module in zip(arguments, modules.values(), strict=True):
+            if not isinstance(module, nn.Module):
+                raise InvalidArgumentError(
+                    f"{argument} is {module!r}; give an instance of a flax.linen.Module (for a "
+                    "function use hoarfrost.fit_laplace)"
+                )
+        if model_editor is not None:
+            raise InvalidArgumentError(
+                f"model_editor is {model_editor!r}, but this version has none; leave it out"
+            )
+        prior = IsotropicGaussianPrior() if prior is None else prior
+        check_prior(prior)
+        network = JoinedNetwork(*(NamedNetwork(n, LinenNetwork(m)) for n, m in modules.items()))
+        likelihood = RegressionLikelihood(
+            network, HeteroscedasticGaussian(), as_calibrator(output_calibrator)
+        )
+        joint = Joint(prior, likelihood, modules, RandomNumberGenerator(seed))
+        if posterior_approximator is None:
+            posterior_approximator = LaplacePosteriorApproximator()
+        super().__init__(joint, posterior_approximator)
+        self.model = model
+        self.lik_log_var = likelihood_log_variance_model
+        self.predictive: Any = RegressionPredictive(self.posterior, likelihood, joint.random)
