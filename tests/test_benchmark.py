@@ -30,6 +30,7 @@ TIMES = {
     "functional_fresh",
     "functional",
     "new_prior",
+    "tune",
 }
 
 

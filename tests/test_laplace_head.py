@@ -297,3 +297,13 @@ def test_a_kept_curvature_is_not_changed_by_other_priors(digits):
     changed = posterior.with_prior_precision(50.0)
     np.testing.assert_array_equal(posterior.covariance(), before)
     np.testing.assert_array_equal(changed.with_prior_precision(1.0).covariance(), before)
+
+
+def test_what_is_kept_for_predictions_is_counted_and_given_back(digits):
+    posterior = fit(digits)
+    before = posterior.nbytes
+    first = posterior.functional_covariance(digits.x)
+    assert posterior.nbytes > before
+    posterior.drop_cache()
+    assert posterior.nbytes == before
+    np.testing.assert_array_equal(posterior.functional_covariance(digits.x), first)

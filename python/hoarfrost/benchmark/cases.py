@@ -12,6 +12,8 @@ PRIOR_PRECISION = 1.0
 NEW_PRIOR_PRECISION = 10.0
 NOISE_STD = 0.5
 NUM_SAMPLES = 200
+# Where an expert without derivatives looks for the prior precision of the largest evidence.
+GRID = np.logspace(-3, 3, 20)
 NUM_POINTS = 1_000
 BATCH_SIZE = 2_048
 # Points whose functional covariance is compared with the reference.
@@ -86,6 +88,7 @@ CASES = {
         Case("binary", "bernoulli", 10_000, 512, 1, quick=True),
         Case("gaussian", "gaussian", 10_000, 512, 10, quick=True),
         Case("cholesky", "cholesky", 0, 5_130, 1),
+        Case("memory", "softmax", 10_000, 1_199, 10, on_request=True),
         Case("long", "softmax", 50_000, 2_048, 10, on_request=True),
     )
 }

@@ -33,6 +33,7 @@ class Ours:
         self.points = inputs["points"]
         self.params = params_of(inputs)
         self.posterior: Any = None
+        self.tuned: Any = None
         self.seed = 0
 
     def prepare(self, operation: str) -> None:
@@ -41,6 +42,8 @@ class Ours:
             self.posterior = None
         elif operation == "functional_fresh":
             self.posterior = self.posterior.with_prior_precision(PRIOR_PRECISION)
+        elif operation == "tune":
+            self.tuned = self.posterior.with_prior_precision(PRIOR_PRECISION)
 
     def fit(self) -> None:
         """One pass over the data and one factorisation."""
@@ -66,6 +69,11 @@ class Ours:
         """``log |A|`` under another prior, from its evidence: one factorisation."""
         evidence = self.posterior.log_marginal_likelihood(NEW_PRIOR_PRECISION)
         return self._log_det(NEW_PRIOR_PRECISION, evidence)
+
+    def tune(self) -> None:
+        """The prior precision of the largest evidence, to its maximum."""
+        self.tuned.optimize_prior_precision()
+        self.tuned = None
 
     def sample(self) -> Any:
         """Draws, as a tree of parameters."""

@@ -22,6 +22,7 @@ LABELS = {
     "functional_fresh": "functional covariance, new posterior",
     "functional": "functional covariance, later calls",
     "new_prior": "evidence for a new prior",
+    "tune": "prior of the largest evidence (JAX: 20 factors)",
     "core_products": "products of the rows, the core alone",
     "cholesky_first": "Cholesky, first call",
     "cholesky": "Cholesky, later calls",

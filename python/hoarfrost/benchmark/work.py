@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hoarfrost.benchmark.cases import NUM_POINTS, NUM_SAMPLES, Case
+from hoarfrost.benchmark.cases import GRID, NUM_POINTS, NUM_SAMPLES, Case
 
 # Rows of the ceiling's symmetric product: deep enough to run at full speed.
 SYRK_DEPTH = 4_096
@@ -49,6 +49,9 @@ def needed_flops(case: Case, operation: str) -> dict[str, float]:
     operation = operation.removesuffix("_first")
     if operation in ("cholesky", "new_prior"):
         return {"potrf": n**3 / 3}
+    if operation == "tune":
+        # A trace to start with, then a factor and a trace three times.
+        return {"potrf": 7 * n**3 / 3}
     if operation == "sample":
         copies = 1 if case.kind in ("softmax", "network") else case.num_outputs
         return {"trsm": NUM_SAMPLES * n**2 * copies}
@@ -76,6 +79,8 @@ def baseline_flops(case: Case, contestant: str, operation: str) -> float:
     edge = p if dense else float(case.num_features)
     if operation in ("cholesky", "new_prior"):
         return edge**3 / 3
+    if operation == "tune":
+        return len(GRID) * edge**3 / 3
     if operation == "sample":
         return NUM_SAMPLES * p * edge
     if operation.startswith("functional"):

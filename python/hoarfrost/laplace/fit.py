@@ -38,8 +38,8 @@ from hoarfrost.progress import progress_bar
 
 Tree = Any
 
-# Parameters from which on a factorisation takes more than a fraction of a second.
-_LONG_FACTORISATION = 3000
+# Operations from which on a factorisation takes more than a fraction of a second.
+_LONG_FACTORISATION = 1e10
 
 
 def fit_laplace(
@@ -301,12 +301,15 @@ def _noise_precision(likelihood: Gaussian, num_outputs: int) -> np.ndarray:
 
 def _factor(curvature: Curvature, prior: np.ndarray, keep: bool, progress: bool) -> Factor:
     """The factor, with a bar that counts operations where it takes more than a moment."""
-    enabled = progress and prior.size >= _LONG_FACTORISATION
-    with progress_bar(description="Factorisation", enabled=enabled, unit="flop") as bar:
-        bar.unit_scale = True
-        return curvature.factor(
-            prior, keep=keep, progress=lambda done: bar.update(done - bar.n) if enabled else None
-        )
+    flops = curvature.flops(prior)
+    if not progress or flops < _LONG_FACTORISATION:
+        return curvature.factor(prior, keep=keep)
+    with progress_bar(description="Factorisation", total=100, unit="%") as bar:
+
+        def show(done: float) -> None:
+            bar.update(min(100, int(100 * done / flops)) - bar.n)
+
+        return curvature.factor(prior, keep=keep, progress=show)
 
 
 def _empty_curvature(linearised: LinearisedNetwork, structure: str) -> Curvature:

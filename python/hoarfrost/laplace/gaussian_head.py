@@ -56,6 +56,11 @@ class SeparateFactors(Factor):
         """Bytes of all factors."""
         return sum(int(one.nbytes) for one in self.posterior)
 
+    def drop_cache(self) -> None:
+        """Give back what each factor keeps for later predictions."""
+        for one in self.posterior:
+            one.drop_cache()
+
     def log_det(self) -> float:
         """``log |A|``."""
         log_scales = np.log(self.scales * self.scale) * self._edge
@@ -154,6 +159,13 @@ class GaussianHeadCurvature:
             for prior, weight in zip(priors, noise, strict=True)
         ]
         return SeparateFactors(parts, self.order, scales=noise)
+
+    def flops(self, prior_precision: Array) -> float:
+        """Of one factor an output, or none: an eigendecomposition can not say how far it is."""
+        if self.shares_prior(prior_precision):
+            return 0.0
+        num_outputs = len(self.noise_precision)
+        return num_outputs * _core.factor_flops(len(self.order) // num_outputs)
 
     def shares_prior(self, prior_precision: Array) -> bool:
         """Whether a prior is the same for all outputs."""

@@ -116,6 +116,20 @@ class Laplace:
         factor, self.kept_factor, self.kept_variance = self.factor, None, None
         return factor
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the factor and of what is kept beside it for later predictions."""
+        return self.factor.nbytes
+
+    def drop_cache(self) -> None:
+        """Give back the memory kept for later predictions.
+
+        After predictions for many inputs a last layer keeps blocks of its covariance, half as large
+        as its factor, which make later ones faster. They are made again when needed.
+        """
+        self.kept_variance = None
+        self.factor.drop_cache()
+
     def precision(self) -> np.ndarray:
         """The posterior precision ``H + T``, shape ``(P, P)``, float64."""
         return self.factor.precision()

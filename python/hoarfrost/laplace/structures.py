@@ -55,6 +55,9 @@ class Factor:
         """Bytes of the factor."""
         return int(self.posterior.nbytes)
 
+    def drop_cache(self) -> None:
+        """Give back what is kept for later predictions; nothing but a last layer keeps any."""
+
     def log_det(self) -> float:
         """``log |A|``."""
         return float(self.posterior.log_det()) + len(self.order) * math.log(self.scale)
@@ -115,6 +118,10 @@ class HeadFactor(Factor):
     """A last layer; `num_outputs` is its ``C``."""
 
     num_outputs: int = 1
+
+    def drop_cache(self) -> None:
+        """Give back the blocks of the covariance; they are made again when needed."""
+        self.posterior.drop_cache()
 
     def prior_traces(self, prior_precision: Array, groups: Array, num_groups: int) -> Array:
         """``sum_{i in g} T_i Sigma_ii``: where outputs share prior and groups, in ``n^3 / 3``."""
@@ -193,6 +200,9 @@ class Curvature(Protocol):
     ) -> Factor:
         """Factor ``scale H + T``; without `keep` the curvature may be used up by it."""
 
+    def flops(self, prior_precision: Array) -> float:
+        """Operations that `progress` counts up to; 0 where a factor takes but a moment."""
+
 
 @dataclass(frozen=True, eq=False)
 class HeadCurvature:
@@ -229,6 +239,15 @@ class HeadCurvature:
         posterior = self.head.factor(prior_precision[self.order] / scale, progress=progress)
         return HeadFactor(posterior, self.order, scale, self.num_outputs)
 
+    def flops(self, prior_precision: Array) -> float:
+        """Of one factor over all outputs (or their contrasts), or of one an output."""
+        priors = prior_precision[self.order].reshape(self.num_outputs, -1)
+        num_features = priors.shape[1]
+        if self.likelihood.head != "softmax":
+            return self.num_outputs * _core.factor_flops(num_features)
+        contrasts = self.num_outputs - bool((priors == priors[0]).all())
+        return _core.factor_flops(contrasts * num_features)
+
 
 @dataclass(frozen=True, eq=False)
 class DenseCurvature:
@@ -258,6 +277,10 @@ class DenseCurvature:
         scale = common_scale(scale)
         posterior = self.matrix.factor(prior_precision / scale, keep=keep, progress=progress)
         return Factor(posterior, self.order, scale)
+
+    def flops(self, prior_precision: Array) -> float:
+        """Of one Cholesky factorisation."""
+        return _core.factor_flops(len(prior_precision))
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,3 +321,7 @@ class DiagonalCurvature:
         posterior = self.sums.factor(prior_precision[self.order] / scale)
         num_outputs = None if self.layout is None else self.layout.num_outputs
         return DiagonalFactor(posterior, self.order, scale, num_outputs)
+
+    def flops(self, prior_precision: Array) -> float:
+        """None worth counting."""
+        return 0.0

@@ -75,28 +75,6 @@ pub fn copied(values: &Values<'_>) -> PyResult<Result<Buffer, CoreError>> {
     values.visit(Copy)
 }
 
-/// A new array of zeros; `NumPy`'s own `MemoryError` where it does not fit.
-pub fn zeros<'py>(py: Python<'py>, shape: &[usize]) -> PyResult<Bound<'py, PyArrayDyn<f64>>> {
-    let shape = shape.to_vec().into_pyobject(py)?;
-    let shape = shape.call_method0("__iter__")?;
-    let shape = py.import("builtins")?.call_method1("tuple", (shape,))?;
-    Ok(py.import("numpy")?.call_method1("zeros", (shape,))?.cast_into::<PyArrayDyn<f64>>()?)
-}
-
-/// Runs `fill` on the values of a new array of zeros.
-pub fn filled<'py>(
-    py: Python<'py>,
-    shape: &[usize],
-    fill: impl FnOnce(&mut [f64]) -> PyResult<()>,
-) -> PyResult<Bound<'py, PyArrayDyn<f64>>> {
-    let array = zeros(py, shape)?;
-    {
-        let mut guard = array.try_readwrite()?;
-        fill(guard.as_slice_mut()?)?;
-    }
-    Ok(array)
-}
-
 /// A permutation from an integer array.
 pub fn permutation(array: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
     let kwargs = PyDict::new(array.py());

@@ -7,15 +7,13 @@ use hoarfrost_core::cholesky::Factor;
 use hoarfrost_core::error::CoreError;
 use hoarfrost_core::posterior::dense;
 use hoarfrost_core::tiles::TileMatrix;
-use numpy::PyArrayDyn;
 use pyo3::prelude::*;
 
-use crate::arrays::{Values, Visitor, copied, filled, permutation};
+use crate::arrays::{Values, Visitor, copied};
 use crate::errors::to_python;
 use crate::layer::{check_columns, check_of};
+use crate::output::{Array, computed, filled, square, vector};
 use crate::seam::run;
-
-type Array<'py> = Bound<'py, PyArrayDyn<f64>>;
 
 /// Bytes of one packed symmetric matrix over `num_params` parameters.
 #[pyfunction]
@@ -145,10 +143,7 @@ impl DensePosterior {
     #[pyo3(signature = (progress=None))]
     fn variance<'py>(&self, py: Python<'py>, progress: Option<Py<PyAny>>) -> PyResult<Array<'py>> {
         let values = run(py, progress, |driver| self.posterior.factor().inverse_diagonal(driver))?;
-        filled(py, &[values.len()], |out| {
-            out.copy_from_slice(&values);
-            Ok(())
-        })
+        vector(py, &values)
     }
 
     #[pyo3(signature = (order, progress=None))]
@@ -157,10 +152,7 @@ impl DensePosterior {
         order: &Bound<'py, PyAny>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Array<'py>> {
-        let (py, order) = (order.py(), permutation(order)?);
-        filled(py, &[order.len(), order.len()], |out| {
-            run(py, progress, |driver| self.posterior.covariance(&order, out, driver))
-        })
+        square(order, progress, |order, out, driver| self.posterior.covariance(order, out, driver))
     }
 
     #[pyo3(signature = (order, progress=None))]
@@ -169,15 +161,12 @@ impl DensePosterior {
         order: &Bound<'py, PyAny>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Array<'py>> {
-        let (py, order) = (order.py(), permutation(order)?);
-        filled(py, &[order.len(), order.len()], |out| {
-            run(py, progress, |driver| self.posterior.precision(&order, out, driver))
-        })
+        square(order, progress, |order, out, driver| self.posterior.precision(order, out, driver))
     }
 
     fn sample<'py>(&self, py: Python<'py>, seed: u64, n: usize) -> PyResult<Array<'py>> {
-        filled(py, &[n, self.posterior.num_params()], |out| {
-            run(py, None, |driver| self.posterior.factor().sample(seed, 0, out, driver))
+        computed(py, &[n, self.posterior.num_params()], |out, driver| {
+            self.posterior.factor().sample(seed, 0, out, driver)
         })
     }
 
@@ -194,8 +183,8 @@ impl DensePosterior {
     fn functional_variance<'py>(&self, jacobian: &Bound<'py, PyAny>) -> PyResult<Array<'py>> {
         let py = jacobian.py();
         let (mut jacobian, points, c) = own_jacobian(jacobian, self.posterior.num_params())?;
-        filled(py, &[points, c], |out| {
-            run(py, None, |driver| self.posterior.functional_variance(&mut jacobian, out, driver))
+        computed(py, &[points, c], |out, driver| {
+            self.posterior.functional_variance(&mut jacobian, out, driver)
         })
     }
 }

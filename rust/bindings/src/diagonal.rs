@@ -4,16 +4,14 @@ use hoarfrost_core::assemble::Real;
 use hoarfrost_core::assemble::diagonal::DiagonalSum;
 use hoarfrost_core::error::CoreError;
 use hoarfrost_core::posterior::diagonal;
-use numpy::PyArrayDyn;
 use pyo3::prelude::*;
 
-use crate::arrays::{Values, Visitor, filled};
+use crate::arrays::{Values, Visitor};
 use crate::dense::own_jacobian;
 use crate::errors::to_python;
 use crate::layer::check_columns;
+use crate::output::{Array, computed, vector};
 use crate::seam::run;
-
-type Array<'py> = Bound<'py, PyArrayDyn<f64>>;
 
 /// The growing diagonal of a curvature.
 #[pyclass(module = "hoarfrost._core")]
@@ -61,10 +59,7 @@ impl DiagonalCurvature {
 
     /// The sum so far (P,).
     fn diagonal<'py>(&self, py: Python<'py>) -> PyResult<Array<'py>> {
-        filled(py, &[self.sum.values().len()], |out| {
-            out.copy_from_slice(self.sum.values());
-            Ok(())
-        })
+        vector(py, self.sum.values())
     }
 
     fn factor(&self, prior_precision: &Bound<'_, PyAny>) -> PyResult<DiagonalPosterior> {
@@ -104,23 +99,20 @@ impl DiagonalPosterior {
 
     fn variance<'py>(&self, py: Python<'py>) -> PyResult<Array<'py>> {
         let values = self.posterior.variance();
-        filled(py, &[values.len()], |out| {
-            out.copy_from_slice(&values);
-            Ok(())
-        })
+        vector(py, &values)
     }
 
     fn sample<'py>(&self, py: Python<'py>, seed: u64, n: usize) -> PyResult<Array<'py>> {
-        filled(py, &[n, self.posterior.precision().len()], |out| {
-            run(py, None, |driver| self.posterior.sample(seed, out, driver))
+        computed(py, &[n, self.posterior.precision().len()], |out, driver| {
+            self.posterior.sample(seed, out, driver)
         })
     }
 
     fn functional_covariance<'py>(&self, jacobian: &Bound<'py, PyAny>) -> PyResult<Array<'py>> {
         let py = jacobian.py();
         let (jacobian, points, c) = own_jacobian(jacobian, self.posterior.precision().len())?;
-        filled(py, &[points, c, c], |out| {
-            run(py, None, |_| self.posterior.functional_covariance(&jacobian, c, out))
+        computed(py, &[points, c, c], |out, _| {
+            self.posterior.functional_covariance(&jacobian, c, out)
         })
     }
 }

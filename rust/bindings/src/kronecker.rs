@@ -2,15 +2,13 @@
 
 use hoarfrost_core::assemble::Real;
 use hoarfrost_core::posterior::kronecker;
-use numpy::PyArrayDyn;
 use pyo3::prelude::*;
 
-use crate::arrays::{Values, Visitor, filled, permutation};
+use crate::arrays::{Values, Visitor};
 use crate::errors::to_python;
 use crate::layer::check_columns;
+use crate::output::{Array, computed, filled, square, vector};
 use crate::seam::run;
-
-type Array<'py> = Bound<'py, PyArrayDyn<f64>>;
 
 /// The posterior of a last layer whose output curvature is the same for every point.
 #[pyclass(module = "hoarfrost._core", frozen)]
@@ -46,10 +44,7 @@ impl KroneckerPosterior {
 
     /// Eigenvalues (D',) of the Gram matrix in the metric of the prior that was given.
     fn eigenvalues<'py>(&self, py: Python<'py>) -> PyResult<Array<'py>> {
-        filled(py, &[self.posterior.num_features()], |out| {
-            out.copy_from_slice(self.posterior.eigenvalues());
-            Ok(())
-        })
+        vector(py, self.posterior.eigenvalues())
     }
 
     /// The posterior under `scale` times the prior precision and another noise precision (C,).
@@ -67,10 +62,7 @@ impl KroneckerPosterior {
 
     fn variance<'py>(&self, py: Python<'py>) -> PyResult<Array<'py>> {
         let values = run(py, None, |driver| self.posterior.variance(driver))?;
-        filled(py, &[values.len()], |out| {
-            out.copy_from_slice(&values);
-            Ok(())
-        })
+        vector(py, &values)
     }
 
     #[pyo3(signature = (order, progress=None))]
@@ -79,10 +71,7 @@ impl KroneckerPosterior {
         order: &Bound<'py, PyAny>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Array<'py>> {
-        let (py, order) = (order.py(), permutation(order)?);
-        filled(py, &[order.len(), order.len()], |out| {
-            run(py, progress, |driver| self.posterior.covariance(&order, out, driver))
-        })
+        square(order, progress, |order, out, driver| self.posterior.covariance(order, out, driver))
     }
 
     #[pyo3(signature = (order, progress=None))]
@@ -91,15 +80,12 @@ impl KroneckerPosterior {
         order: &Bound<'py, PyAny>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Array<'py>> {
-        let (py, order) = (order.py(), permutation(order)?);
-        filled(py, &[order.len(), order.len()], |out| {
-            run(py, progress, |driver| self.posterior.precision(&order, out, driver))
-        })
+        square(order, progress, |order, out, driver| self.posterior.precision(order, out, driver))
     }
 
     fn sample<'py>(&self, py: Python<'py>, seed: u64, n: usize) -> PyResult<Array<'py>> {
-        filled(py, &[n, self.posterior.num_params()], |out| {
-            run(py, None, |driver| self.posterior.sample(seed, out, driver))
+        computed(py, &[n, self.posterior.num_params()], |out, driver| {
+            self.posterior.sample(seed, out, driver)
         })
     }
 

@@ -7,16 +7,14 @@ use hoarfrost_core::error::CoreError;
 use hoarfrost_core::posterior::kronecker;
 use hoarfrost_core::posterior::layer::LayerPosterior;
 use hoarfrost_core::threads::Driver;
-use numpy::PyArrayDyn;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{Values, Visitor, filled, permutation};
+use crate::arrays::{Values, Visitor};
 use crate::errors::to_python;
 use crate::kronecker::KroneckerPosterior;
+use crate::output::{Array, computed, filled, square, vector};
 use crate::seam::run;
-
-type Array<'py> = Bound<'py, PyArrayDyn<f64>>;
 
 fn parse_outputs(outputs: &str) -> PyResult<Outputs> {
     match outputs {
@@ -112,12 +110,13 @@ impl HeadCurvature {
         check: bool,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<HeadPosterior> {
+        let py = prior_precision.py();
         let prior = Values::double(prior_precision)?;
         let sum = &mut self.sum;
-        run(prior_precision.py(), progress, move |driver| {
-            LayerPosterior::new(sum, &prior, check_of(check), driver)
-        })
-        .map(|posterior| HeadPosterior { posterior })
+        // What is still in the panel is no part of the factorisation's progress.
+        run(py, None, |driver| sum.finish(driver).map(|_| ()))?;
+        run(py, progress, move |driver| LayerPosterior::new(sum, &prior, check_of(check), driver))
+            .map(|posterior| HeadPosterior { posterior })
     }
 
     /// Factors `diag(output_precision) (x) G + I (x) diag(prior_precision)`, `G` being this sum over
@@ -219,19 +218,13 @@ impl HeadPosterior {
 
     fn variance<'py>(&self, py: Python<'py>) -> PyResult<Array<'py>> {
         let values = run(py, None, |driver| self.posterior.variance(driver))?;
-        filled(py, &[values.len()], |out| {
-            out.copy_from_slice(&values);
-            Ok(())
-        })
+        vector(py, &values)
     }
 
     /// The marginal variances of each feature summed over the outputs (D',).
     fn variance_by_feature<'py>(&self, py: Python<'py>) -> PyResult<Array<'py>> {
         let values = run(py, None, |driver| self.posterior.variance_by_feature(driver))?;
-        filled(py, &[values.len()], |out| {
-            out.copy_from_slice(&values);
-            Ok(())
-        })
+        vector(py, &values)
     }
 
     #[pyo3(signature = (order, progress=None))]
@@ -240,10 +233,7 @@ impl HeadPosterior {
         order: &Bound<'py, PyAny>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Array<'py>> {
-        let (py, order) = (order.py(), permutation(order)?);
-        filled(py, &[order.len(), order.len()], |out| {
-            run(py, progress, |driver| self.posterior.covariance(&order, out, driver))
-        })
+        square(order, progress, |order, out, driver| self.posterior.covariance(order, out, driver))
     }
 
     #[pyo3(signature = (order, progress=None))]
@@ -252,15 +242,12 @@ impl HeadPosterior {
         order: &Bound<'py, PyAny>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Array<'py>> {
-        let (py, order) = (order.py(), permutation(order)?);
-        filled(py, &[order.len(), order.len()], |out| {
-            run(py, progress, |driver| self.posterior.precision(&order, out, driver))
-        })
+        square(order, progress, |order, out, driver| self.posterior.precision(order, out, driver))
     }
 
     fn sample<'py>(&self, py: Python<'py>, seed: u64, n: usize) -> PyResult<Array<'py>> {
-        filled(py, &[n, self.posterior.num_params()], |out| {
-            run(py, None, |driver| self.posterior.sample(seed, out, driver))
+        computed(py, &[n, self.posterior.num_params()], |out, driver| {
+            self.posterior.sample(seed, out, driver)
         })
     }
 

@@ -6,6 +6,7 @@ mod diagonal;
 mod errors;
 mod kronecker;
 mod layer;
+mod output;
 mod seam;
 
 use pyo3::prelude::*;

@@ -43,6 +43,12 @@ pub fn column_start(dim: usize, j: usize) -> usize {
     j * dim - j * j.saturating_sub(1) / 2
 }
 
+/// Width of the pieces when `total` columns are cut into as few as possible of at most `most`, all
+/// of nearly one width: 513 columns in pieces of 128 would leave a piece of one column.
+pub fn even_width(total: usize, most: usize) -> usize {
+    total.div_ceil(total.div_ceil(most).max(1)).max(1)
+}
+
 /// Values in one packed block.
 pub fn packed_len(dim: usize) -> usize {
     dim * (dim + 1) / 2
@@ -150,6 +156,11 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn pieces_are_even() {
+        assert_eq!([0, 1, 128, 129, 513].map(|total| even_width(total, 128)), [1, 1, 128, 65, 103]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 
 use crate::assemble::panel::{PANEL_ROWS, Panel};
 use crate::assemble::{Real, check_matrix};
-use crate::blocks::{Pattern, SymmetricBlocks, column_start};
+use crate::blocks::{Pattern, SymmetricBlocks, column_start, even_width};
 use crate::buffer::Buffer;
 use crate::contrast::{Factors, factors, softmax};
 use crate::error::CoreError;
@@ -223,18 +223,19 @@ impl DenseLayerSum {
         };
         let features = MatRef::from_row_major_slice(self.panel.features(), rows, dim);
 
+        let most = even_width(dim, STRIP);
         let mut strips = Vec::new();
         for (pair, block) in self.blocks.blocks_mut() {
             let mut rest = block;
-            for first in (0..dim).step_by(STRIP) {
-                let width = STRIP.min(dim - first);
+            for first in (0..dim).step_by(most) {
+                let width = most.min(dim - first);
                 let length = column_start(dim, first + width) - column_start(dim, first);
                 let (columns, tail) = std::mem::take(&mut rest).split_at_mut(length);
                 rest = tail;
                 strips.push((pair_weights(pair), first, width, columns));
             }
         }
-        let flops = (rows * dim * dim) as f64 / dim.div_ceil(STRIP) as f64;
+        let flops = (rows * dim * dim) as f64 / dim.div_ceil(most) as f64;
         let scratch = DEPTH * STRIP + dim * STRIP;
         driver.for_each(strips, flops, scratch, |((w, w2), first, width, columns), scratch| {
             let (scaled, sum) = scratch.split_at_mut(DEPTH * STRIP);

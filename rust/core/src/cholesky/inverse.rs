@@ -3,7 +3,7 @@
 use faer::MatMut;
 use faer::prelude::ReborrowMut;
 
-use crate::cholesky::{Factor, RHS};
+use crate::cholesky::{Factor, PANEL};
 use crate::error::CoreError;
 use crate::threads::Driver;
 
@@ -36,10 +36,10 @@ impl Factor {
     pub fn inverse_diagonal(&self, driver: &mut Driver<'_>) -> Result<Vec<f64>, CoreError> {
         let n = self.n();
         let mut diagonal = vec![0.0; n];
-        let strips: Vec<_> = diagonal.chunks_mut(RHS).enumerate().collect();
-        let flops = (n * n * RHS) as f64 / 3.0;
-        driver.for_each(strips, flops, n * RHS, |(strip, out), x| {
-            let first = strip * RHS;
+        let strips: Vec<_> = diagonal.chunks_mut(PANEL).enumerate().collect();
+        let flops = (n * n * PANEL) as f64 / 3.0;
+        driver.for_each(strips, flops, n * PANEL, |(strip, out), x| {
+            let first = strip * PANEL;
             let floor = self.tile_floor(first);
             let mut columns = self.unit_columns(first, out.len(), x);
             self.forward(columns.rb_mut(), floor);
@@ -61,26 +61,31 @@ impl Factor {
     ) -> Result<(), CoreError> {
         let n = self.n();
         CoreError::check_len("rows of the inverse", n, rows.len())?;
-        let strips: Vec<_> = rows.chunks_mut(RHS).enumerate().collect();
-        driver.for_each(strips, 4.0 / 3.0 * (n * n * RHS) as f64, n * RHS, |(strip, rows), x| {
-            let first = strip * RHS;
-            let floor = self.tile_floor(first);
-            let mut columns = self.unit_columns(first, rows.len(), x);
-            self.forward(columns.rb_mut(), floor);
-            // Above `floor` the right-hand side of the second solve is zero but the answer is not.
-            let height = n - floor;
-            for (j, row) in rows.iter_mut().enumerate() {
-                row[..floor].fill(0.0);
-                row[floor..n].copy_from_slice(&x[j * height..(j + 1) * height]);
-            }
-            let full = &mut x[..n * rows.len()];
-            for (column, row) in full.chunks_exact_mut(n).zip(rows.iter()) {
-                column.copy_from_slice(&row[..n]);
-            }
-            self.backward(MatMut::from_column_major_slice_mut(full, n, rows.len()), 0);
-            for (column, row) in full.chunks_exact(n).zip(rows.iter_mut()) {
-                row[..n].copy_from_slice(column);
-            }
-        })
+        let strips: Vec<_> = rows.chunks_mut(PANEL).enumerate().collect();
+        driver.for_each(
+            strips,
+            4.0 / 3.0 * (n * n * PANEL) as f64,
+            n * PANEL,
+            |(strip, rows), x| {
+                let first = strip * PANEL;
+                let floor = self.tile_floor(first);
+                let mut columns = self.unit_columns(first, rows.len(), x);
+                self.forward(columns.rb_mut(), floor);
+                // Above `floor` the right-hand side of the second solve is zero but the answer is not.
+                let height = n - floor;
+                for (j, row) in rows.iter_mut().enumerate() {
+                    row[..floor].fill(0.0);
+                    row[floor..n].copy_from_slice(&x[j * height..(j + 1) * height]);
+                }
+                let full = &mut x[..n * rows.len()];
+                for (column, row) in full.chunks_exact_mut(n).zip(rows.iter()) {
+                    column.copy_from_slice(&row[..n]);
+                }
+                self.backward(MatMut::from_column_major_slice_mut(full, n, rows.len()), 0);
+                for (column, row) in full.chunks_exact(n).zip(rows.iter_mut()) {
+                    row[..n].copy_from_slice(column);
+                }
+            },
+        )
     }
 }

@@ -7,9 +7,14 @@ use faer::linalg::triangular_solve::{
 use faer::prelude::{Reborrow, ReborrowMut};
 use faer::{Accum, MatMut, Par};
 
-use crate::cholesky::{Factor, RHS};
+use crate::blocks::even_width;
+use crate::cholesky::Factor;
 use crate::error::CoreError;
 use crate::threads::Driver;
+
+/// Most right-hand sides that one task solves together. They are shared out evenly: with 128 and
+/// 72 of 200 one thread of two would wait for the other.
+const RHS: usize = 64;
 
 impl Factor {
     /// First row of the tile row that holds `row`: where a solve may start when all above is zero.
@@ -103,8 +108,9 @@ impl Factor {
     ) -> Result<(), CoreError> {
         let n = self.n();
         CoreError::check_len("right-hand sides", rhs.len() / n * n, rhs.len())?;
-        let flops = half_flops * 0.5 * (n * n * RHS) as f64;
-        driver.for_each(rhs.chunks_mut(n * RHS).collect(), flops, 0, |chunk, _| {
+        let width = even_width(rhs.len() / n, RHS);
+        let flops = half_flops * 0.5 * (n * n * width) as f64;
+        driver.for_each(rhs.chunks_mut(n * width).collect(), flops, 0, |chunk, _| {
             let columns = chunk.len() / n;
             work(MatMut::from_column_major_slice_mut(chunk, n, columns));
         })

@@ -5,7 +5,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 
 use crate::assemble::panel::widen;
 use crate::assemble::{Real, check_matrix};
-use crate::blocks::{Pattern, SymmetricBlocks, column_start};
+use crate::blocks::{Pattern, SymmetricBlocks, column_start, even_width};
 use crate::buffer::Buffer;
 use crate::error::CoreError;
 use crate::posterior::layer::{Basis, LayerPosterior};
@@ -226,6 +226,7 @@ fn by_blocks(
         return Ok(());
     }
     let features = MatRef::from_row_major_slice(features, points, dim);
+    let most = even_width(dim, STRIP);
     let tasks: Vec<_> = planes
         .chunks_exact_mut(points)
         .zip(blocks.pattern().pairs(blocks.outputs()))
@@ -238,8 +239,8 @@ fn by_blocks(
         let block = blocks.block(c, d);
         let rows = features.subrows(chunk * POINTS, out.len());
         out.fill(0.0);
-        for first in (0..dim).step_by(STRIP) {
-            let (width, height) = (STRIP.min(dim - first), dim - first);
+        for first in (0..dim).step_by(most) {
+            let (width, height) = (most.min(dim - first), dim - first);
             let (strip, product) = scratch.split_at_mut(dim * STRIP);
             let strip = &mut strip[..height * width];
             for (j, column) in strip.chunks_exact_mut(height).enumerate() {

@@ -4,7 +4,7 @@
 //! `Sigma'`, which are not symmetric, are kept as their symmetric parts: a quarter of `P^2`.
 
 use crate::assemble::dense_layer::Outputs;
-use crate::blocks::{Pattern, SymmetricBlocks, column_start};
+use crate::blocks::{Pattern, SymmetricBlocks, column_start, even_width};
 use crate::buffer::Buffer;
 use crate::cholesky::Factor;
 use crate::error::CoreError;
@@ -67,8 +67,9 @@ impl LayerPosterior {
         let dim = self.dim;
         let mut blocks = SymmetricBlocks::zeros("the covariance of a layer", k, dim, pattern)?;
         let largest = self.factors.iter().map(Factor::n).max().unwrap_or(0);
+        let most = even_width(dim, WIDTH);
         let group = 2 * driver.num_threads();
-        let mut panels = Buffer::zeros("columns of the inverse", group * WIDTH * largest)?;
+        let mut panels = Buffer::zeros("columns of the inverse", group * most * largest)?;
         let mut targets: Vec<_> = blocks.blocks_mut();
         for d in 0..k {
             let (factor, first) = if self.factors.len() == 1 {
@@ -77,16 +78,16 @@ impl LayerPosterior {
                 (&self.factors[d], 0)
             };
             let n = factor.n();
-            for start in (0..dim).step_by(group * WIDTH) {
+            for start in (0..dim).step_by(group * most) {
                 let strips: Vec<usize> =
-                    (start..dim.min(start + group * WIDTH)).step_by(WIDTH).collect();
-                let width = |strip: usize| WIDTH.min(dim - strip);
+                    (start..dim.min(start + group * most)).step_by(most).collect();
+                let width = |strip: usize| most.min(dim - strip);
                 let tasks: Vec<_> =
-                    strips.iter().copied().zip(panels.chunks_exact_mut(WIDTH * largest)).collect();
+                    strips.iter().copied().zip(panels.chunks_exact_mut(most * largest)).collect();
                 let height = (n - first) as f64;
                 driver.for_each(
                     tasks,
-                    2.0 * height * height * WIDTH as f64,
+                    2.0 * height * height * most as f64,
                     0,
                     |(strip, panel), _| {
                         factor.inverse_columns(first + strip, width(strip), panel);
@@ -98,9 +99,9 @@ impl LayerPosterior {
                     .filter(|((_, column), _)| *column == d)
                     .map(|((row, _), block)| (*row, &mut **block))
                     .collect();
-                driver.for_each(own, 2.0 * (dim * WIDTH) as f64, 0, |(c, block), _| {
+                driver.for_each(own, 2.0 * (dim * most) as f64, 0, |(c, block), _| {
                     let first_row = if self.factors.len() == 1 { c * dim } else { 0 };
-                    for (strip, panel) in strips.iter().zip(panels.chunks_exact(WIDTH * largest)) {
+                    for (strip, panel) in strips.iter().zip(panels.chunks_exact(most * largest)) {
                         let floor = factor.tile_floor(first + strip);
                         let columns = panel.chunks_exact(n - floor).take(width(*strip));
                         for (j, column) in (*strip..).zip(columns) {

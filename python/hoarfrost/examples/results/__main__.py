@@ -1,0 +1,130 @@
+"""``python -m hoarfrost.examples.results``: the tables of the README's results."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hoarfrost.errors import HoarfrostError
+
+_SEEDS, _QUICK_SEEDS = 5, 2
+_TASKS = ("rotated-digits", "unknown-digits", "diabetes", "friedman")
+_DESCRIPTION = """\
+Compares MAP, temperature scaling and three Laplace posteriors on scikit-learn's digits and on two
+regressions (no download), each method from the same trained network, over several seeds. Prints
+markdown tables, and under each of them where Laplace loses and where it wins. Progress goes to
+standard error. The same seeds print the same tables on the same machine.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        0; 1 if something failed; 2 if an argument or the installation does not allow a start;
+        130 if it was interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        importlib.import_module("sklearn")
+    except ImportError:
+        return _say(
+            'scikit-learn is not installed; pip install "hoarfrost[demo]" installs what this '
+            "command needs",
+            2,
+        )
+    target: Path | None = options.json
+    if target is not None and (target.is_dir() or not os.access(target.parent, os.W_OK)):
+        return _say(f"--json {str(target)!r} cannot be written; name a file in another folder", 2)
+    tasks = _TASKS if options.task is None else (options.task,)
+    seeds = options.seeds or (_QUICK_SEEDS if options.quick else _SEEDS)
+    try:
+        _run(tasks, seeds, options.quick, target)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+    except (HoarfrostError, OSError) as error:
+        return _say(str(error), 1)
+    return 0
+
+
+def _run(tasks: Sequence[str], seeds: int, quick: bool, target: Path | None) -> None:
+    from hoarfrost.examples.output import write_whole
+    from hoarfrost.examples.results import report
+    from hoarfrost.progress import progress_bar
+
+    document: dict[str, Any] = {"seeds": seeds, "quick": quick, "tasks": {}}
+    print(_paragraph(report.ABOUT_METHODS))
+    print(f"\n{_paragraph(report.ABOUT_SENTENCES)}")
+    if quick:
+        print("\nQuick: networks are hardly trained; to see that it works, not for its numbers.")
+    with progress_bar(description="results", total=len(tasks) * seeds, unit="fit") as bar:
+        for name in tasks:
+            task = report.TASKS[name]
+            collected: dict[Any, dict[str, list[float]]] = {}
+            for seed in range(seeds):
+                for row, values in task.run(seed, quick).items():
+                    for method, value in values.items():
+                        collected.setdefault(row, {}).setdefault(method, []).append(value)
+                bar.update()
+            document["tasks"][name] = report.as_json(collected)
+            print(f"\n### {task.title}\n\n{_paragraph(task.about)}\n")
+            print(report.table(collected, task.printed) + "\n")
+            for sentence in report.sentences(collected, task.printed):
+                print(textwrap.fill(sentence, 100, subsequent_indent="  "))
+            sys.stdout.flush()
+    if target is not None:
+        text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+        write_whole(target, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, 100)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m hoarfrost.examples.results", description=_DESCRIPTION
+    )
+    parser.add_argument(
+        "--seeds",
+        type=_positive,
+        metavar="N",
+        help=f"seeds 0 to N - 1 (default: {_SEEDS}; with --quick {_QUICK_SEEDS})",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a tenth of the epochs: to see that it works, not for its numbers",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where every number goes too")
+    parser.add_argument("--task", choices=_TASKS, help="only this one")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1000")
+    return int(text)
+
+
+def _say(message: str, code: int) -> int:
+    print(f"python -m hoarfrost.examples.results: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
