@@ -263,17 +263,13 @@ def on_laplace(name: str, outputs: int = 3) -> Callable[..., Any]:
 
 
 def run_model(make: Callable[..., Any], data: DataLoader) -> Callable[..., Any]:
-    """Train a model made with these arguments; its predictions, and those it makes calibrated."""
+    """The predictions of a model made with these arguments, after training."""
 
     def run(**arguments: Any) -> Any:
         model = make(**arguments)
-        approximator = arguments.get("posterior_approximator", UNTUNED)
-        if approximator is AT_MAP:
-            model.train(data, fit_config=config())
-        else:
-            model.train(data, fit_config=quiet(), map_fit_config=config())
-        if model.output_calibrator is not None:
-            model.calibrate(data, calib_config=calib(1))
+        by_map = arguments["posterior_approximator"] is AT_MAP
+        settings = {"fit_config": config()} if by_map else {"map_fit_config": config()}
+        model.train(data, **{"fit_config": quiet(), **settings})
         return model.predictive.log_prob(data, 2, key())
 
     return run
@@ -300,59 +296,55 @@ def run_calibrate(**arguments: Any) -> Any:
     return status, model.posterior.state.get().calib_params
 
 
-class Surroundings(prob_model.FitCallback):
-    """What JAX's options are while training goes on."""
-
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-
-    def training_epoch_start(self, state: Any) -> Any:
-        self.seen.append(options_of_jax())
-        return state
+class Stopped(Exception):
+    pass
 
 
-def options_of_jax() -> str:
-    return f"{jax.config.jax_default_device} {jax.config.jax_disable_jit}"
+def run_where(calibrates: bool) -> Callable[..., Any]:
+    """What JAX's options are while a fit reads its data, which is where it is stopped."""
+
+    def run(processor: Any) -> Any:
+        seen: list[Any] = []
+
+        def data() -> Any:
+            seen.append((str(jax.config.jax_default_device), jax.config.jax_disable_jit))
+            raise Stopped
+
+        loader = DataLoader.from_callable_iterable(data)
+        with pytest.raises(Stopped):
+            if calibrates:
+                fitted("map").calibrate(loader, calib_config=calib(processor=processor))
+            else:
+                model = classifier(posterior_approximator=AT_MAP)
+                model.train(loader, fit_config=config(processor=processor))
+        return seen
+
+    return run
+
+
+class Halved(prob_model.FitCallback):
+    def training_epoch_end(self, state: Any) -> Any:
+        return state.replace(params=jax.tree.map(lambda leaf: leaf / 2, state.params))
 
 
 def run_map(**parts: Any) -> Any:
-    """MAP training: its status, parameters, surroundings and whether anything was shown."""
-    watch = Surroundings()
-    settings = config(**{"callbacks": [watch], **parts})
+    """MAP training: its status, parameters and whether anything was shown."""
+    settings = config(**parts)
     model = classifier(posterior_approximator=AT_MAP)
     if settings.checkpointer.start_from_current_state:
         model.posterior.state.put(fitted("map").posterior.state.get())
-    data = CLASSES.to_inputs_loader(), CLASSES
-    status, shown = shown_by(lambda: model.train(CLASSES, data[1], fit_config=settings))
-    return status, model.posterior.state.get().params, watch.seen, shown
+    status, shown = shown_by(lambda: model.train(CLASSES, CLASSES, fit_config=settings))
+    return status, model.posterior.state.get().params, shown
 
 
 def run_calibration(**parts: Any) -> Any:
-    """Calibration: its status and result, surroundings and whether anything was shown."""
-    model, seen = fitted("map"), []
-
-    def watch(predictions: Any, uncertainties: Any, targets: Any) -> float:
-        seen.append((options_of_jax(), uncertainties.shape))
-        return 0.0
-
-    if "monitor" not in parts:
-        parts["monitor"] = prob_model.CalibMonitor(verbose=False, metrics=(watch,))
+    """Calibration: its status, its result, and whether anything was shown."""
+    model = fitted("map")
     state = model.posterior.state.get()
     try:
         model.rng._key = key(5)
         status, shown = shown_by(lambda: model.calibrate(CLASSES, CLASSES2, calib(**parts)))
-        return status, model.posterior.state.get().calib_params, seen, shown
-    finally:
-        model.posterior.state.put(state)
-
-
-def run_calibration_of_samples(n_posterior_samples: int) -> Any:
-    model = fitted("classifier")
-    state = model.posterior.state.get()
-    processor = prob_model.CalibProcessor(n_posterior_samples=n_posterior_samples)
-    try:
-        model.rng._key = key(5)
-        return model.calibrate(CLASSES, None, calib(1, processor=processor))
+        return status, model.posterior.state.get().calib_params, shown
     finally:
         model.posterior.state.put(state)
 
@@ -391,7 +383,7 @@ def negated(*batch: Any) -> tuple[Any, ...]:
 # --- the table -----------------------------------------------------------------------------------
 
 PROBS = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]], np.float32)
-PROBS2 = PROBS[::-1].copy()
+PROBS2 = np.array([[0.5, 0.3, 0.2], [0.05, 0.9, 0.05], [0.2, 0.2, 0.6]], np.float32)
 LABELS, LABELS2 = np.array([0, 2, 2]), np.array([1, 1, 0])
 GUESSES = PROBS.argmax(1)
 LOW = np.array([-1.0, 0.0, 2.0], np.float32)
@@ -607,15 +599,15 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
 def of_models() -> Iterator[tuple[str, Subject]]:
     shared: dict[str, Entry] = {
         "prior": Other(IsotropicGaussianPrior(-2.0)),
-        "posterior_approximator": Other(AT_MAP),
-        "output_calibrator": Other(None),
+        "posterior_approximator": Other(UNTUNED),
+        "output_calibrator": Covered("test_calibration.py::test_a_calibrator_of_ones_own"),
         "model_editor": NO_EDITOR,
         "seed": Other(1),
     }
-    base = {"model": Net(), "posterior_approximator": UNTUNED}
+    base = {"model": Net(), "posterior_approximator": AT_MAP}
     run = run_model(classifier, CLASSES)
     yield built("ProbClassifier", run, base, model=Other(Net(3, 4)), **shared)
-    base = {"model": Net(1), "posterior_approximator": UNTUNED}
+    base = {"model": Net(1), "posterior_approximator": AT_MAP}
     other = {"model": Other(Net(1, 4)), "likelihood_log_variance_model": Other(Net(1, 4))}
     yield built("ProbRegressor", run_model(regressor, NUMBERS), base, **other, **shared)
     training: dict[str, Entry] = {
@@ -758,7 +750,6 @@ def of_configs() -> Iterator[tuple[str, Subject]]:
                 "verbose": Other(True),
             },
         ),
-        "FitProcessor": ("processor", {}, {"devices": Other(0), "disable_jit": Other(True)}),
         "FitHyperparameters": (
             "hyperparameters",
             {},
@@ -774,9 +765,9 @@ def of_configs() -> Iterator[tuple[str, Subject]]:
         optimizer=Other(five),
         checkpointer=Other(prob_model.FitCheckpointer(start_from_current_state=True)),
         monitor=Other(prob_model.FitMonitor(verbose=False, metrics=(error_rate,))),
-        processor=Other(prob_model.FitProcessor(devices=0)),
+        processor=Covered("test_prob_model.py::test_jit_can_be_switched_off"),
         hyperparameters=Other(prob_model.FitHyperparameters(max_grad_norm=1e-6)),
-        callbacks=Other([]),
+        callbacks=Other([Halved()]),
     )
     both = {"metrics": (uncertain,)}
     calibration: dict[str, tuple[str, dict[str, Any], dict[str, Entry]]] = {
@@ -808,17 +799,6 @@ def of_configs() -> Iterator[tuple[str, Subject]]:
                 "verbose": Other(True),
             },
         ),
-        "CalibProcessor": (
-            "processor",
-            {},
-            {
-                "devices": Other(0),
-                "disable_jit": Other(True),
-                "n_posterior_samples": Covered(
-                    "test_calibration.py::test_settings_change_the_result"
-                ),
-            },
-        ),
     }
     for name, (part, base, entries) in calibration.items():
         run = configured(getattr(prob_model, name), part, run_calibration)
@@ -829,9 +809,18 @@ def of_configs() -> Iterator[tuple[str, Subject]]:
         {},
         optimizer=Other(calib(3).optimizer),
         checkpointer=Refused("a folder", "checkpointer must be a CalibCheckpointer"),
-        monitor=Other(prob_model.CalibMonitor(verbose=False)),
-        processor=Other(prob_model.CalibProcessor(devices=0)),
+        monitor=Other(prob_model.CalibMonitor(verbose=False, metrics=(uncertain,))),
+        processor=Covered("test_calibration.py::test_settings_change_the_result"),
     )
+
+
+def of_processors() -> Iterator[tuple[str, Subject]]:
+    acts: dict[str, Entry] = {"devices": Other(0), "disable_jit": Other(True)}
+    run = configured(prob_model.FitProcessor, "processor", run_where(calibrates=False))
+    yield built("FitProcessor", run, {}, **acts)
+    samples = Covered("test_calibration.py::test_settings_change_the_result")
+    run = configured(prob_model.CalibProcessor, "processor", run_where(calibrates=True))
+    yield built("CalibProcessor", run, {}, **acts, n_posterior_samples=samples)
 
 
 def of_data() -> Iterator[tuple[str, Subject]]:
@@ -939,7 +928,7 @@ def of_data() -> Iterator[tuple[str, Subject]]:
 
 def of_metrics_and_priors() -> Iterator[tuple[str, Subject]]:
     arguments: dict[str, tuple[Any, Any]] = {
-        "preds": (GUESSES, np.array([2, 2, 2])),
+        "preds": (GUESSES, LABELS),
         "probs": (PROBS, PROBS2),
         "targets": (LABELS, LABELS2),
         "lower_bounds": (LOW, LOW + 0.5),
@@ -1017,6 +1006,7 @@ def table() -> dict[str, Subject]:
         *of_functional_front(),
         *of_models(),
         *of_configs(),
+        *of_processors(),
         *of_data(),
         *of_metrics_and_priors(),
         *predictive_subjects("classifier", ClassificationPredictive, CLASSES, CLASSES2),
@@ -1050,6 +1040,16 @@ HANDED_OUT = {"JointState", "PosteriorState", "Laplace"}
 # --- the tests -----------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_to_compile() -> Iterator[None]:
+    """Most of the time goes to compiling hundreds of small programs: not to making them fast."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+    CACHE.clear()
+
+
 def same(first: Any, second: Any) -> bool:
     """Whether two results, trees of anything, are equal bit for bit."""
     leaves, structures = zip(*map(jax.tree.flatten, (first, second)), strict=True)
@@ -1079,11 +1079,13 @@ def test_every_argument_acts(name: str, argument: str) -> None:
             subject.run(**{**base, argument: entry.value})
         return
     if isinstance(entry, Pair):
-        first, second = ({**base, **changed} for changed in (entry.first, entry.second))
+        first = subject.run(**{**base, **entry.first})
+        second = subject.run(**{**base, **entry.second})
     else:
         value = entry.value.make() if isinstance(entry.value, Later) else entry.value
-        first, second = base, {**base, argument: value}
-    assert same(subject.run(**first), subject.run(**second)) == isinstance(entry, Inert)
+        first = kept(f"result of {name}", lambda: subject.run(**base))
+        second = subject.run(**{**base, argument: value})
+    assert same(first, second) == isinstance(entry, Inert)
     if isinstance(entry, Inert):
         documentation = " ".join(f"{subject.about} {subject.documented.__doc__}".split())
         assert entry.words in documentation

@@ -462,7 +462,7 @@ WIDE[3] = 7
         ({"fit_config": config(checkpointer=CURRENT)}, NotFittedError, "no state yet; call train"),
         ({"nonsense": 1}, TypeError, "unexpected keyword argument 'nonsense'"),
         ({"calib_data_loader": X}, InvalidArgumentError, "calib_data_loader is a ndarray"),
-        ({"calib_config": 1}, InvalidArgumentError, "calib_config was given without calib_data"),
+        ({"calib_config": 1}, UserWarning, "calib_config has no effect without calib_data"),
         ({"fit_config": 3}, InvalidArgumentError, "fit_config is a int; give a .*FitConfig"),
         (
             {"fit_config": config(freeze_fun=lambda p, v: "freeze"), "map_fit_config": config()},

@@ -8,17 +8,20 @@ lives in ``mutable``, an empty dict where there is none.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import flax.errors
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
-from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.errors import InvalidArgumentError, ShapeError
 
 Tree = Any
 
@@ -66,9 +69,10 @@ class LinenNetwork:
 
     def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
         """Outputs in evaluation mode, shape ``(batch, ...)``."""
-        outputs = self.module.apply(
-            self._variables(params, mutable), inputs, **_mode(type(self.module), False)
-        )
+        with _explained(self.module, inputs):
+            outputs = self.module.apply(
+                self._variables(params, mutable), inputs, **_mode(type(self.module), False)
+            )
         return _first_array(outputs, self.module)
 
     def train(
@@ -77,12 +81,13 @@ class LinenNetwork:
         """Outputs in training mode with dropout drawn from `key`, and the new collections."""
         variables, mode = self._variables(params, mutable), _mode(type(self.module), True)
         rngs = {"dropout": key}
-        if not mutable:
-            outputs = self.module.apply(variables, inputs, rngs=rngs, **mode)
-            return _first_array(outputs, self.module), mutable
-        outputs, updated = self.module.apply(
-            variables, inputs, rngs=rngs, mutable=list(mutable), **mode
-        )
+        with _explained(self.module, inputs):
+            if not mutable:
+                outputs = self.module.apply(variables, inputs, rngs=rngs, **mode)
+                return _first_array(outputs, self.module), mutable
+            outputs, updated = self.module.apply(
+                variables, inputs, rngs=rngs, mutable=list(mutable), **mode
+            )
         # The containers that came in go out, so that a loop over steps compiles once.
         updated = jax.tree.unflatten(jax.tree.structure(mutable), jax.tree.leaves(updated))
         return _first_array(outputs, self.module), updated
@@ -224,6 +229,28 @@ def _init(
     inputs = jax.tree.unflatten(structure, [jnp.zeros((1, *s), d) for s, d in points])
     rngs = {"params": params_key, "dropout": dropout_key}
     return network.module.init(rngs, inputs, **_mode(type(network.module), False))
+
+
+@contextlib.contextmanager
+def _explained(module: nn.Module, inputs: Tree) -> Iterator[None]:
+    """Flax's complaint about parameters that do not fit, as an error of ours that says what to do.
+
+    It is raised while a program is traced, so the guard costs nothing where things fit.
+    """
+    try:
+        yield
+    except (
+        flax.errors.ScopeParamShapeError,
+        flax.errors.ScopeParamNotFoundError,
+        flax.errors.ScopeCollectionNotFound,
+    ) as error:
+        shapes = ", ".join(str(np.shape(leaf)) for leaf in jax.tree.leaves(inputs))
+        raise ShapeError(
+            f"{type(module).__name__} cannot take inputs of shape {shapes} with the parameters "
+            "that it was given: axis 0 must run over the points and the others be those that the "
+            "parameters were made for, and all variables (also 'batch_stats' and the like) must be "
+            f"given. Flax says: {error}"
+        ) from error
 
 
 def _takes_train(module: type[nn.Module]) -> bool:

@@ -282,6 +282,9 @@ def find_head(
     for layout in candidate_layouts(shapes, output_shape[1]):
         head = HeadPass(network, partition, layout, params, mutable, check_direction(shapes))
         result = head(inputs, output_shape[0])
+        # A piece on which every input of the layer is zero agrees with any layout and shows none.
+        if layout.kernel is not None and not np.any(result.block[:, : layout.num_inputs]):
+            continue
         # Outputs or inputs that are not finite cannot show the structure; the caller's own check
         # of the batch names them.
         if not bool(result.outputs_finite & result.block_finite) or bool(result.structure_holds):

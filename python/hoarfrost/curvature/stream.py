@@ -145,11 +145,13 @@ def _check_inputs(
     for leaf in leaves:
         if leaf.ndim == 0:
             raise ShapeError(
-                f"inputs of batch {index} hold a scalar; axis 0 must run over the points"
+                f"inputs of batch {index} hold a scalar; axis 0 must run over the points (a list "
+                "is a tree of its elements: give np.asarray(...) of it)"
             )
-        if not jnp.issubdtype(leaf.dtype, np.number) and leaf.dtype != np.bool_:
+        real = jnp.issubdtype(leaf.dtype, np.number) or leaf.dtype == np.bool_
+        if not real or jnp.issubdtype(leaf.dtype, np.complexfloating):
             raise InvalidArgumentError(
-                f"inputs of batch {index} have dtype {leaf.dtype}; give numbers"
+                f"inputs of batch {index} have dtype {leaf.dtype}; give real numbers"
             )
     sizes = {leaf.shape[0] for leaf in leaves}
     if len(sizes) > 1:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.laplace.arguments import check_draws
 from hoarfrost.laplace.density import log_prob_of_targets
 from hoarfrost.laplace.evidence import log_marginal_likelihood
@@ -298,8 +298,24 @@ class Laplace:
         Parameters
         ----------
         tree : tree
-            A trainable tree, such as one draw of `sample`.
+            A trainable tree, such as one draw of `sample` (or all of them: a leading axis is kept).
+
+        Raises
+        ------
+        ShapeError
+            If a leaf is not of the shape of the parameter that it stands for, leading axes apart.
         """
+        for (path, own), leaf in zip(
+            jax.tree_util.tree_leaves_with_path(self.linearised.trainable),
+            jax.tree.leaves(tree),
+            strict=False,
+        ):
+            shape = np.shape(leaf)
+            if shape[len(shape) - own.ndim :] != own.shape:
+                raise ShapeError(
+                    f"tree{jax.tree_util.keystr(path)} has shape {shape}, but the parameter has "
+                    f"shape {own.shape}; give a tree such as one draw of sample()"
+                )
         _, frozen = self.linearised.partition.split(self.linearised.params)
         params = self.linearised.partition.merge(tree, frozen)
         return {**params, **self.collections} if self.collections else params
@@ -461,6 +477,9 @@ class Laplace:
                 f"{self.linearised.likelihood.name!r} has no Gaussian noise of a fixed size; leave "
                 "it out"
             )
+        unchanged = np.array_equal(prior.vector, self.prior.vector) and np.all(scale == 1)
+        if unchanged and self.kept_factor is not None:
+            return prior, log_likelihood, self.kept_factor
         if self.curvature is None:
             what = "prior_precision" if noise_std is None else "noise_std"
             raise InvalidArgumentError(

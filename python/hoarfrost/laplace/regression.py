@@ -100,7 +100,8 @@ class RegressionPrediction:
         InvalidArgumentError
             If an argument is none of these.
         """
-        if isinstance(error, bool) or not isinstance(error, int | float) or not 0 < error < 1:
+        number = isinstance(error, int | float | np.floating) and not isinstance(error, bool)
+        if not number or not 0 < error < 1:
             raise InvalidArgumentError(f"error is {error!r}; give a number between 0 and 1")
         if interval_type == "two-tailed":
             lower, upper = self.quantile((error / 2, 1 - error / 2))

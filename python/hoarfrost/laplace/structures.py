@@ -174,8 +174,9 @@ def common_scale(scale: Scale) -> float:
     InvalidArgumentError
         If they differ: only a last layer under Gaussian noise keeps its outputs apart.
     """
-    values = np.unique(scale)
-    if values.size > 1:
+    values = np.atleast_1d(np.asarray(scale, dtype=np.float64))
+    # Noise that was given as standard deviations comes back with the rounding of a square.
+    if np.ptp(values) > 16 * np.finfo(np.float64).eps * values.max():
         raise InvalidArgumentError(
             "noise_std changes by another factor for each output (variances times "
             f"{1 / np.asarray(scale)}), but this posterior's curvature adds all outputs up: give "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 from flax import linen as nn
@@ -108,9 +109,10 @@ class ProbModel:
             self._checked_calibrator(calib_config)
             calib_data_loader = as_data_loader(calib_data_loader, "calib_data_loader")
         elif calib_config is not None:
-            raise InvalidArgumentError(
-                "calib_config was given without calib_data_loader; give the data to calibrate on, "
-                "or leave it out"
+            warnings.warn(
+                "calib_config has no effect without calib_data_loader: nothing is calibrated",
+                UserWarning,
+                stacklevel=2,
             )
         for name, config in (("fit_config", fit_config), ("map_fit_config", map_fit_config)):
             if config is not None and not isinstance(config, FitConfig):

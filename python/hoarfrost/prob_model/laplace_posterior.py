@@ -113,6 +113,8 @@ class LaplacePosterior:
             # A selection that cannot be used is found before anything is trained.
             partition = partition_of(start, config)
             status: Status = {}
+            # Draws of an old posterior must not be read over the parameters of a new MAP.
+            self._partition = self._laplace = None
             if map_fit_config is not None:
                 status["map"] = run_map(self.joint, self.state, start, train, val, map_fit_config)
         with on_processor(config.processor):
@@ -134,6 +136,8 @@ class LaplacePosterior:
         link: str | None = None,
     ) -> dict[str, Any]:
         """Choose the prior variance of the fitted posterior again; the MAP stays as it is.
+
+        An output calibration goes: it belonged to the old predictive distribution.
 
         Parameters
         ----------
@@ -172,6 +176,24 @@ class LaplacePosterior:
         laplace = self.laplace
         assert self._partition is not None  # set together with the posterior above
         reference = self._reference(self._partition)
+        told = self._tune_again(
+            mode, val_data_loader, laplace, reference, bounds, link, n_posterior_samples, grid_size
+        )
+        # A calibration belongs to the predictive distribution that it was fitted to.
+        self.state.put(dataclasses.replace(self.state.get(), calib_params=None, calib_mutable=None))
+        return told
+
+    def _tune_again(
+        self,
+        mode: str,
+        val_data_loader: Any,
+        laplace: Laplace,
+        reference: Any,
+        bounds: tuple[float, float],
+        link: str | None,
+        n_posterior_samples: int,
+        grid_size: int,
+    ) -> dict[str, Any]:
         if mode == "marginal_lik":
             if link is not None:
                 raise InvalidArgumentError(

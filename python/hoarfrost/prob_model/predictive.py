@@ -275,7 +275,8 @@ class ClassificationPredictive(SampledPredictive):
         numpy.ndarray
             Shape ``(N,)``, dtype object: for each point a list of labels, the most probable first.
         """
-        if isinstance(error, bool) or not isinstance(error, int | float) or not 0 <= error < 1:
+        number = isinstance(error, int | float | np.floating) and not isinstance(error, bool)
+        if not number or not 0 <= error < 1:
             raise InvalidArgumentError(f"error is {error!r}; give a number from 0 to below 1")
         means = np.asarray(
             self.mean(inputs_loader, n_posterior_samples, rng, link=link), dtype=np.float64

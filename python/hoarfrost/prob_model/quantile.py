@@ -46,13 +46,15 @@ def interval_levels(error: Any, interval_type: Any) -> tuple[float, ...]:
     InvalidArgumentError
         If `error` is not a number between 0 and 1, or the type is none that there is.
     """
-    if isinstance(error, bool) or not isinstance(error, int | float) or not 0 < error < 1:
+    number = isinstance(error, int | float | np.floating) and not isinstance(error, bool)
+    if not number or not 0 < error < 1:
         raise InvalidArgumentError(
             f"error is {error!r}; give a number between 0 and 1, both excluded"
         )
+    error = float(error)
     ends = {
         "two-tailed": (error / 2, 1 - error / 2),
-        "left-tailed": (float(error),),
+        "left-tailed": (error,),
         "right-tailed": (1 - error,),
     }
     if not isinstance(interval_type, str) or interval_type not in ends:

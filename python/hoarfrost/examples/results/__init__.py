@@ -1,1 +1,1 @@
-"""What the Laplace posterior buys and costs on small public data: ``python -m ...results``."""
+"""What a Laplace posterior buys and costs: ``python -m hoarfrost.examples.results``."""

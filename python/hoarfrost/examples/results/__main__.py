@@ -8,7 +8,8 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tasks = _TASKS if options.task is None else (options.task,)
     seeds = options.seeds or (_QUICK_SEEDS if options.quick else _SEEDS)
     try:
-        _run(tasks, seeds, options.quick, target)
+        with _compiling_quickly() if options.quick else nullcontext():
+            _run(tasks, seeds, options.quick, target)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
     except (HoarfrostError, OSError) as error:
@@ -70,7 +72,7 @@ def _run(tasks: Sequence[str], seeds: int, quick: bool, target: Path | None) -> 
     print(_paragraph(report.ABOUT_METHODS))
     print(f"\n{_paragraph(report.ABOUT_SENTENCES)}")
     if quick:
-        print("\nQuick: networks are hardly trained; to see that it works, not for its numbers.")
+        print("\nQuick: networks are hardly trained and few digits tested; not for its numbers.")
     with progress_bar(description="results", total=len(tasks) * seeds, unit="fit") as bar:
         for name in tasks:
             task = report.TASKS[name]
@@ -88,7 +90,25 @@ def _run(tasks: Sequence[str], seeds: int, quick: bool, target: Path | None) -> 
             sys.stdout.flush()
     if target is not None:
         text = json.dumps(document, indent=1, allow_nan=False) + "\n"
-        write_whole(target, lambda path: path.write_text(text, encoding="utf-8"))
+
+        def write(path: Path) -> None:
+            path.write_text(text, encoding="utf-8")
+
+        write_whole(target, write)
+
+
+@contextmanager
+def _compiling_quickly() -> Iterator[None]:
+    """A quick run is mostly compilation, of programs that hardly run."""
+    import jax
+
+    option = "jax_disable_most_optimizations"
+    before = jax.config.read(option)  # type: ignore[no-untyped-call]
+    jax.config.update(option, True)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        jax.config.update(option, before)  # type: ignore[no-untyped-call]
 
 
 def _paragraph(text: str) -> str:
@@ -108,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="a tenth of the epochs: to see that it works, not for its numbers",
+        help="few epochs, few test digits: to see that it works, not for its numbers",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where every number goes too")
     parser.add_argument("--task", choices=_TASKS, help="only this one")

@@ -16,6 +16,7 @@ from hoarfrost.data import DataLoader, InputsLoader
 from hoarfrost.prob_model import (
     CalibConfig,
     CalibMonitor,
+    CalibOptimizer,
     FitCheckpointer,
     FitConfig,
     FitMonitor,
@@ -78,9 +79,11 @@ def fit_classifiers(
     validation_loader = DataLoader.from_array_data(validation, batch_size=BATCH)
     network = DigitNet(num_classes)
     model = ProbClassifier(network, posterior_approximator=MAPPosteriorApproximator(), seed=seed)
-    model.train(train_loader, fit_config=map_config(adam(), epochs))
+    model.train(train_loader, fit_config=map_config(epochs))
     trained = model.posterior.state.get()
-    model.calibrate(validation_loader, calib_config=quiet_calibration())
+    # One batch: temperature scaling is a smooth problem in one number.
+    in_one = DataLoader.from_array_data(validation)
+    model.calibrate(in_one, calib_config=quiet_calibration())
     diagonal, evidence = (
         hoarfrost.fit_laplace(
             network,
@@ -123,23 +126,31 @@ def head_only(path: Sequence[str | int], value: Any) -> bool:
     return "head" in path
 
 
-def map_config(optimizer: optax.GradientTransformation, epochs: int) -> FitConfig:
-    """How a MAP is trained here: quietly."""
+def map_config(epochs: int, patience: int = 0) -> FitConfig:
+    """How a MAP is trained here; with `patience`, until validation data tell it to stop."""
     return FitConfig(
-        optimizer=FitOptimizer(method=optimizer, n_epochs=epochs),
-        monitor=FitMonitor(verbose=False),
+        optimizer=FitOptimizer(method=_adam(), n_epochs=epochs),
+        monitor=FitMonitor(verbose=False, early_stopping_patience=patience),
     )
 
 
 def quiet_calibration() -> CalibConfig:
-    """Temperature scaling as it is by default, without a progress bar."""
-    return CalibConfig(monitor=CalibMonitor(verbose=False))
+    """Temperature scaling with steps enough to arrive from a temperature that is far off."""
+    return CalibConfig(
+        optimizer=CalibOptimizer(method=_steps_of_temperature(), n_epochs=300),
+        monitor=CalibMonitor(verbose=False),
+    )
 
 
 @functools.cache
-def adam() -> optax.GradientTransformation:
+def _adam() -> optax.GradientTransformation:
     """One optimiser, so that its steps are compiled once."""
     return optax.adam(3e-3)
+
+
+@functools.cache
+def _steps_of_temperature() -> optax.GradientTransformation:
+    return optax.adam(optax.cosine_decay_schedule(0.1, 300))
 
 
 def _head_only_of_the_model(path: Sequence[str | int], value: Any) -> str:

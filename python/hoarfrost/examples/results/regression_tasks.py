@@ -19,7 +19,6 @@ from hoarfrost.examples.results.classifiers import (
     TEMPERATURE,
     VALIDATION,
     Points,
-    adam,
     map_config,
     quiet_calibration,
 )
@@ -30,6 +29,8 @@ from hoarfrost.prob_model import MAPPosteriorApproximator, ProbRegressor
 TEST = "test"
 _BATCH = 50
 _EPOCHS, _QUICK_EPOCHS = 300, 20
+# Epochs without a better validation loss after which training stops.
+_PATIENCE = 20
 _PRECISIONS = np.logspace(-4, 4, 33)
 _ERROR = 1 - COVERAGE
 
@@ -91,14 +92,18 @@ def _scored(
 ) -> Scores:
     train, validation, test = _split(inputs, targets, sizes, np.random.default_rng(seed))
     train_loader = DataLoader.from_array_data(train, batch_size=_BATCH, shuffle=True, seed=seed)
-    validation_loader = DataLoader.from_array_data(validation, batch_size=_BATCH)
+    validation_loader = DataLoader.from_array_data(validation)
     model = ProbRegressor(
         MeanNet(),
         ConstantNoise(),
         posterior_approximator=MAPPosteriorApproximator(),
         seed=seed,
     )
-    model.train(train_loader, fit_config=map_config(adam(), _QUICK_EPOCHS if quick else _EPOCHS))
+    model.train(
+        train_loader,
+        val_data_loader=validation_loader,
+        fit_config=map_config(_QUICK_EPOCHS if quick else _EPOCHS, _PATIENCE),
+    )
     model.calibrate(validation_loader, calib_config=quiet_calibration())
     mean_params = model.posterior.state.get().params["model"]
     noise_std = _noise_std(model)

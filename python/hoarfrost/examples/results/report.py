@@ -6,7 +6,7 @@ No sentence here holds a finding: each is made from the verdicts, also where Lap
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,8 @@ ABOUT_METHODS = (
     "3e-3), one a seed. Temp. scaling: MAP with one temperature fitted to the validation data. "
     "Laplace diag.: diagonal covariance, prior precision at the largest evidence. Laplace evid.: "
     "full covariance, likewise. Laplace val.: full covariance, prior precision chosen on the "
-    "validation data. Numbers are means over the seeds ± their standard errors."
+    "validation data (for digits up to exp(10), where it is nearly MAP). Numbers are "
+    "means over the seeds ± their standard errors."
 )
 ABOUT_SENTENCES = (
     "Loses and wins: the difference, paired by seed, is more than two of its standard errors and "
@@ -31,10 +32,11 @@ ABOUT_SENTENCES = (
     "by chance."
 )
 _ABOUT_NUMBERS = (
-    "network 10-50-1 with tanh, Laplace over all its 601 parameters (linearised); inputs and "
-    "targets standardised; the noise is one number, learnt with MAP, tuned together with the prior "
-    "precision by each Laplace (by evidence, or on validation data). Coverage: of the 90 % "
-    "interval, at best 0.900."
+    "inputs and targets standardised. Network 10-50-1 with tanh, stopped where the validation loss "
+    "is best (without that its MAP overfits), Laplace over all of its 601 parameters (linearised, "
+    "so that all methods have the same mean and RMSE). The noise is one number, learnt with MAP, "
+    "tuned together with the prior precision by each Laplace (by evidence, or on validation data). "
+    "Coverage: of the 90 % interval, at best 0.900."
 )
 
 
@@ -114,6 +116,7 @@ def sentences(collected: Collected, printed: Callable[[Row], bool]) -> list[str]
     Those that lose somewhere stand before those that do not.
     """
     rows = sorted((row for row in collected if printed(row)), key=_metric_order(collected))
+    several = {a.metric for a in rows for b in rows if a.metric == b.metric and a.where != b.where}
     if any(len(values) < 2 for values in collected[rows[0]].values()):
         return ["One seed has no standard error: nothing can be said of differences."]
     made = []
@@ -125,12 +128,12 @@ def sentences(collected: Collected, printed: Callable[[Row], bool]) -> list[str]
                 if found is not None:
                     groups[found].setdefault(row.metric, []).append(row.where)
             parts = [
-                f"**{kind}** in {_listed(groups[kind])}"
+                f"**{kind}** in {_listed(groups[kind], several)}"
                 for kind in ("loses", "wins")
                 if groups[kind]
             ]
             if groups["same"]:
-                parts.append(f"cannot be told apart in {_listed(groups['same'])}")
+                parts.append(f"cannot be told apart in {_listed(groups['same'], several)}")
             sentence = f"- {method} against {baseline}: {'; '.join(parts)}."
             made.append((not groups["loses"], sentence))
     return [sentence for _, sentence in sorted(made, key=lambda pair: pair[0])]
@@ -159,5 +162,9 @@ def _metric_order(collected: Collected) -> Callable[[Row], int]:
     return lambda row: metrics.index(row.metric)
 
 
-def _listed(where: Mapping[str, Sequence[str]]) -> str:
-    return ", ".join(f"{metric} ({', '.join(places)})" for metric, places in where.items())
+def _listed(where: Mapping[str, Sequence[str]], several: Collection[str]) -> str:
+    """Scores, with the places of those that stand in several rows."""
+    return ", ".join(
+        f"{metric} ({', '.join(places)})" if metric in several else metric
+        for metric, places in where.items()
+    )
