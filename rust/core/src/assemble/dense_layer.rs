@@ -154,6 +154,7 @@ impl DenseLayerSum {
             let (row, column) = (i / c, i % c);
             return Err(CoreError::NegativeWeight { row, column, value: outputs[i].into() });
         }
+        self.panel.prepare()?;
         let mut start = 0;
         while start < rows {
             start += self.panel.take(&features[start * d..], &outputs[start * c..]);
@@ -174,6 +175,7 @@ impl DenseLayerSum {
             return Err(CoreError::Incomplete);
         }
         self.flush(driver)?;
+        self.panel.release()?;
         Ok(&self.blocks)
     }
 
@@ -360,6 +362,20 @@ mod tests {
                 prop_assert!((got - dense).abs() <= tolerance, "{got} {dense}");
             }
         }
+    }
+
+    #[test]
+    fn a_finished_sum_gives_its_panel_back_and_takes_more_data() {
+        let workers = Workers::new(1).unwrap();
+        let mut go = |_| true;
+        let mut driver = Driver::new(&workers, &mut go);
+        let mut sum = DenseLayerSum::new(Outputs::Independent, 1, 2).unwrap();
+        let empty = sum.nbytes();
+        sum.add(&[1.0, 2.0], &[1.0], &mut driver).unwrap();
+        assert_eq!(sum.finish(&mut driver).unwrap().block(0, 0), [1.0, 2.0, 4.0]);
+        assert!(sum.nbytes() < empty);
+        sum.add(&[1.0, 0.0], &[3.0], &mut driver).unwrap();
+        assert_eq!(sum.finish(&mut driver).unwrap().block(0, 0), [4.0, 2.0, 4.0]);
     }
 
     #[test]

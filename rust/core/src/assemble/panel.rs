@@ -74,6 +74,23 @@ impl Panel {
     pub fn clear(&mut self) {
         self.rows = 0;
     }
+
+    /// Gives back the memory of an empty panel until [`Panel::prepare`]: a factor needs it more.
+    pub fn release(&mut self) -> Result<(), CoreError> {
+        if self.rows == 0 {
+            self.features = Buffer::zeros("a panel of features", 0)?;
+            self.outputs = Buffer::zeros("a panel of outputs", 0)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the memory that [`Panel::release`] gave back.
+    pub fn prepare(&mut self) -> Result<(), CoreError> {
+        if self.features.is_empty() {
+            *self = Self::new(self.num_features, self.num_outputs)?;
+        }
+        Ok(())
+    }
 }
 
 /// Copies `values` to the front of `out`, widened.
