@@ -9,7 +9,13 @@ from flax import linen as nn
 
 import hoarfrost
 from hoarfrost import fit_laplace
-from hoarfrost.errors import InvalidArgumentError, NonFiniteError, NotFittedError, ShapeError
+from hoarfrost.errors import (
+    InvalidArgumentError,
+    NonFiniteError,
+    NotFittedError,
+    NotPositiveDefiniteError,
+    ShapeError,
+)
 
 
 def test_noise_in_the_proportions_of_the_fit_is_accepted_whatever_its_rounding(small):
@@ -89,3 +95,32 @@ def test_a_training_that_fails_leaves_no_old_posterior_over_new_parameters(small
         model.posterior.sample()
     model.train(small.loader, map_fit_config=good)
     model.posterior.sample()
+
+
+def test_a_matrix_that_is_not_positive_definite_does_not_lose_the_pass(small):
+    # Multiples of one feature and hardly any prior: rounding decides.
+    factors = np.array([[1, 3, 7, 1 / 3, 0.1, 0.7]])
+    x = (1e8 * small.x[:, :1] * factors).astype(np.float32)
+    passes = []
+
+    class Loader:
+        def __iter__(self):
+            passes.append(1)
+            return iter([(x, small.y)])
+
+    def fit(prior_precision):
+        return fit_laplace(
+            lambda params, inputs: inputs @ params["a"],
+            {"a": np.zeros((x.shape[1], 4), np.float32)},
+            Loader(),
+            prior_precision=prior_precision,
+            progress=False,
+        )
+
+    with pytest.raises(NotPositiveDefiniteError, match="rounding allows") as caught:
+        fit(1e-12)
+    assert len(passes) == 1
+    enough = 10 * caught.value.least_prior_precision
+    posterior = caught.value.with_prior_precision(enough)
+    assert len(passes) == 1
+    assert posterior.log_marginal_likelihood() == fit(enough).log_marginal_likelihood()

@@ -6,6 +6,9 @@ Each class is also the built-in (or NumPy) class that a caller would expect, so 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 
@@ -71,7 +74,12 @@ class NotPositiveDefiniteError(HoarfrostError, np.linalg.LinAlgError):
         Index of the first pivot that is not positive.
     least_prior_precision : float
         ``P * eps * |A|``, the least prior precision that rounding allows.
+    with_prior_precision : callable or None
+        Raised by a fit whose curvature is kept: the posterior under another prior precision,
+        without another pass over the data.
     """
+
+    with_prior_precision: Callable[[Any], Any] | None = None
 
     def __init__(self, message: str, pivot: int, least_prior_precision: float) -> None:
         super().__init__(message)

@@ -17,7 +17,7 @@ from hoarfrost.curvature.stream import (
     piece_size,
     stream,
 )
-from hoarfrost.errors import DataError, InvalidArgumentError
+from hoarfrost.errors import DataError, InvalidArgumentError, NotPositiveDefiniteError
 from hoarfrost.freezing import Partition, Selector, make_partition
 from hoarfrost.laplace.gaussian_head import GaussianHeadCurvature
 from hoarfrost.laplace.linearised import LinearisedNetwork, linearise
@@ -180,17 +180,25 @@ def fit_network(
     log_likelihood, num_data, residuals = _accumulate(
         linearised, curvature, itertools.chain([first], batches), first, total, progress
     )
-    return Laplace(
+    posterior = Laplace(
         linearised=linearised,
         hessian_structure=structure,
         prior=prior,
         log_likelihood=log_likelihood,
         num_data=num_data,
-        kept_factor=_factor(curvature, prior.vector, keep, progress),
+        kept_factor=None,
         curvature=curvature if keep else None,
         prior_mean=centre,
         residuals=residuals,
     )
+    try:
+        posterior.kept_factor = _factor(curvature, prior.vector, keep, progress)
+    except NotPositiveDefiniteError as error:
+        # The pass over the data is not lost: a larger prior precision can still be given.
+        if keep:
+            error.with_prior_precision = posterior.with_prior_precision
+        raise
+    return posterior
 
 
 def plan_laplace(
