@@ -3,6 +3,8 @@
 //! Work is cut into tasks whose number and order depend on sizes alone, each task writes memory of
 //! its own, and every product inside a task is sequential: the same bits for any number of threads.
 
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -19,8 +21,15 @@ pub struct Workers {
     pool: Arc<rayon::ThreadPool>,
 }
 
-/// The pool of this process, with the process id that made it: threads do not survive a fork.
-static GLOBAL: Mutex<Option<(u32, Workers)>> = Mutex::new(None);
+/// The pool of a process, and the process: threads do not survive a fork.
+struct Owned {
+    pid: u32,
+    workers: Workers,
+}
+
+/// The pool of this process, never freed. A pointer and no lock: another thread may hold a lock at
+/// the moment of a fork, and the child would wait for it for ever.
+static GLOBAL: AtomicPtr<Owned> = AtomicPtr::new(ptr::null_mut());
 
 impl Workers {
     /// A pool of its own with `num_threads` threads (0: one a core, or `RAYON_NUM_THREADS`).
@@ -41,19 +50,23 @@ impl Workers {
     /// # Errors
     /// [`CoreError::Threads`] when the system refuses to start it.
     pub fn global() -> Result<Self, CoreError> {
-        let mut slot = GLOBAL.lock().unwrap_or_else(PoisonError::into_inner);
         let pid = std::process::id();
-        if let Some((owner, workers)) = slot.take() {
-            if owner == pid {
-                *slot = Some((owner, workers.clone()));
-                return Ok(workers);
+        loop {
+            let seen = GLOBAL.load(Ordering::Acquire);
+            // SAFETY: what is published here is a leaked box, valid for as long as the process is.
+            if let Some(owned) = unsafe { seen.as_ref() }
+                && owned.pid == pid
+            {
+                return Ok(owned.workers.clone());
             }
-            // A forked child inherits the handle but not the threads: joining them would hang.
-            std::mem::forget(workers);
+            // A forked child inherits the pool's memory but not its threads: joining them would
+            // hang, so the parent's pool stays where it is.
+            let made = Box::into_raw(Box::new(Owned { pid, workers: Self::new(0)? }));
+            if GLOBAL.compare_exchange(seen, made, Ordering::AcqRel, Ordering::Acquire).is_err() {
+                // SAFETY: `made` was not published, so nobody else has it.
+                drop(unsafe { Box::from_raw(made) });
+            }
         }
-        let workers = Self::new(0)?;
-        *slot = Some((pid, workers.clone()));
-        Ok(workers)
     }
 
     /// Number of threads.

@@ -27,7 +27,8 @@ pub fn cholesky(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
     }
 }
 
-/// `n^2` flops a draw, `2 n^2` a solve, `n^3 / 3` for the diagonal of the inverse.
+/// `n^2` flops a draw, `2 n^2` a solve, `n^3 / 3` for the diagonal of the inverse; as dense rows
+/// `4 n^3 / 3` for the inverse and `2 n^3 / 3` for the matrix itself.
 pub fn answers(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
     for n in EDGES {
         let tiles = positive_definite(n, workers);
@@ -51,6 +52,21 @@ pub fn answers(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
         group.throughput(Throughput::Elements((n * n * n / 3) as u64));
         group.bench_function(format!("diagonal of the inverse/{n}"), |bencher| {
             bencher.iter(|| drive(workers, |driver| factor.inverse_diagonal(driver)));
+        });
+        let mut dense = vec![0.0; n * n];
+        group.throughput(Throughput::Elements((4 * n * n * n / 3) as u64));
+        group.bench_function(format!("rows of the inverse/{n}"), |bencher| {
+            bencher.iter(|| {
+                let mut rows: Vec<&mut [f64]> = dense.chunks_exact_mut(n).collect();
+                drive(workers, |driver| factor.inverse_rows(&mut rows, driver)).expect("memory");
+            });
+        });
+        group.throughput(Throughput::Elements((2 * n * n * n / 3) as u64));
+        group.bench_function(format!("rows of the matrix/{n}"), |bencher| {
+            bencher.iter(|| {
+                let mut rows: Vec<&mut [f64]> = dense.chunks_exact_mut(n).collect();
+                drive(workers, |driver| factor.product_rows(&mut rows, driver)).expect("memory");
+            });
         });
     }
 }

@@ -1,4 +1,5 @@
-//! `cargo bench -p hoarfrost-core`: every kernel of the core, in GFLOP/s.
+//! `cargo bench -p hoarfrost-core`: every kernel of the core, in GFLOP/s (in GiB/s where it only
+//! moves memory).
 //!
 //! Threads: `RAYON_NUM_THREADS`, else one a core. The ceiling of a kernel is the first group, faer's
 //! sequential product on one core, times the threads. `cargo bench -p hoarfrost-core -- Cholesky`
@@ -10,6 +11,7 @@ mod gflops;
 mod posteriors;
 mod problems;
 mod shapes;
+mod structured;
 
 use std::fmt;
 use std::time::Duration;
@@ -41,8 +43,11 @@ fn main() {
     assembly::jacobians(&mut criterion, &workers);
     factors::cholesky(&mut criterion, &workers);
     factors::answers(&mut criterion, &workers);
+    posteriors::expand(&mut criterion, &workers);
     posteriors::factor(&mut criterion, &workers);
     posteriors::samples_and_inverse(&mut criterion, &workers);
     posteriors::functional(&mut criterion, &workers);
+    structured::gaussian_heads(&mut criterion, &workers);
+    structured::diagonals(&mut criterion, &workers);
     criterion.final_summary();
 }

@@ -1,28 +1,52 @@
 //! A softmax head's posterior: made from its blocks, sampled, inverted, asked for covariances.
 
 use criterion::{BatchSize, Criterion, Throughput};
-use hoarfrost_core::assemble::dense_layer::{DenseLayerSum, Outputs};
 use hoarfrost_core::cholesky::Check;
-use hoarfrost_core::posterior::layer::LayerPosterior;
+use hoarfrost_core::posterior::layer::{LayerPosterior, expand};
 use hoarfrost_core::threads::Workers;
+use hoarfrost_core::tiles::TileMatrix;
 
 use crate::assembly::group;
 use crate::gflops::FlopTime;
-use crate::problems::{drive, normal, points, posterior};
+use crate::problems::{drive, normal, posterior, sum};
 use crate::shapes::{DRAWS, FEW_POINTS, Head, MANY_POINTS, POSTERIORS};
 
 fn edge(head: Head) -> usize {
     (head.outputs - 1) * head.dim
 }
 
-/// Expansion of the blocks and Cholesky, as a new prior costs: `n^3 / 3` flops. What it lacks
-/// against "Cholesky, checked" at the same edge is the expansion, which moves memory alone.
+/// From quarter-size blocks to the packed matrix, in bytes of that matrix a second; and from
+/// contrasts to classes, for a prior that classes do not share: a multiply-add for each element of
+/// each block over the contrasts, as often as there are blocks over the classes.
+pub fn expand(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
+    let mut group = group(criterion, "expand a softmax head");
+    for head in POSTERIORS {
+        let mut sum = sum(head, workers);
+        let (dim, classes) = (head.dim, head.outputs);
+        drive(workers, |driver| {
+            let blocks = sum.finish(driver).expect("complete");
+            let bytes = TileMatrix::bytes_of(edge(head));
+            group.throughput(Throughput::Bytes(bytes as u64));
+            group.bench_function(format!("to tiles/{head}"), |bencher| {
+                bencher.iter_with_large_drop(|| {
+                    expand::to_tiles(classes - 1, dim, |c, d| blocks.block(c, d), driver)
+                });
+            });
+            let (pairs, targets) = (classes * (classes - 1) / 2, classes * (classes + 1) / 2);
+            let flops = pairs * targets * dim * (dim + 1);
+            group.throughput(Throughput::Elements(flops as u64));
+            group.bench_function(format!("to classes/{head}"), |bencher| {
+                bencher.iter_with_large_drop(|| expand::to_classes(blocks, classes, driver));
+            });
+        });
+    }
+}
+
+/// Expansion of the blocks and Cholesky, as a new prior costs: `n^3 / 3` flops.
 pub fn factor(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
     let mut group = group(criterion, "expand and factor a softmax head");
     for head in POSTERIORS {
-        let (features, logits) = points(head);
-        let mut sum = DenseLayerSum::new(Outputs::Softmax, head.outputs, head.dim).expect("memory");
-        drive(workers, |driver| sum.add(&features, &logits, driver)).expect("finite points");
+        let mut sum = sum(head, workers);
         let prior = vec![1.0; head.outputs * head.dim];
         group.throughput(Throughput::Elements((edge(head).pow(3) / 3) as u64));
         group.bench_function(head.to_string(), |bencher| {

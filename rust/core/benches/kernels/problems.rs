@@ -28,15 +28,19 @@ pub fn points(head: Head) -> (Vec<f64>, Vec<f64>) {
     (normal(head.rows * head.dim, 1), normal(head.rows * head.outputs, 2))
 }
 
+/// The curvature of a softmax head.
+pub fn sum(head: Head, workers: &Workers) -> DenseLayerSum {
+    let (features, logits) = points(head);
+    let mut sum = DenseLayerSum::new(Outputs::Softmax, head.outputs, head.dim).expect("memory");
+    drive(workers, |driver| sum.add(&features, &logits, driver)).expect("finite points");
+    sum
+}
+
 /// A softmax head's posterior.
 pub fn posterior(head: Head, workers: &Workers) -> LayerPosterior {
-    let (features, logits) = points(head);
-    drive(workers, |driver| {
-        let mut sum = DenseLayerSum::new(Outputs::Softmax, head.outputs, head.dim).expect("memory");
-        sum.add(&features, &logits, driver).expect("finite points");
-        let prior = vec![1.0; head.outputs * head.dim];
-        LayerPosterior::new(&mut sum, &prior, Check::Verify, driver).expect("positive definite")
-    })
+    let (mut sum, prior) = (sum(head, workers), vec![1.0; head.outputs * head.dim]);
+    drive(workers, |driver| LayerPosterior::new(&mut sum, &prior, Check::Verify, driver))
+        .expect("positive definite")
 }
 
 /// A positive definite matrix of edge `n`: a few rows' product and a large diagonal.

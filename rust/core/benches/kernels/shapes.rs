@@ -21,6 +21,10 @@ pub const HEADS: [Head; 5] = [
 pub const POSTERIORS: [Head; 2] =
     [Head { rows: 2_048, dim: 513, outputs: 10 }, Head { rows: 2_048, dim: 769, outputs: 4 }];
 
+/// Gaussian heads: one eigendecomposition of edge 513 or 1,025 for any number of outputs.
+pub const GAUSSIAN_HEADS: [Head; 2] =
+    [Head { rows: 2_048, dim: 513, outputs: 10 }, Head { rows: 2_048, dim: 1_025, outputs: 100 }];
+
 /// Edges of matrices to factor and to solve with; 1,025 and 2,049 straddle a tile's edge.
 pub const EDGES: [usize; 4] = [1_025, 2_049, 4_617, 5_130];
 

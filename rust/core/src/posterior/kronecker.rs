@@ -8,9 +8,12 @@
 
 use std::sync::Arc;
 
+use faer::diag::DiagMut;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
 use faer::linalg::matmul::matmul;
 use faer::prelude::ReborrowMut;
-use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
+use faer::{Accum, MatMut, MatRef, Par};
 
 use crate::assemble::dense_layer::{DenseLayerSum, Outputs};
 use crate::assemble::panel::widen;
@@ -28,7 +31,8 @@ const ROWS: usize = 256;
 /// `U` and `s` of `T^-1/2 G T^-1/2`.
 #[derive(Debug)]
 struct Basis {
-    vectors: Mat<f64>,
+    /// `U`, column by column.
+    vectors: Buffer,
     values: Vec<f64>,
     /// `T^-1/2`.
     inverse_root: Vec<f64>,
@@ -70,21 +74,23 @@ impl KroneckerPosterior {
         check_prior_precision(output_precision)?;
         let blocks = sum.finish(driver)?;
         let inverse_root: Vec<f64> = prior_precision.iter().map(|t| 1.0 / t.sqrt()).collect();
-        let mut gram = Mat::<f64>::zeros(dim, dim);
-        let mut column = vec![0.0; dim];
-        for j in 0..dim {
-            SymmetricBlocks::copy_column(blocks.block(0, 0), dim, j, 0, &mut column);
-            for i in 0..dim {
-                gram[(i, j)] = column[i] * inverse_root[i] * inverse_root[j];
+        let mut gram = Buffer::zeros("a matrix of products of features", dim * dim)?;
+        for (j, column) in gram.chunks_exact_mut(dim).enumerate() {
+            SymmetricBlocks::copy_column(blocks.block(0, 0), dim, j, 0, column);
+            for (value, root) in column.iter_mut().zip(&inverse_root) {
+                *value *= root * inverse_root[j];
             }
         }
-        let eigen =
-            gram.self_adjoint_eigen(Side::Lower).map_err(|_| CoreError::Eigen { size: dim })?;
-        // G is a sum of squares: what rounding leaves below zero is zero.
-        let values = eigen.S().column_vector().iter().map(|s| s.max(0.0)).collect();
+        let (vectors, values) = eigen(&gram, dim)?;
         driver.advance(4.0 * (dim * dim * dim) as f64)?;
-        let basis = Arc::new(Basis { vectors: eigen.U().to_owned(), values, inverse_root });
+        let basis = Arc::new(Basis { vectors, values, inverse_root });
         Ok(Self { basis, output_precision: output_precision.to_vec(), scale: 1.0 })
+    }
+
+    /// `U`.
+    fn vectors(&self) -> MatRef<'_, f64> {
+        let dim = self.num_features();
+        MatRef::from_column_major_slice(&self.basis.vectors, dim, dim)
     }
 
     /// The posterior under `scale` times the prior precision that `new` was given, and another
@@ -147,7 +153,9 @@ impl KroneckerPosterior {
     /// [`CoreError::Interrupted`].
     pub fn variance(&self, driver: &mut Driver<'_>) -> Result<Vec<f64>, CoreError> {
         let dim = self.num_features();
-        let squares = Mat::from_fn(dim, dim, |i, k| self.basis.vectors[(i, k)].powi(2));
+        let mut squares = Buffer::zeros("squares of the eigenvectors", dim * dim)?;
+        squares.iter_mut().zip(self.basis.vectors.iter()).for_each(|(s, u)| *s = u * u);
+        let squares = MatRef::from_column_major_slice(&squares, dim, dim);
         let mut out = vec![0.0; self.num_params()];
         let tasks: Vec<_> = out.chunks_mut(ROWS * dim).enumerate().collect();
         driver.for_each(
@@ -199,7 +207,7 @@ impl KroneckerPosterior {
             }
             let z = MatRef::from_row_major_slice(z, self.num_outputs(), dim);
             let target = MatMut::from_row_major_slice_mut(draw, self.num_outputs(), dim);
-            matmul(target, Accum::Replace, z, self.basis.vectors.transpose(), 1.0, Par::Seq);
+            matmul(target, Accum::Replace, z, self.vectors().transpose(), 1.0, Par::Seq);
             for row in draw.chunks_exact_mut(dim) {
                 row.iter_mut().zip(&self.basis.inverse_root).for_each(|(v, r)| *v *= r);
             }
@@ -243,7 +251,7 @@ impl KroneckerPosterior {
                 let wide = MatRef::from_row_major_slice(&wide[..rows * dim], rows, dim);
                 let rotated = &mut rotated[..rows * dim];
                 let target = MatMut::from_row_major_slice_mut(rotated, rows, dim);
-                matmul(target, Accum::Replace, wide, self.basis.vectors.as_ref(), 1.0, Par::Seq);
+                matmul(target, Accum::Replace, wide, self.vectors(), 1.0, Par::Seq);
                 for value in rotated.iter_mut() {
                     *value *= *value;
                 }
@@ -291,23 +299,47 @@ impl KroneckerPosterior {
     ) -> Result<(), CoreError> {
         let (p, dim) = (self.num_params(), self.num_features());
         CoreError::check_len("order", p, order.len())?;
+        let vectors = self.vectors();
         let tasks: Vec<_> = rows_in_order(out, order)?.into_iter().enumerate().collect();
         driver.for_each(tasks, (2 * dim * dim) as f64, p + dim, |(index, row), scratch| {
             let (c, i) = (index / dim, index % dim);
             let (line, scratch) = scratch.split_at_mut(dim);
             for (k, (value, a)) in line.iter_mut().zip(self.precisions(c)).enumerate() {
-                *value = self.basis.vectors[(i, k)] * inner(a);
+                *value = vectors[(i, k)] * inner(a);
             }
             row.fill(0.0);
             let own = outer(self.basis.inverse_root[i]);
             for j in 0..dim {
-                let dot: f64 =
-                    line.iter().enumerate().map(|(k, v)| v * self.basis.vectors[(j, k)]).sum();
+                let dot: f64 = line.iter().enumerate().map(|(k, v)| v * vectors[(j, k)]).sum();
                 row[c * dim + j] = own * dot * outer(self.basis.inverse_root[j]);
             }
             scatter(row, order, scratch);
         })
     }
+}
+
+/// Eigenvectors, column by column, and eigenvalues of a positive semi-definite matrix.
+fn eigen(matrix: &[f64], dim: usize) -> Result<(Buffer, Vec<f64>), CoreError> {
+    let (par, params) = (Par::Seq, Default::default());
+    let scratch = self_adjoint_evd_scratch::<f64>(dim, ComputeEigenvectors::Yes, par, params);
+    let mut memory = MemBuffer::try_new(scratch).map_err(|_| CoreError::Allocation {
+        what: "the eigendecomposition",
+        bytes: scratch.unaligned_bytes_required(),
+    })?;
+    let mut vectors = Buffer::zeros("the eigenvectors", dim * dim)?;
+    let mut values = vec![0.0; dim];
+    self_adjoint_evd(
+        MatRef::from_column_major_slice(matrix, dim, dim),
+        DiagMut::from_slice_mut(&mut values),
+        Some(MatMut::from_column_major_slice_mut(&mut vectors, dim, dim)),
+        par,
+        MemStack::new(&mut memory),
+        params,
+    )
+    .map_err(|_| CoreError::Eigen { size: dim })?;
+    // The matrix is a sum of squares: what rounding leaves below zero is zero.
+    values.iter_mut().for_each(|value| *value = value.max(0.0));
+    Ok((vectors, values))
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@ use crate::threads::Driver;
 use crate::tiles::TileMatrix;
 
 /// The `outputs * dim` square matrix whose block `(c, d)` is `block(c, d)`. Memory traffic only.
+///
+/// # Errors
+/// [`CoreError::Allocation`], [`CoreError::Interrupted`].
 pub fn to_tiles<'b>(
     outputs: usize,
     dim: usize,
@@ -37,7 +40,10 @@ pub fn to_tiles<'b>(
 }
 
 /// Blocks over the classes from blocks over the contrasts: `H_ab = sum_cd Q_ac Q_bd H'_cd`.
-/// Cost: `C^2 (C-1)^2 D'^2 / 4` multiply-adds.
+/// Cost: `C^2 (C-1)^2 D'^2 / 8` multiply-adds.
+///
+/// # Errors
+/// [`CoreError::Allocation`], [`CoreError::Interrupted`].
 pub fn to_classes(
     contrasts: &SymmetricBlocks,
     classes: usize,

@@ -76,9 +76,8 @@ impl LayerPosterior {
         if self.solves_are_cheaper(points) {
             self.by_solves(&wide, &mut planes, driver)?;
         } else {
-            self.with_inverse(driver, |blocks, driver| {
-                by_blocks(blocks, &wide, &mut planes, driver)
-            })?;
+            let blocks = self.inverse(driver)?;
+            by_blocks(&blocks, &wide, &mut planes, driver)?;
         }
         let tasks: Vec<_> = out.chunks_exact_mut(per_point).enumerate().collect();
         let flops = (pairs.len() * self.num_outputs) as f64 * 4.0;

@@ -3,6 +3,8 @@
 //! A quadratic form `a^T S a` sees the symmetric part of `S` alone, so the off-diagonal blocks of
 //! `Sigma'`, which are not symmetric, are kept as their symmetric parts: a quarter of `P^2`.
 
+use std::sync::{Arc, PoisonError};
+
 use crate::assemble::dense_layer::Outputs;
 use crate::blocks::{Pattern, SymmetricBlocks, column_start, even_width};
 use crate::buffer::Buffer;
@@ -17,7 +19,7 @@ const WIDTH: usize = 128;
 impl LayerPosterior {
     /// Bytes of the cached blocks of the covariance, if they were made.
     pub fn cached_bytes(&self) -> usize {
-        self.inverse.read().map_or(0, |cached| cached.as_ref().map_or(0, SymmetricBlocks::nbytes))
+        self.cached().map_or(0, |blocks| blocks.nbytes())
     }
 
     /// Bytes that the cached blocks take once they are made.
@@ -37,28 +39,25 @@ impl LayerPosterior {
 
     /// Gives back the memory of the cached blocks; they are made again when needed.
     pub fn drop_cache(&self) {
-        if let Ok(mut cached) = self.inverse.write() {
-            *cached = None;
-        }
+        *self.inverse.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Calls `work` with the cached blocks, which are made first if they are not there.
-    pub(super) fn with_inverse<R>(
+    /// The cached blocks, which are made first if they are not there. No lock is held while they
+    /// are made or used, so that they can be dropped, or the process forked, at any time.
+    pub(super) fn inverse(
         &self,
         driver: &mut Driver<'_>,
-        work: impl FnOnce(&SymmetricBlocks, &mut Driver<'_>) -> Result<R, CoreError>,
-    ) -> Result<R, CoreError> {
-        if self.cached_bytes() == 0 {
-            let blocks = self.inverse_blocks(driver)?;
-            if let Ok(mut cached) = self.inverse.write() {
-                *cached = Some(blocks);
-            }
+    ) -> Result<Arc<SymmetricBlocks>, CoreError> {
+        if let Some(blocks) = self.cached() {
+            return Ok(blocks);
         }
-        match self.inverse.read().ok().as_ref().and_then(|cached| cached.as_ref()) {
-            Some(blocks) => work(blocks, driver),
-            // Dropped by another thread in between: make them for this call alone.
-            None => work(&self.inverse_blocks(driver)?, driver),
-        }
+        let blocks = Arc::new(self.inverse_blocks(driver)?);
+        *self.inverse.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&blocks));
+        Ok(blocks)
+    }
+
+    fn cached(&self) -> Option<Arc<SymmetricBlocks>> {
+        self.inverse.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Cost: two thirds of `n^3` flops for each factor of edge `n`.
@@ -148,20 +147,18 @@ impl LayerPosterior {
         };
         let k = classes - 1;
         let mut out = vec![0.0; classes * dim];
-        self.with_inverse(driver, |blocks, _| {
-            for (c, d) in blocks.pattern().pairs(k) {
-                let block = blocks.block(c, d);
-                for (a, values) in out.chunks_exact_mut(dim).enumerate() {
-                    let weight = q[a * k + c] * q[a * k + d] * if c == d { 1.0 } else { 2.0 };
-                    if weight != 0.0 {
-                        for (i, value) in values.iter_mut().enumerate() {
-                            *value += weight * block[column_start(dim, i)];
-                        }
+        let blocks = self.inverse(driver)?;
+        for (c, d) in blocks.pattern().pairs(k) {
+            let block = blocks.block(c, d);
+            for (a, values) in out.chunks_exact_mut(dim).enumerate() {
+                let weight = q[a * k + c] * q[a * k + d] * if c == d { 1.0 } else { 2.0 };
+                if weight != 0.0 {
+                    for (i, value) in values.iter_mut().enumerate() {
+                        *value += weight * block[column_start(dim, i)];
                     }
                 }
             }
-            Ok(())
-        })?;
+        }
         for values in out.chunks_exact_mut(dim) {
             for (value, t) in values.iter_mut().zip(prior) {
                 *value += 1.0 / (classes as f64 * t);

@@ -8,12 +8,12 @@
 //! factor of edge `D'` each.
 
 mod dense;
-mod expand;
+pub mod expand;
 mod functional;
 mod inverse;
 mod sample;
 
-use std::sync::RwLock;
+use std::sync::{Arc, Mutex};
 
 use crate::assemble::dense_layer::{DenseLayerSum, Outputs};
 use crate::blocks::{Pattern, SymmetricBlocks};
@@ -41,7 +41,7 @@ pub struct LayerPosterior {
     /// One factor over all outputs of the basis, or one an output where they do not interact.
     factors: Vec<Factor>,
     /// `Sigma'` in quarter-size form, made when it is first worth it.
-    inverse: RwLock<Option<SymmetricBlocks>>,
+    inverse: Mutex<Option<Arc<SymmetricBlocks>>>,
 }
 
 impl LayerPosterior {
@@ -94,7 +94,7 @@ impl LayerPosterior {
                 )
             }
         };
-        Ok(Self { num_outputs, dim, basis, factors, inverse: RwLock::new(None) })
+        Ok(Self { num_outputs, dim, basis, factors, inverse: Mutex::new(None) })
     }
 
     /// Bytes of the factor for a prior that is the same for all classes.
