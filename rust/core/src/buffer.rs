@@ -5,15 +5,33 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 use crate::error::CoreError;
+#[cfg(target_os = "linux")]
+use crate::pages::Mapping;
 
 /// Alignment of every buffer: one cache line, one AVX-512 register.
 const ALIGN: usize = 64;
+
+/// Bytes from which on memory comes in large pages.
+#[cfg(target_os = "linux")]
+const LARGE: usize = 4 << 20;
+
+/// Who gets the memory back.
+#[derive(Debug)]
+enum Owner {
+    Nobody,
+    Allocator(Layout),
+    #[cfg(target_os = "linux")]
+    System {
+        _mapping: Mapping,
+    },
+}
 
 /// A fixed-length, zero-initialised, 64-byte aligned array of `f64`.
 #[derive(Debug)]
 pub struct Buffer {
     ptr: NonNull<f64>,
     len: usize,
+    owner: Owner,
 }
 
 // SAFETY: the buffer owns its memory and hands it out only through `&self` and `&mut self`.
@@ -30,14 +48,21 @@ impl Buffer {
         let bytes = len.saturating_mul(size_of::<f64>());
         let refused = CoreError::Allocation { what, bytes };
         if len == 0 {
-            return Ok(Self { ptr: NonNull::dangling(), len });
+            return Ok(Self { ptr: NonNull::dangling(), len, owner: Owner::Nobody });
         }
         let Ok(layout) = Layout::from_size_align(bytes, ALIGN) else { return Err(refused) };
+        #[cfg(target_os = "linux")]
+        if bytes >= LARGE {
+            let mapping = Mapping::zeros(bytes).ok_or(refused)?;
+            let ptr = mapping.as_ptr().cast::<f64>();
+            return Ok(Self { ptr, len, owner: Owner::System { _mapping: mapping } });
+        }
         // SAFETY: the layout has a non-zero size; all-zero bytes are valid f64 values, and the
         // layout asks for more than the alignment of f64.
         #[allow(clippy::cast_ptr_alignment)]
         let ptr = unsafe { alloc_zeroed(layout) }.cast::<f64>();
-        NonNull::new(ptr).map_or(Err(refused), |ptr| Ok(Self { ptr, len }))
+        let ptr = NonNull::new(ptr).ok_or(refused)?;
+        Ok(Self { ptr, len, owner: Owner::Allocator(layout) })
     }
 
     /// Bytes held.
@@ -63,12 +88,9 @@ impl DerefMut for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.len > 0 {
-            // SAFETY: allocated in `zeros` with this very layout, which was valid there.
-            unsafe {
-                let layout = Layout::from_size_align_unchecked(self.len * size_of::<f64>(), ALIGN);
-                dealloc(self.ptr.as_ptr().cast(), layout);
-            }
+        if let Owner::Allocator(layout) = self.owner {
+            // SAFETY: allocated in `zeros` with this very layout.
+            unsafe { dealloc(self.ptr.as_ptr().cast(), layout) };
         }
     }
 }
@@ -79,11 +101,13 @@ mod tests {
 
     #[test]
     fn zeroed_aligned_and_writable() {
-        let mut buffer = Buffer::zeros("test", 1_001).unwrap();
-        assert_eq!(buffer.as_ptr().align_offset(ALIGN), 0);
-        assert!(buffer.iter().all(|v| *v == 0.0));
-        buffer[1_000] = 2.0;
-        assert_eq!(buffer[1_000], 2.0);
+        for len in [1_001, 1_000_001] {
+            let mut buffer = Buffer::zeros("test", len).unwrap();
+            assert_eq!(buffer.as_ptr().align_offset(ALIGN), 0);
+            assert!(buffer.iter().all(|v| *v == 0.0));
+            buffer[len - 1] = 2.0;
+            assert_eq!(buffer[len - 1], 2.0);
+        }
         assert!(Buffer::zeros("test", 0).unwrap().is_empty());
     }
 

@@ -11,6 +11,8 @@ pub mod cholesky;
 pub mod contrast;
 pub mod error;
 pub mod normal;
+#[cfg(target_os = "linux")]
+mod pages;
 pub mod posterior;
 pub mod threads;
 pub mod tiles;

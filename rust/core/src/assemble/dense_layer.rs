@@ -4,10 +4,10 @@
 //! Each pair of outputs is one weighted symmetric product `Phi^T diag(w) Phi`. It is cut into
 //! column strips; a strip is scaled by `w` while it is packed, in a piece that stays in cache.
 
-use faer::linalg::matmul::{matmul, triangular};
-use faer::prelude::ReborrowMut;
-use faer::{Accum, MatMut, MatRef, Par};
+use std::ops::Range;
 
+use crate::assemble::kernel::LANE;
+use crate::assemble::lanes::{DEPTH, Lanes, add_block_products};
 use crate::assemble::panel::{PANEL_ROWS, Panel};
 use crate::assemble::{Real, check_matrix};
 use crate::blocks::{Pattern, SymmetricBlocks, column_start, even_width};
@@ -16,9 +16,8 @@ use crate::contrast::{Factors, factors, softmax};
 use crate::error::CoreError;
 use crate::threads::Driver;
 
-/// Columns of a strip, and rows of the piece of it that is scaled at a time (PERFORMANCE.md).
-const STRIP: usize = 128;
-const DEPTH: usize = 512;
+/// Most lanes of a strip (PERFORMANCE.md).
+const STRIP: usize = 8;
 
 /// What the outputs that come with the features are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,13 +154,15 @@ impl DenseLayerSum {
             return Err(CoreError::NegativeWeight { row, column, value: outputs[i].into() });
         }
         self.panel.prepare()?;
+        self.incomplete = true;
         let mut start = 0;
         while start < rows {
-            start += self.panel.take(&features[start * d..], &outputs[start * c..]);
+            start += self.panel.take(&features[start * d..], &outputs[start * c..], driver)?;
             if self.panel.is_full() {
-                self.flush(driver)?;
+                self.add_panel(driver)?;
             }
         }
+        self.incomplete = false;
         self.num_data += rows;
         Ok(())
     }
@@ -174,20 +175,19 @@ impl DenseLayerSum {
         if self.incomplete {
             return Err(CoreError::Incomplete);
         }
-        self.flush(driver)?;
+        self.incomplete = true;
+        self.add_panel(driver)?;
+        self.incomplete = false;
         self.panel.release()?;
         Ok(&self.blocks)
     }
 
-    fn flush(&mut self, driver: &mut Driver<'_>) -> Result<(), CoreError> {
-        if self.panel.rows() == 0 {
-            return Ok(());
+    fn add_panel(&mut self, driver: &mut Driver<'_>) -> Result<(), CoreError> {
+        if self.panel.rows() > 0 {
+            self.fill_weights();
+            self.add_products(driver)?;
+            self.panel.clear();
         }
-        self.incomplete = true;
-        self.fill_weights();
-        self.add_products(driver)?;
-        self.panel.clear();
-        self.incomplete = false;
         Ok(())
     }
 
@@ -223,76 +223,63 @@ impl DenseLayerSum {
             Outputs::Softmax if c == d => (plane(2 * k + c), None),
             Outputs::Softmax => (plane(d), Some(plane(k + c))),
         };
-        let features = MatRef::from_row_major_slice(self.panel.features(), rows, dim);
+        let features = self.panel.features();
 
-        let most = even_width(dim, STRIP);
+        let lanes = even_width(features.width(), STRIP);
         let mut strips = Vec::new();
         for (pair, block) in self.blocks.blocks_mut() {
             let mut rest = block;
-            for first in (0..dim).step_by(most) {
-                let width = most.min(dim - first);
-                let length = column_start(dim, first + width) - column_start(dim, first);
+            for first in (0..features.width()).step_by(lanes) {
+                let end = features.width().min(first + lanes);
+                let (from, to) = (first * LANE, dim.min(end * LANE));
+                let length = column_start(dim, to) - column_start(dim, from);
                 let (columns, tail) = std::mem::take(&mut rest).split_at_mut(length);
                 rest = tail;
-                strips.push((pair_weights(pair), first, width, columns));
+                strips.push((pair_weights(pair), first..end, columns));
             }
         }
-        let flops = (rows * dim * dim) as f64 / dim.div_ceil(most) as f64;
-        let scratch = DEPTH * STRIP + dim * STRIP;
-        driver.for_each(strips, flops, scratch, |((w, w2), first, width, columns), scratch| {
-            let (scaled, sum) = scratch.split_at_mut(DEPTH * STRIP);
-            add_strip(features, w, w2, first, width, columns, scaled, sum);
+        let flops = (rows * dim * dim) as f64 / features.width().div_ceil(lanes) as f64;
+        let scratch = lanes * LANE * (DEPTH + features.width() * LANE);
+        driver.for_each(strips, flops, scratch, |((w, w2), strip, columns), scratch| {
+            let (scaled, sum) = scratch.split_at_mut(lanes * LANE * DEPTH);
+            add_strip(features, w, w2, strip, columns, scaled, sum);
         })
     }
 }
 
-/// Adds columns `first .. first + width` of the lower triangle of `Phi^T diag(w w2) Phi`.
-#[allow(clippy::too_many_arguments)]
+/// Adds the columns of the lanes `strip` of the lower triangle of `Phi^T diag(w w2) Phi`.
 fn add_strip(
-    features: MatRef<'_, f64>,
+    features: &Lanes,
     weights: &[f64],
     second: Option<&[f64]>,
-    first: usize,
-    width: usize,
+    strip: Range<usize>,
     columns: &mut [f64],
     scaled: &mut [f64],
     sum: &mut [f64],
 ) {
-    let (rows, dim) = (features.nrows(), features.ncols());
-    let height = dim - first;
-    let mut sum = MatMut::from_column_major_slice_mut(&mut sum[..height * width], height, width);
-    for start in (0..rows).step_by(DEPTH) {
-        let depth = DEPTH.min(rows - start);
-        for (r, line) in scaled.chunks_exact_mut(width).take(depth).enumerate() {
-            let n = start + r;
-            let w = second.map_or(weights[n], |second| weights[n] * second[n]);
-            for (j, value) in line.iter_mut().enumerate() {
-                *value = w * features[(n, first + j)];
+    let (scaled, sum) = (scaled.as_chunks_mut::<LANE>().0, sum.as_chunks_mut::<LANE>().0);
+    let below = strip.start..features.width();
+    let sum = &mut sum.as_chunks_mut::<LANE>().0[..strip.len() * below.len()];
+    sum.fill([[0.0; LANE]; LANE]);
+    for (rows, chunk) in features.chunks() {
+        for (lane, target) in strip.clone().zip(scaled.chunks_exact_mut(DEPTH)) {
+            for ((n, target), source) in rows.clone().zip(target).zip(&chunk[lane * DEPTH..]) {
+                let w = second.map_or(weights[n], |second| weights[n] * second[n]);
+                *target = source.map(|value| w * value);
             }
         }
-        let scaled = MatRef::from_row_major_slice(&scaled[..depth * width], depth, width);
-        let piece = features.subrows(start, depth).subcols(first, height).transpose();
-        let accum = if start == 0 { Accum::Replace } else { Accum::Add };
-        let (top, below) = sum.rb_mut().split_at_row_mut(width);
-        triangular::matmul(
-            top,
-            triangular::BlockStructure::TriangularLower,
-            accum,
-            piece.subrows(0, width),
-            triangular::BlockStructure::Rectangular,
-            scaled,
-            triangular::BlockStructure::Rectangular,
-            1.0,
-            Par::Seq,
-        );
-        matmul(below, accum, piece.subrows(width, height - width), scaled, 1.0, Par::Seq);
+        let scaled = &scaled[..strip.len() * DEPTH];
+        add_block_products(chunk, below.clone(), scaled, rows.len(), true, sum);
     }
     let mut rest = columns;
-    for j in 0..width {
-        let (column, tail) = std::mem::take(&mut rest).split_at_mut(height - j);
+    let (first, width) = (strip.start * LANE, strip.len() * LANE);
+    for j in 0..width.min(features.columns() - first) {
+        let height = features.columns() - first - j;
+        let (column, tail) = std::mem::take(&mut rest).split_at_mut(height);
         rest = tail;
+        let squares = &sum[j / LANE * below.len()..];
         for (target, i) in column.iter_mut().zip(j..) {
-            *target += sum[(i, j)];
+            *target += squares[i / LANE][j % LANE][i % LANE];
         }
     }
 }
@@ -402,8 +389,7 @@ mod tests {
         let mut stop = |_| false;
         let mut driver = Driver::new(&workers, &mut stop);
         let mut sum = DenseLayerSum::new(Outputs::Independent, 1, 2).unwrap();
-        sum.add(&[1.0, 2.0], &[1.0], &mut driver).unwrap();
-        assert_eq!(sum.finish(&mut driver).unwrap_err(), CoreError::Interrupted);
+        assert_eq!(sum.add(&[1.0, 2.0], &[1.0], &mut driver), Err(CoreError::Interrupted));
         assert_eq!(sum.finish(&mut driver).unwrap_err(), CoreError::Incomplete);
     }
 }

@@ -1,24 +1,21 @@
 //! `H = sum R^T R` for a general subset: `R` holds rows of `J`, already multiplied by a root of
 //! `Lambda`.
 
-use faer::linalg::matmul::{matmul, triangular};
-use faer::{Accum, MatRef, Par};
-
-use crate::assemble::panel::widen;
+use crate::assemble::kernel::LANE;
+use crate::assemble::lanes::{DEPTH, Lanes, add_block_products};
 use crate::assemble::{Real, check_matrix};
-use crate::buffer::Buffer;
 use crate::error::CoreError;
 use crate::threads::Driver;
-use crate::tiles::{TileMatrix, tile_mut};
+use crate::tiles::TileMatrix;
 
-/// Most rows widened at a time: deep enough that a tile is read and written seldom.
-const DEPTH: usize = 1024;
+/// Most rows packed at a time: deep enough that a tile is read and written seldom.
+const PANEL_ROWS: usize = 1024;
 
 /// The growing curvature of a general subset, tile-packed.
 #[derive(Debug)]
 pub struct JacobianSum {
     tiles: TileMatrix,
-    panel: Buffer,
+    panel: Lanes,
     incomplete: bool,
 }
 
@@ -32,7 +29,11 @@ impl JacobianSum {
             return Err(CoreError::Shape { what: "number of parameters", expected: 1, found: 0 });
         }
         let tiles = TileMatrix::zeros("the curvature", num_params)?;
-        Ok(Self { tiles, panel: Buffer::zeros("a panel of rows", 0)?, incomplete: false })
+        Ok(Self { tiles, panel: Self::panel(num_params, 0)?, incomplete: false })
+    }
+
+    fn panel(num_params: usize, rows: usize) -> Result<Lanes, CoreError> {
+        Lanes::new("a panel of rows", num_params, rows)
     }
 
     /// Number of parameters.
@@ -60,22 +61,22 @@ impl JacobianSum {
         }
         let n = self.tiles.n();
         check_matrix("rows", rows, rows.len() / n, n)?;
-        let depth = DEPTH.min(rows.len() / n);
-        if self.panel.len() < depth * n {
-            self.panel = Buffer::zeros("a panel of rows", depth * n)?;
+        let depth = PANEL_ROWS.min(rows.len() / n);
+        if self.panel.capacity() < depth {
+            self.panel = Self::panel(n, depth)?;
         }
         self.incomplete = true;
-        for piece in rows.chunks(DEPTH * n) {
-            widen(piece, &mut self.panel);
-            self.add_panel(piece.len() / n, driver)?;
+        for piece in rows.chunks(PANEL_ROWS * n) {
+            self.panel.push(piece, driver)?;
+            self.add_panel(driver)?;
+            self.panel.clear();
         }
         self.incomplete = false;
         Ok(())
     }
 
-    fn add_panel(&mut self, depth: usize, driver: &mut Driver<'_>) -> Result<(), CoreError> {
-        let (n, nb) = (self.tiles.n(), self.tiles.nb());
-        let rows = MatRef::from_row_major_slice(&self.panel[..depth * n], depth, n);
+    fn add_panel(&mut self, driver: &mut Driver<'_>) -> Result<(), CoreError> {
+        let (n, nb, panel) = (self.tiles.n(), self.tiles.nb(), &self.panel);
         let tasks: Vec<_> = self
             .tiles
             .rows_mut()
@@ -84,26 +85,26 @@ impl JacobianSum {
                 row.chunks_exact_mut(nb * nb).enumerate().map(move |(j, tile)| (i, j, tile))
             })
             .collect();
-        let flops = (2 * depth * nb * nb) as f64;
-        driver.for_each(tasks, flops, 0, |(i, j, tile), _| {
-            let columns = |t: usize| rows.subcols(t * nb, nb.min(n - t * nb));
-            let (left, right) = (columns(i).transpose(), columns(j));
-            let target = tile_mut(tile, left.nrows(), right.ncols(), nb);
-            if i == j {
-                use triangular::BlockStructure::{Rectangular, TriangularLower};
-                triangular::matmul(
-                    target,
-                    TriangularLower,
-                    Accum::Add,
-                    left,
-                    Rectangular,
-                    right,
-                    Rectangular,
-                    1.0,
-                    Par::Seq,
-                );
-            } else {
-                matmul(target, Accum::Add, left, right, 1.0, Par::Seq);
+        let flops = (2 * panel.rows() * nb * nb) as f64;
+        driver.for_each(tasks, flops, nb * nb, |(i, j, tile), sum| {
+            // A tile's edge is a multiple of a lane, so that lanes belong to one tile row each.
+            let lanes = |t: usize| t * nb / LANE..n.min((t + 1) * nb).div_ceil(LANE);
+            let (left, right) = (lanes(i), lanes(j));
+            let height = left.len();
+            let sum = sum.as_chunks_mut::<LANE>().0.as_chunks_mut::<LANE>().0;
+            let sum = &mut sum[..height * right.len()];
+            sum.fill([[0.0; LANE]; LANE]);
+            for (rows, chunk) in panel.chunks() {
+                let right = &chunk[right.start * DEPTH..right.end * DEPTH];
+                add_block_products(chunk, left.clone(), right, rows.len(), i == j, sum);
+            }
+            for (column, target) in tile.chunks_exact_mut(nb).take(right.len() * LANE).enumerate() {
+                let squares = &sum[column / LANE * height..][..height];
+                for (square, target) in squares.iter().zip(target.chunks_exact_mut(LANE)) {
+                    for (target, value) in target.iter_mut().zip(square[column % LANE]) {
+                        *target += value;
+                    }
+                }
             }
         })
     }

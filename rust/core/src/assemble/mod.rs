@@ -3,6 +3,8 @@
 pub mod dense_layer;
 pub mod diagonal;
 pub mod jacobian;
+mod kernel;
+mod lanes;
 pub(crate) mod panel;
 
 use crate::error::CoreError;

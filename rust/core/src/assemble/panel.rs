@@ -1,8 +1,10 @@
-//! Rows gathered, in float64, until there are enough for a product worth its memory traffic.
+//! Points gathered, in float64, until there are enough for a product worth its memory traffic.
 
 use crate::assemble::Real;
+use crate::assemble::lanes::Lanes;
 use crate::buffer::Buffer;
 use crate::error::CoreError;
+use crate::threads::Driver;
 
 /// Rows of a full panel. A weighted product reads and writes its result once a panel, so the
 /// caller's batch size must not set this depth.
@@ -13,8 +15,7 @@ pub const PANEL_ROWS: usize = 2048;
 pub struct Panel {
     num_features: usize,
     num_outputs: usize,
-    rows: usize,
-    features: Buffer,
+    features: Lanes,
     outputs: Buffer,
 }
 
@@ -24,15 +25,15 @@ impl Panel {
         Ok(Self {
             num_features,
             num_outputs,
-            rows: 0,
-            features: Buffer::zeros("a panel of features", PANEL_ROWS * num_features)?,
+            features: Lanes::new("a panel of features", num_features, PANEL_ROWS)?,
             outputs: Buffer::zeros("a panel of outputs", PANEL_ROWS * num_outputs)?,
         })
     }
 
     /// Bytes that a panel takes.
     pub fn bytes_of(num_features: usize, num_outputs: usize) -> usize {
-        PANEL_ROWS * (num_features + num_outputs) * size_of::<f64>()
+        let outputs = PANEL_ROWS * num_outputs * size_of::<f64>();
+        Lanes::bytes_of(num_features, PANEL_ROWS).saturating_add(outputs)
     }
 
     /// Bytes held.
@@ -41,44 +42,51 @@ impl Panel {
     }
 
     /// Takes as many leading rows as there is room for; returns how many.
-    pub fn take<T: Real, U: Real>(&mut self, features: &[T], outputs: &[U]) -> usize {
-        let (d, c) = (self.num_features, self.num_outputs);
-        let taken = (outputs.len() / c).min(PANEL_ROWS - self.rows);
-        widen(&features[..taken * d], &mut self.features[self.rows * d..]);
-        widen(&outputs[..taken * c], &mut self.outputs[self.rows * c..]);
-        self.rows += taken;
-        taken
+    ///
+    /// # Errors
+    /// [`CoreError::Interrupted`].
+    pub fn take<T: Real, U: Real>(
+        &mut self,
+        features: &[T],
+        outputs: &[U],
+        driver: &mut Driver<'_>,
+    ) -> Result<usize, CoreError> {
+        let (d, c, rows) = (self.num_features, self.num_outputs, self.rows());
+        let taken = (outputs.len() / c).min(PANEL_ROWS - rows);
+        widen(&outputs[..taken * c], &mut self.outputs[rows * c..]);
+        self.features.push(&features[..taken * d], driver)?;
+        Ok(taken)
     }
 
     /// Whether the panel has no more room.
     pub fn is_full(&self) -> bool {
-        self.rows == PANEL_ROWS
+        self.rows() == PANEL_ROWS
     }
 
     /// Number of rows held.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.features.rows()
     }
 
-    /// The rows of features held, row by row.
-    pub fn features(&self) -> &[f64] {
-        &self.features[..self.rows * self.num_features]
+    /// The rows of features held.
+    pub fn features(&self) -> &Lanes {
+        &self.features
     }
 
     /// The rows of outputs held, row by row.
     pub fn outputs(&self) -> &[f64] {
-        &self.outputs[..self.rows * self.num_outputs]
+        &self.outputs[..self.rows() * self.num_outputs]
     }
 
     /// Forgets the rows.
     pub fn clear(&mut self) {
-        self.rows = 0;
+        self.features.clear();
     }
 
     /// Gives back the memory of an empty panel until [`Panel::prepare`]: a factor needs it more.
     pub fn release(&mut self) -> Result<(), CoreError> {
-        if self.rows == 0 {
-            self.features = Buffer::zeros("a panel of features", 0)?;
+        if self.rows() == 0 {
+            self.features = Lanes::new("a panel of features", self.num_features, 0)?;
             self.outputs = Buffer::zeros("a panel of outputs", 0)?;
         }
         Ok(())
@@ -86,7 +94,7 @@ impl Panel {
 
     /// Takes the memory that [`Panel::release`] gave back.
     pub fn prepare(&mut self) -> Result<(), CoreError> {
-        if self.features.is_empty() {
+        if self.features.capacity() == 0 {
             *self = Self::new(self.num_features, self.num_outputs)?;
         }
         Ok(())

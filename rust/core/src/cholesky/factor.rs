@@ -1,10 +1,12 @@
 //! Right-looking tiled Cholesky: factor a diagonal tile, solve the tiles below it, update the rest.
 
+use std::ops::Range;
+
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::{LltError, cholesky_in_place, cholesky_in_place_scratch};
 use faer::linalg::matmul::{matmul, triangular};
 use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
-use faer::prelude::IntoConst;
+use faer::prelude::{IntoConst, ReborrowMut};
 use faer::{Accum, Par};
 
 use crate::cholesky::Factor;
@@ -12,6 +14,10 @@ use crate::cholesky::verify::Witness;
 use crate::error::CoreError;
 use crate::threads::Driver;
 use crate::tiles::{TileMatrix, tile_mut};
+
+/// Tile columns that are factored before the rest of the matrix is updated by all of them: a tile
+/// comes from memory once for that many products.
+const GROUP: usize = 4;
 
 /// Whether the factor is checked against the matrix it came from (`O(n^2)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,17 +42,21 @@ pub fn factor(
     let count = tiles.num_tile_rows();
     let mut memory =
         MemBuffer::new(cholesky_in_place_scratch::<f64>(tiles.nb(), Par::Seq, Default::default()));
-    for k in 0..count {
-        if let Err(index) = factor_diagonal_tile(&mut tiles, k, MemStack::new(&mut memory)) {
-            let (size, pivot) = (tiles.n(), k * tiles.nb() + index);
-            return Err(CoreError::NotPositiveDefinite {
-                size,
-                pivot,
-                least: witness.least_prior_precision(),
-            });
+    for first in (0..count).step_by(GROUP) {
+        let group = first..count.min(first + GROUP);
+        for k in group.clone() {
+            if let Err(index) = factor_diagonal_tile(&mut tiles, k, MemStack::new(&mut memory)) {
+                let (size, pivot) = (tiles.n(), k * tiles.nb() + index);
+                return Err(CoreError::NotPositiveDefinite {
+                    size,
+                    pivot,
+                    least: witness.least_prior_precision(),
+                });
+            }
+            solve_column(&mut tiles, k, driver)?;
+            update(&mut tiles, k..k + 1, k + 1..group.end, driver)?;
         }
-        solve_column(&mut tiles, k, driver)?;
-        update_trailing(&mut tiles, k, driver)?;
+        update(&mut tiles, group.clone(), group.end..count, driver)?;
     }
     let factor = Factor { tiles };
     if check == Check::Verify {
@@ -89,46 +99,49 @@ fn solve_column(
     })
 }
 
-/// `A_ij -= L_ik L_jk^T` for every tile right of column `k`.
-fn update_trailing(
+/// `A_ij -= sum_k L_ik L_jk^T`, `k` in `depth`, for every tile of the columns `targets` behind them.
+fn update(
     tiles: &mut TileMatrix,
-    k: usize,
+    depth: Range<usize>,
+    targets: Range<usize>,
     driver: &mut Driver<'_>,
 ) -> Result<(), CoreError> {
     let (n, nb) = (tiles.n(), tiles.nb());
     let size = nb * nb;
-    let depth = tiles.rows_in(k);
     let live = |i: usize| nb.min(n - i * nb);
     let mut panel = Vec::new();
-    let mut targets = Vec::new();
-    for (i, row) in tiles.rows_mut().into_iter().skip(k + 1) {
-        let (done, rest) = row.split_at_mut((k + 1) * size);
-        panel.push(&done[k * size..]);
-        targets.extend(
-            rest.chunks_exact_mut(size).enumerate().map(|(offset, tile)| (i, k + 1 + offset, tile)),
-        );
+    let mut tasks = Vec::new();
+    for (i, row) in tiles.rows_mut().into_iter().skip(targets.start) {
+        let (done, rest) = row.split_at_mut(targets.start * size);
+        panel.push(&done[depth.start * size..depth.end * size]);
+        let columns = targets.clone().zip(rest.chunks_exact_mut(size));
+        tasks.extend(columns.map(|(j, tile)| (i, j, tile)));
     }
-    let solved = |i: usize| {
-        faer::MatRef::from_column_major_slice_with_stride(panel[i - k - 1], live(i), depth, nb)
+    let solved = |i: usize, k: usize| {
+        let tile = &panel[i - targets.start][(k - depth.start) * size..][..size];
+        faer::MatRef::from_column_major_slice_with_stride(tile, live(i), live(k), nb)
     };
-    driver.for_each(targets, 2.0 * (size * nb) as f64, 0, |(i, j, tile), _| {
-        let target = tile_mut(tile, live(i), live(j), nb);
-        if i == j {
-            use triangular::BlockStructure::{Rectangular, TriangularLower};
-            let (left, right) = (solved(i), solved(j).transpose());
-            triangular::matmul(
-                target,
-                TriangularLower,
-                Accum::Add,
-                left,
-                Rectangular,
-                right,
-                Rectangular,
-                -1.0,
-                Par::Seq,
-            );
-        } else {
-            matmul(target, Accum::Add, solved(i), solved(j).transpose(), -1.0, Par::Seq);
+    let flops = (2 * depth.len() * size * nb) as f64;
+    driver.for_each(tasks, flops, 0, |(i, j, tile), _| {
+        use triangular::BlockStructure::{Rectangular, TriangularLower};
+        let mut target = tile_mut(tile, live(i), live(j), nb);
+        for k in depth.clone() {
+            let (left, right) = (solved(i, k), solved(j, k).transpose());
+            if i == j {
+                triangular::matmul(
+                    target.rb_mut(),
+                    TriangularLower,
+                    Accum::Add,
+                    left,
+                    Rectangular,
+                    right,
+                    Rectangular,
+                    -1.0,
+                    Par::Seq,
+                );
+            } else {
+                matmul(target.rb_mut(), Accum::Add, left, right, -1.0, Par::Seq);
+            }
         }
     })
 }

@@ -24,42 +24,34 @@ impl Factor {
 
     /// `x := L^-1 x` on rows `first ..` (a tile boundary), all rows above being zero; `x` holds those
     /// rows alone. Sequential. Cost: `(n - first)^2` flops a column.
+    ///
+    /// Each tile of `x` takes all products while it is in cache, and is written once.
     pub fn forward(&self, mut x: MatMut<'_, f64>, first: usize) {
-        let (nb, count) = (self.tiles.nb(), self.tiles.num_tile_rows());
-        for k in first / nb..count {
-            let start = k * nb - first;
-            let (mut current, mut below) =
-                x.rb_mut().split_at_row_mut(start).1.split_at_row_mut(self.tiles.rows_in(k));
-            solve_lower_triangular_in_place(self.tiles.tile(k, k), current.rb_mut(), Par::Seq);
-            for i in k + 1..count {
-                let target = below.rb_mut().subrows_mut((i - k - 1) * nb, self.tiles.rows_in(i));
-                matmul(target, Accum::Add, self.tiles.tile(i, k), current.rb(), -1.0, Par::Seq);
+        let (nb, tiles) = (self.tiles.nb(), &self.tiles);
+        for k in first / nb..tiles.num_tile_rows() {
+            let (above, rest) = x.rb_mut().split_at_row_mut(k * nb - first);
+            let mut current = rest.subrows_mut(0, tiles.rows_in(k));
+            for i in first / nb..k {
+                let solved = above.rb().subrows(i * nb - first, nb);
+                matmul(current.rb_mut(), Accum::Add, tiles.tile(k, i), solved, -1.0, Par::Seq);
             }
+            solve_lower_triangular_in_place(tiles.tile(k, k), current, Par::Seq);
         }
     }
 
     /// Rows `first ..` (a tile boundary) of `L^-T x`; `x` holds those rows. Sequential.
     pub fn backward(&self, mut x: MatMut<'_, f64>, first: usize) {
-        let (nb, count) = (self.tiles.nb(), self.tiles.num_tile_rows());
+        let (nb, tiles) = (self.tiles.nb(), &self.tiles);
+        let count = tiles.num_tile_rows();
         for k in (first / nb..count).rev() {
-            let (mut above, rest) = x.rb_mut().split_at_row_mut(k * nb - first);
-            let mut current = rest.subrows_mut(0, self.tiles.rows_in(k));
-            solve_upper_triangular_in_place(
-                self.tiles.tile(k, k).transpose(),
-                current.rb_mut(),
-                Par::Seq,
-            );
-            for i in first / nb..k {
-                let target = above.rb_mut().subrows_mut(i * nb - first, nb);
-                matmul(
-                    target,
-                    Accum::Add,
-                    self.tiles.tile(k, i).transpose(),
-                    current.rb(),
-                    -1.0,
-                    Par::Seq,
-                );
+            let (rest, below) = x.rb_mut().split_at_row_mut(k * nb - first + tiles.rows_in(k));
+            let mut current = rest.split_at_row_mut(k * nb - first).1;
+            for i in k + 1..count {
+                let solved = below.rb().subrows((i - k - 1) * nb, tiles.rows_in(i));
+                let tile = tiles.tile(i, k).transpose();
+                matmul(current.rb_mut(), Accum::Add, tile, solved, -1.0, Par::Seq);
             }
+            solve_upper_triangular_in_place(tiles.tile(k, k).transpose(), current, Par::Seq);
         }
     }
 

@@ -338,7 +338,9 @@ fn eigen(matrix: &[f64], dim: usize) -> Result<(Buffer, Vec<f64>), CoreError> {
     )
     .map_err(|_| CoreError::Eigen { size: dim })?;
     // The matrix is a sum of squares: what rounding leaves below zero is zero.
-    values.iter_mut().for_each(|value| *value = value.max(0.0));
+    for value in &mut values {
+        *value = value.max(0.0);
+    }
     Ok((vectors, values))
 }
 
