@@ -283,10 +283,11 @@ def find_head(
         head = HeadPass(network, partition, layout, params, mutable, check_direction(shapes))
         result = head(inputs, output_shape[0])
         # A piece on which every input of the layer is zero agrees with any layout and shows none.
-        if layout.kernel is not None and not np.any(result.block[:, : layout.num_inputs]):
+        if layout.kernel is not None and not np.asarray(result.block)[:, : layout.num_inputs].any():
             continue
         # Outputs or inputs that are not finite cannot show the structure; the caller's own check
         # of the batch names them.
-        if not bool(result.outputs_finite & result.block_finite) or bool(result.structure_holds):
+        finite = bool(result.outputs_finite) and bool(result.block_finite)
+        if not finite or bool(result.structure_holds):
             return head
     return None

@@ -3,7 +3,7 @@
 use faer::MatMut;
 use faer::prelude::ReborrowMut;
 
-use crate::cholesky::{Factor, PANEL};
+use crate::cholesky::Factor;
 use crate::error::CoreError;
 use crate::threads::Driver;
 
@@ -36,10 +36,11 @@ impl Factor {
     pub fn inverse_diagonal(&self, driver: &mut Driver<'_>) -> Result<Vec<f64>, CoreError> {
         let n = self.n();
         let mut diagonal = vec![0.0; n];
-        let strips: Vec<_> = diagonal.chunks_mut(PANEL).enumerate().collect();
-        let flops = (n * n * PANEL) as f64 / 3.0;
-        driver.for_each(strips, flops, n * PANEL, |(strip, out), x| {
-            let first = strip * PANEL;
+        let width = self.half_tile();
+        let strips: Vec<_> = diagonal.chunks_mut(width).enumerate().collect();
+        let flops = (n * n * width) as f64 / 3.0;
+        driver.for_each(strips, flops, n * width, |(strip, out), x| {
+            let first = strip * width;
             let floor = self.tile_floor(first);
             let mut columns = self.unit_columns(first, out.len(), x);
             self.forward(columns.rb_mut(), floor);
@@ -61,13 +62,14 @@ impl Factor {
     ) -> Result<(), CoreError> {
         let n = self.n();
         CoreError::check_len("rows of the inverse", n, rows.len())?;
-        let strips: Vec<_> = rows.chunks_mut(PANEL).enumerate().collect();
+        let width = self.half_tile();
+        let strips: Vec<_> = rows.chunks_mut(width).enumerate().collect();
         driver.for_each(
             strips,
-            4.0 / 3.0 * (n * n * PANEL) as f64,
-            n * PANEL,
+            4.0 / 3.0 * (n * n * width) as f64,
+            n * width,
             |(strip, rows), x| {
-                let first = strip * PANEL;
+                let first = strip * width;
                 let floor = self.tile_floor(first);
                 let mut columns = self.unit_columns(first, rows.len(), x);
                 self.forward(columns.rb_mut(), floor);

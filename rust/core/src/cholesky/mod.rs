@@ -15,10 +15,6 @@ pub use factor::{Check, factor};
 
 use crate::tiles::TileMatrix;
 
-/// Columns of the identity that one task solves together: wide enough for the products to run at
-/// full speed, fixed so that a result never depends on how many threads there are.
-const PANEL: usize = 128;
-
 /// The lower-triangular factor `L`, in the storage of the matrix it was made from.
 #[derive(Debug)]
 pub struct Factor {

@@ -22,6 +22,12 @@ impl Factor {
         row / self.tiles.nb() * self.tiles.nb()
     }
 
+    /// Columns of the identity that one task solves together: enough for products at full speed, and
+    /// half a tile, so that no solve starts with many rows that are zero.
+    pub fn half_tile(&self) -> usize {
+        self.tiles.nb() / 2
+    }
+
     /// `x := L^-1 x` on rows `first ..` (a tile boundary), all rows above being zero; `x` holds those
     /// rows alone. Sequential. Cost: `(n - first)^2` flops a column.
     ///

@@ -6,15 +6,12 @@
 use std::sync::{Arc, PoisonError};
 
 use crate::assemble::dense_layer::Outputs;
-use crate::blocks::{Pattern, SymmetricBlocks, column_start, even_width};
+use crate::blocks::{Pattern, SymmetricBlocks, column_start};
 use crate::buffer::Buffer;
 use crate::cholesky::Factor;
 use crate::error::CoreError;
 use crate::posterior::layer::{Basis, LayerPosterior};
 use crate::threads::Driver;
-
-/// Columns of the inverse solved together.
-const WIDTH: usize = 128;
 
 impl LayerPosterior {
     /// Bytes of the cached blocks of the covariance, if they were made.
@@ -63,54 +60,59 @@ impl LayerPosterior {
     /// Cost: two thirds of `n^3` flops for each factor of edge `n`.
     fn inverse_blocks(&self, driver: &mut Driver<'_>) -> Result<SymmetricBlocks, CoreError> {
         let (k, pattern) = self.shape();
-        let dim = self.dim;
-        let mut blocks = SymmetricBlocks::zeros("the covariance of a layer", k, dim, pattern)?;
-        let largest = self.factors.iter().map(Factor::n).max().unwrap_or(0);
-        let most = even_width(dim, WIDTH);
-        let group = 2 * driver.num_threads();
-        let mut panels = Buffer::zeros("columns of the inverse", group * most * largest)?;
-        let mut targets: Vec<_> = blocks.blocks_mut();
-        for d in 0..k {
-            let (factor, first) = if self.factors.len() == 1 {
-                (&self.factors[0], d * dim)
-            } else {
-                (&self.factors[d], 0)
-            };
-            let n = factor.n();
-            for start in (0..dim).step_by(group * most) {
-                let strips: Vec<usize> =
-                    (start..dim.min(start + group * most)).step_by(most).collect();
-                let width = |strip: usize| most.min(dim - strip);
-                let tasks: Vec<_> =
-                    strips.iter().copied().zip(panels.chunks_exact_mut(most * largest)).collect();
-                let height = (n - first) as f64;
-                driver.for_each(
-                    tasks,
-                    2.0 * height * height * most as f64,
-                    0,
-                    |(strip, panel), _| {
-                        factor.inverse_columns(first + strip, width(strip), panel);
-                    },
-                )?;
-                // Every block below this one in the block column takes its rows of the strips.
-                let own: Vec<_> = targets
-                    .iter_mut()
-                    .filter(|((_, column), _)| *column == d)
-                    .map(|((row, _), block)| (*row, &mut **block))
-                    .collect();
-                driver.for_each(own, 2.0 * (dim * most) as f64, 0, |(c, block), _| {
-                    let first_row = if self.factors.len() == 1 { c * dim } else { 0 };
-                    for (strip, panel) in strips.iter().zip(panels.chunks_exact(most * largest)) {
-                        let floor = factor.tile_floor(first + strip);
-                        let columns = panel.chunks_exact(n - floor).take(width(*strip));
-                        for (j, column) in (*strip..).zip(columns) {
-                            store_column(block, dim, j, c == d, |i| column[first_row + i - floor]);
-                        }
-                    }
-                })?;
+        let mut blocks = SymmetricBlocks::zeros("the covariance of a layer", k, self.dim, pattern)?;
+        let mut targets = blocks.blocks_mut();
+        if let [factor] = &self.factors[..] {
+            self.take_inverse(factor, 0, &mut targets, driver)?;
+        } else {
+            for (output, (factor, target)) in self.factors.iter().zip(&mut targets).enumerate() {
+                self.take_inverse(factor, output, std::slice::from_mut(target), driver)?;
             }
         }
         Ok(blocks)
+    }
+
+    /// Takes the inverse of the matrix of `factor`, whose first output is `output`, into its blocks:
+    /// a few strips of columns at a time, each solved by one thread, then stored block by block.
+    fn take_inverse(
+        &self,
+        factor: &Factor,
+        output: usize,
+        blocks: &mut [((usize, usize), &mut [f64])],
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        let (n, dim) = (factor.n(), self.dim);
+        let width = factor.half_tile();
+        let strips: Vec<_> =
+            (0..n).step_by(width).map(|first| first..n.min(first + width)).collect();
+        let group = 2 * driver.num_threads();
+        let mut panels = Buffer::zeros("columns of the inverse", group * width * n)?;
+        for group in strips.chunks(group) {
+            let tasks = group.iter().cloned().zip(panels.chunks_exact_mut(width * n)).collect();
+            let height = (n - group[0].start) as f64;
+            driver.for_each(
+                tasks,
+                2.0 * height * height * width as f64,
+                0,
+                |(strip, panel), _| {
+                    factor.inverse_columns(strip.start, strip.len(), panel);
+                },
+            )?;
+            let targets = blocks.iter_mut().collect();
+            driver.for_each(targets, (group.len() * width) as f64, 0, |((c, d), block), _| {
+                let (row, column) = ((*c - output) * dim, (*d - output) * dim);
+                for (strip, panel) in group.iter().zip(panels.chunks_exact(width * n)) {
+                    let floor = factor.tile_floor(strip.start);
+                    for (s, values) in strip.clone().zip(panel.chunks_exact(n - floor)) {
+                        if (column..column + dim).contains(&s) {
+                            let value = |i: usize| values[row + i - floor];
+                            store_column(block, dim, s - column, c == d, value);
+                        }
+                    }
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// The marginal variances of each feature summed over the outputs, `D'` values: all that the
