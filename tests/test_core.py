@@ -126,6 +126,88 @@ def test_ctrl_c_stops_long_work_and_the_process_goes_on() -> None:
     assert rest == ["CurvatureStateError", "True"]
 
 
+def test_ctrl_c_stops_a_factorisation_and_loses_nothing() -> None:
+    code = """
+        import numpy as np
+        from hoarfrost import _core
+        size = 9_000
+        curvature = _core.DenseCurvature(size)
+        curvature.add_rows(np.ones((1, size), dtype=np.float32))
+        print("ready", flush=True)
+        try:
+            curvature.factor(np.ones(size))
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+        # |I + 1 1^T| = 1 + P
+        print(abs(curvature.factor(np.ones(size)).log_det() - np.log1p(size)) < 1e-9)
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read().split() == ["interrupted", "True"]
+
+
+def test_a_child_forked_while_a_thread_works_can_use_the_core() -> None:
+    code = """
+        import os, threading, time, warnings
+        import numpy as np
+        from hoarfrost import _core
+        def work(size):
+            curvature = _core.DenseCurvature(size)
+            curvature.add_rows(np.ones((1, size), dtype=np.float32))
+            return curvature.factor(np.ones(size)).log_det()
+        before = work(300)
+        thread = threading.Thread(target=work, args=(5_000,))
+        thread.start()
+        time.sleep(0.1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            child = os.fork()
+        if child == 0:
+            os._exit(0 if work(300) == before else 1)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), thread.is_alive())
+        thread.join()
+    """
+    assert run_python(code).split() == ["0", "True"]
+
+
+def test_memory_that_the_system_refuses_is_an_error_for_every_structure() -> None:
+    code = """
+        import resource
+        import numpy as np
+        from hoarfrost import _core, errors
+        _core.num_threads()
+        head = _core.HeadCurvature("softmax", 3, 3_000)
+        head.add(np.ones((4, 3_000)), np.zeros((4, 3)))
+        gram = _core.HeadCurvature("independent", 1, 3_000)
+        gram.add(np.ones((4, 3_000)), np.ones((4, 1)))
+        dense = _core.DenseCurvature(3_000)
+        dense.add_rows(np.ones((4, 3_000)))
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        for factor in (
+            lambda: head.factor(np.ones(9_000)),
+            lambda: gram.factor_kronecker(np.ones(3_000), np.ones(2)),
+            lambda: dense.factor(np.ones(3_000)),
+            lambda: _core.DenseCurvature(3_000),
+        ):
+            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + 20 * 2**20, hard))
+            try:
+                factor()
+            except errors.MemoryLimitError as error:
+                print(error.bytes_needed > 2**24)
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        print(abs(dense.factor(np.ones(3_000)).log_det() - np.log1p(12_000)) < 1e-9)
+    """
+    if not os.path.exists("/proc/self/statm"):
+        pytest.skip("needs /proc to tell the address space")
+    assert run_python(code).split() == ["True"] * 5
+
+
 def test_a_failed_allocation_is_an_error() -> None:
     with pytest.raises(errors.MemoryLimitError, match="could not allocate") as caught:
         _core.DenseCurvature(30_000_000)

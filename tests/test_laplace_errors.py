@@ -266,7 +266,9 @@ def test_auto_says_once_that_it_fell_back(fit):
     assert fit(hessian_structure="auto").hessian_structure == "full"
 
 
+@pytest.mark.parametrize("fit", ["head"], indirect=True)
 def test_another_prior_precision_without_the_curvature(fit):
+    # That of other parameters comes back from the factor: tests/test_recovered_curvature.py.
     posterior = fit(keep_curvature=False)
     with pytest.raises(InvalidArgumentError, match="fit again with keep_curvature=True"):
         posterior.with_prior_precision(2.0)

@@ -80,7 +80,10 @@ def fit_laplace(
         Of the Gaussian prior, likewise. It enters the evidence; the posterior's mean is `params`.
     keep_curvature : bool or "auto"
         Whether the likelihood's curvature stays beside the factor, so that another prior precision
-        needs no other pass over the data; "auto": where both fit.
+        needs no other pass over the data; "auto": where both fit. False gives up that of a last
+        layer. That of other parameters is then factored in its own memory, half as much, and comes
+        back from the factor when it is needed: the price is one more factorisation, and the
+        rounding of the precision, ``P eps |H + T|``.
     memory_budget : int, optional
         Bytes that the posterior may take; by default what the machine has.
     progress : bool

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hoarfrost.curvature.stream import input_batches
-from hoarfrost.errors import MemoryLimitError
-from hoarfrost.laplace.plan import available_bytes
+from hoarfrost.laplace.plan import check_room
 
 if TYPE_CHECKING:
     from hoarfrost.laplace.posterior import Laplace
@@ -85,12 +84,9 @@ def _check_memory(laplace: Laplace, points: int, apart: bool) -> None:
         needed += 2 * 8 * edge * num_params
     elif not apart:
         needed += 2 * 8 * num_params**2 + 8 * edge * num_params
-    there = available_bytes()
-    if there is not None and needed > there:
-        raise MemoryLimitError(
-            f"the joint covariance of {num_outputs} outputs at {points:,} inputs needs "
-            f"{needed:,} bytes with what it is made from, and there are {there:,}; give fewer "
-            "inputs at once, or leave out joint=True",
-            needed,
-            there,
-        )
+    check_room(
+        f"the joint covariance of {num_outputs} outputs at {points:,} inputs, with what it is made "
+        "from,",
+        needed,
+        "give fewer inputs at once, or leave out joint=True",
+    )

@@ -72,15 +72,15 @@ class MemoryPlan:
         needed = self.bytes_needed(name, keep_curvature is True)
         raise MemoryLimitError(
             f"a posterior with hessian_structure={name!r} over P = {self.num_params:,} parameters "
-            f"needs {_size(needed)}, and there are {_size(self.bytes_available or 0)}; "
-            f"{self._remedy(name)}",
+            f"needs {format_bytes(needed)}, and there are "
+            f"{format_bytes(self.bytes_available or 0)}; {self._remedy(name)}",
             needed,
             self.bytes_available,
         )
 
     def _remedy(self, refused: str) -> str:
         fitting = [
-            f"hessian_structure={name!r} ({_size(self.bytes_needed(name, keep))}"
+            f"hessian_structure={name!r} ({format_bytes(self.bytes_needed(name, keep))}"
             f"{'' if keep else ', with keep_curvature=False'})"
             for name in STRUCTURES
             for keep in (True, False)
@@ -101,9 +101,11 @@ class MemoryPlan:
             verdict = "fits" if keep else "does not fit"
             if not keep and self.fits(name, False):
                 verdict = "fits without keeping the curvature"
-            lines.append(f"  {name:<5} {_size(self.bytes_needed(name, keep)):>10}  {verdict}")
+            lines.append(
+                f"  {name:<5} {format_bytes(self.bytes_needed(name, keep)):>10}  {verdict}"
+            )
         if self.bytes_available is not None:
-            lines.append(f"  there are {_size(self.bytes_available)}")
+            lines.append(f"  there are {format_bytes(self.bytes_available)}")
         return "\n".join(lines)
 
 
@@ -165,6 +167,18 @@ def check_memory_budget(memory_budget: Any) -> None:
         )
 
 
+def check_room(what: str, needed: int, remedy: str) -> None:
+    """Raise `MemoryLimitError` where there is no room for what is about to be made."""
+    available = available_bytes()
+    if available is not None and needed > available:
+        raise MemoryLimitError(
+            f"{what} needs {format_bytes(needed)}, and there are {format_bytes(available)}; "
+            f"{remedy}",
+            needed,
+            available,
+        )
+
+
 def available_bytes() -> int | None:
     """Bytes that this process may still take: the machine's, or its control group's if fewer."""
     found = [_machine_bytes(), *_group_bytes()]
@@ -210,7 +224,7 @@ def _left(limit: Path, usage: Path, stat: Path, cache_key: str) -> int | None:
     return max(0, allowed - used + cache)
 
 
-def _size(count: int) -> str:
+def format_bytes(count: int) -> str:
     """A number of bytes as people read it."""
     if count < 1024:
         return f"{count} B"

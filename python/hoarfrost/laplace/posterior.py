@@ -116,6 +116,12 @@ class Laplace:
         factor, self.kept_factor, self.kept_variance = self.factor, None, None
         return factor
 
+    def recovered_curvature(self) -> Curvature | None:
+        """``H = L L^T - T`` from the factor, where it was not kept; None for a last layer."""
+        if self.kept_factor is None:
+            return None
+        return self.kept_factor.curvature(self.prior.vector)
+
     @property
     def nbytes(self) -> int:
         """Bytes of the factor and of what is kept beside it for later predictions."""
@@ -261,7 +267,9 @@ class Laplace:
         Raises
         ------
         InvalidArgumentError
-            If it is not positive, or the curvature was not kept.
+            If it is not positive, or the curvature of a last layer was not kept.
+        MemoryLimitError
+            If the curvature of other parameters was not kept and there is no room to recover it.
         """
         prior, _, factor = self._refactored(prior_precision, None)
         return dataclasses.replace(self, prior=prior, kept_factor=factor, tuning=None)
@@ -480,14 +488,16 @@ class Laplace:
         unchanged = np.array_equal(prior.vector, self.prior.vector) and np.all(scale == 1)
         if unchanged and self.kept_factor is not None:
             return prior, log_likelihood, self.kept_factor
-        if self.curvature is None:
+        keep = self.curvature is not None
+        curvature = self.curvature if keep else self.recovered_curvature()
+        if curvature is None:
             what = "prior_precision" if noise_std is None else "noise_std"
             raise InvalidArgumentError(
                 f"{what} cannot be changed: the curvature was not kept beside the factor "
                 "(keep_curvature=False, or 'auto' where memory did not allow it); fit again with "
                 f"keep_curvature=True, or with this {what}"
             )
-        return prior, log_likelihood, self.curvature.factor(prior.vector, scale=scale)
+        return prior, log_likelihood, curvature.factor(prior.vector, scale=scale, keep=keep)
 
     def _adopt(self, optimum: Optimum) -> Any:
         self.prior = PriorPrecision(optimum.prior_precision, optimum.prior_vector)

@@ -18,6 +18,7 @@ import numpy as np
 from hoarfrost import _core
 from hoarfrost.curvature import HeadLayout
 from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.laplace.plan import check_room
 from hoarfrost.likelihood import Likelihood
 
 Array = np.ndarray
@@ -97,6 +98,10 @@ class Factor:
         """Its diagonal, shape ``(B, C)``."""
         return self._shrunk(self.posterior.functional_variance(block))
 
+    def curvature(self, prior_precision: Array) -> Curvature | None:
+        """``H`` again, from this factor and its prior; None where it does not come back."""
+        return None
+
     def scaled(self, scale: float) -> Factor:
         """The factor of `scale` times this precision."""
         return dataclasses.replace(self, scale=self.scale * scale)
@@ -111,6 +116,27 @@ class Factor:
         ravelled = np.empty_like(core_order)
         ravelled[..., self.order] = core_order
         return ravelled
+
+
+@dataclass(frozen=True, eq=False)
+class DenseFactor(Factor):
+    """Any parameters, one packed factor."""
+
+    def curvature(self, prior_precision: Array) -> Curvature:
+        """``L L^T - T``: as large as the factor, and with the rounding of ``A``.
+
+        Raises
+        ------
+        MemoryLimitError
+            If it does not fit beside the factor.
+        """
+        check_room(
+            "the curvature, which comes back from the factor beside it,",
+            _core.dense_bytes(len(self.order)),
+            "fit again with the prior_precision and noise that are wanted",
+        )
+        matrix = self.posterior.curvature(prior_precision / self.scale)
+        return DenseCurvature(matrix, self.order)
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,7 +303,7 @@ class DenseCurvature:
         """Factor ``scale H + T``, in place without `keep`."""
         scale = common_scale(scale)
         posterior = self.matrix.factor(prior_precision / scale, keep=keep, progress=progress)
-        return Factor(posterior, self.order, scale)
+        return DenseFactor(posterior, self.order, scale)
 
     def flops(self, prior_precision: Array) -> float:
         """Of one Cholesky factorisation."""

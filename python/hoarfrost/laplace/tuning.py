@@ -105,6 +105,10 @@ def optimise(
             f"the likelihood {laplace.linearised.likelihood.name!r} has no noise to tune; use "
             "optimize_prior_precision(), or fit with hoarfrost.likelihood.Gaussian(noise_std=...)"
         )
+    recovered = laplace.curvature is None
+    if recovered:
+        # A search that is broken off leaves it there: the factor is made from it again.
+        laplace.curvature = laplace.recovered_curvature()
     if laplace.curvature is None:
         raise InvalidArgumentError(
             "the prior precision cannot be tuned: the curvature was not kept beside the factor "
@@ -129,6 +133,8 @@ def optimise(
         found = search_one(problem, start, *problem.bounds, problem.log_penalty)
     else:
         found = search_many(problem, start, *problem.bounds)
+    if recovered:
+        laplace.curvature = None
     return _optimum(laplace, problem, found, scaled)
 
 

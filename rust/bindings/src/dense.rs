@@ -81,10 +81,8 @@ impl DenseCurvature {
             .and_then(|()| hoarfrost_core::error::check_prior_precision(&prior));
         ready.map_err(|error| to_python(py, &error))?;
         let tiles = if keep {
-            let sum = self.sum.as_ref();
-            run(py, None, move |_| {
-                sum.map_or(Err(CoreError::Consumed), |sum| sum.tiles()?.try_clone("the factor"))
-            })?
+            let sum = self.sum.as_mut();
+            run(py, None, move |_| sum.map_or(Err(CoreError::Consumed), JacobianSum::copy))?
         } else {
             let sum = self.sum.take();
             run(py, None, move |_| sum.map_or(Err(CoreError::Consumed), JacobianSum::into_tiles))?
@@ -138,6 +136,13 @@ impl DensePosterior {
 
     fn log_det(&self) -> f64 {
         self.posterior.factor().log_det()
+    }
+
+    /// The curvature again, from the factor and the prior precision (P,) that it was made with.
+    fn curvature(&self, prior_precision: &Bound<'_, PyAny>) -> PyResult<DenseCurvature> {
+        let prior = Values::double(prior_precision)?;
+        run(prior_precision.py(), None, |driver| self.posterior.curvature(&prior, driver))
+            .map(|sum| DenseCurvature { sum: Some(sum) })
     }
 
     #[pyo3(signature = (progress=None))]

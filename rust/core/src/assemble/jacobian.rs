@@ -28,8 +28,15 @@ impl JacobianSum {
         if num_params == 0 {
             return Err(CoreError::Shape { what: "number of parameters", expected: 1, found: 0 });
         }
-        let tiles = TileMatrix::zeros("the curvature", num_params)?;
-        Ok(Self { tiles, panel: Self::panel(num_params, 0)?, incomplete: false })
+        Self::from_tiles(TileMatrix::zeros("the curvature", num_params)?)
+    }
+
+    /// A sum that is known already.
+    ///
+    /// # Errors
+    /// [`CoreError::Allocation`].
+    pub fn from_tiles(tiles: TileMatrix) -> Result<Self, CoreError> {
+        Ok(Self { panel: Self::panel(tiles.n(), 0)?, tiles, incomplete: false })
     }
 
     fn panel(num_params: usize, rows: usize) -> Result<Lanes, CoreError> {
@@ -109,12 +116,16 @@ impl JacobianSum {
         })
     }
 
-    /// The sum, to be read.
+    /// A copy of the sum, for a factor; the panel's memory is given back first.
     ///
     /// # Errors
-    /// [`CoreError::Incomplete`] after an interrupt.
-    pub fn tiles(&self) -> Result<&TileMatrix, CoreError> {
-        if self.incomplete { Err(CoreError::Incomplete) } else { Ok(&self.tiles) }
+    /// [`CoreError::Incomplete`] after an interrupt, [`CoreError::Allocation`].
+    pub fn copy(&mut self) -> Result<TileMatrix, CoreError> {
+        if self.incomplete {
+            return Err(CoreError::Incomplete);
+        }
+        self.panel = Self::panel(self.tiles.n(), 0)?;
+        self.tiles.try_clone("the factor")
     }
 
     /// The sum, given up to be factored in place.

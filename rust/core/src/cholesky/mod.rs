@@ -13,6 +13,7 @@ mod verify;
 
 pub use factor::{Check, factor};
 
+use crate::error::CoreError;
 use crate::tiles::TileMatrix;
 
 /// The lower-triangular factor `L`, in the storage of the matrix it was made from.
@@ -39,6 +40,14 @@ impl Factor {
     /// Bytes held.
     pub fn nbytes(&self) -> usize {
         self.tiles.nbytes()
+    }
+
+    /// A copy of `self`.
+    ///
+    /// # Errors
+    /// [`CoreError::Allocation`] when the memory is not there.
+    pub fn try_clone(&self, what: &'static str) -> Result<Self, CoreError> {
+        Ok(Self { tiles: self.tiles.try_clone(what)? })
     }
 }
 

@@ -1,14 +1,61 @@
 //! The matrix back from its factor, `A = L L^T`.
 
-use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::{matmul, triangular};
 use faer::prelude::ReborrowMut;
-use faer::{Accum, Par};
+use faer::{Accum, MatRef, Par};
 
+use crate::buffer::Buffer;
 use crate::cholesky::Factor;
 use crate::error::CoreError;
 use crate::threads::Driver;
+use crate::tiles::{TileMatrix, tile_mut};
 
 impl Factor {
+    /// `L L^T` again as a packed matrix, in the memory of the factor. Cost: `n^3 / 3` flops, and a
+    /// row of tiles beside it.
+    ///
+    /// # Errors
+    /// [`CoreError::Allocation`]; [`CoreError::Interrupted`] loses the factor.
+    pub fn into_matrix(self, driver: &mut Driver<'_>) -> Result<TileMatrix, CoreError> {
+        use triangular::BlockStructure::{Rectangular, TriangularLower, TriangularUpper};
+        let mut tiles = self.tiles;
+        let (nb, count) = (tiles.nb(), tiles.num_tile_rows());
+        let size = nb * nb;
+        let live: Vec<usize> = (0..count).map(|i| tiles.rows_in(i)).collect();
+        let mut copy = Buffer::zeros("a row of tiles", count * size)?;
+        // Row i needs the factor's rows up to i: from the last row on, each can be overwritten.
+        for i in (0..count).rev() {
+            let mut rows = tiles.rows_mut();
+            let (above, own) = rows.split_at_mut(i);
+            let own = &mut own[0].1;
+            let copy = &mut copy[..own.len()];
+            copy.copy_from_slice(own);
+            let copy = &*copy;
+            let tasks: Vec<_> = own.chunks_exact_mut(size).enumerate().collect();
+            let flops = ((i + 2) * size * nb) as f64;
+            driver.for_each(tasks, flops, 0, |(j, target), _| {
+                let source = if i == j { copy } else { &above[j].1[..] };
+                let mut target = tile_mut(target, live[i], live[j], nb);
+                let lower = if i == j { TriangularLower } else { Rectangular };
+                for k in 0..=j {
+                    // Above the diagonal of a diagonal tile nothing is live.
+                    triangular::matmul(
+                        target.rb_mut(),
+                        lower,
+                        if k == 0 { Accum::Replace } else { Accum::Add },
+                        view(&copy[k * size..][..size], live[i], live[k], nb),
+                        if k == i { TriangularLower } else { Rectangular },
+                        view(&source[k * size..][..size], live[j], live[k], nb).transpose(),
+                        if k == j { TriangularUpper } else { Rectangular },
+                        1.0,
+                        Par::Seq,
+                    );
+                }
+            })?;
+        }
+        Ok(tiles)
+    }
+
     /// Writes row `i` of `L L^T` into the front of `rows[i]`. Cost: `2 n^3 / 3` flops.
     ///
     /// # Errors
@@ -59,10 +106,38 @@ impl Factor {
     }
 }
 
+/// A raw tile of edge `nb` as a matrix.
+fn view(tile: &[f64], rows: usize, columns: usize, nb: usize) -> MatRef<'_, f64> {
+    MatRef::from_column_major_slice_with_stride(tile, rows, columns, nb)
+}
+
 #[cfg(test)]
 mod tests {
     use crate::cholesky::tests::{factor_with, with_eigenvalues};
     use crate::threads::{Driver, Workers};
+
+    #[test]
+    fn the_matrix_comes_back_in_the_memory_of_its_factor() {
+        for n in [1, 9, 255, 257, 600] {
+            let a = with_eigenvalues(&(0..n).map(|i| 1.0 + i as f64).collect::<Vec<_>>(), 5);
+            let mut bits = Vec::new();
+            for threads in 1..=3 {
+                let workers = Workers::new(threads).unwrap();
+                let mut go = |_| true;
+                let matrix =
+                    factor_with(2, &a).into_matrix(&mut Driver::new(&workers, &mut go)).unwrap();
+                for i in 0..n {
+                    for j in 0..=i {
+                        // (n + 1) eps sqrt(a_ii a_jj), twice: a factorisation and a product.
+                        let bound = 2.0 * (n + 1) as f64 * f64::EPSILON * (n + 1) as f64;
+                        assert!((matrix.get(i, j) - a[(i, j)]).abs() <= bound, "{n} {i} {j}");
+                    }
+                }
+                bits.push((0..n).map(|i| matrix.get(n - 1, i).to_bits()).collect::<Vec<_>>());
+            }
+            assert!(bits.windows(2).all(|pair| pair[0] == pair[1]));
+        }
+    }
 
     #[test]
     fn the_matrix_comes_back() {

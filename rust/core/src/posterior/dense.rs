@@ -1,5 +1,6 @@
 //! The posterior of a general subset: one packed factor of all `P` parameters.
 
+use crate::assemble::jacobian::JacobianSum;
 use crate::cholesky::{Check, Factor, factor};
 use crate::error::{CoreError, check_prior_precision};
 use crate::posterior::output::{rows_in_order, scatter};
@@ -28,6 +29,23 @@ impl DensePosterior {
         check_prior_precision(prior_precision)?;
         curvature.add_to_diagonal(prior_precision);
         Ok(Self { factor: factor(curvature, check, driver)? })
+    }
+
+    /// The curvature again, `L L^T - diag(prior_precision)`, with the prior that the factor was made
+    /// with; it carries the rounding of the precision, `P eps |A|`. Cost: `P^3 / 3` flops.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::Allocation`], [`CoreError::Interrupted`].
+    pub fn curvature(
+        &self,
+        prior_precision: &[f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<JacobianSum, CoreError> {
+        CoreError::check_len("prior_precision", self.num_params(), prior_precision.len())?;
+        let mut tiles = self.factor.try_clone("the curvature")?.into_matrix(driver)?;
+        let negative: Vec<f64> = prior_precision.iter().map(|t| -t).collect();
+        tiles.add_to_diagonal(&negative);
+        JacobianSum::from_tiles(tiles)
     }
 
     /// Number of parameters `P`.
