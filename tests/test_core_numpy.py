@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ EPS = np.finfo(np.float64).eps
 
 # A lane has 8 columns, a chunk 256 rows, a panel 1,024 or 2,048; a tile's edge is at most 256.
 EDGES = (1, 7, 8, 9, 241, 255, 256, 257, 479, 481, 512, 513)
-ROWS = (1, 255, 257, 1025)
+ROWS = (1, 257, 1_025)
 HEADS = ((2, 1, 5), (3, 128, 257), (4, 86, 2049), (5, 129, 300), (11, 24, 700))
 
 
@@ -29,26 +30,30 @@ def random(*shape: int) -> np.ndarray:
     return np.random.default_rng(sum(shape)).standard_normal(shape)
 
 
-def check(name: str, ours: np.ndarray, exact: np.ndarray, bound: float) -> np.ndarray:
+def check(name: str, ours: np.ndarray, exact: Any, bound: float) -> np.ndarray:
     """The array, which may differ from NumPy's by `bound` times its largest entry."""
     error = np.max(np.abs(ours - exact)) / max(np.max(np.abs(exact)), 1e-300)
     assert error <= bound, f"{name}: {error / EPS:.1f} eps, and {bound / EPS:.1f} are allowed"
     return ours
 
 
-def answers(name: str, posterior: object, precision: np.ndarray) -> list[np.ndarray]:
+def answers(
+    name: str, posterior: object, precision: np.ndarray, factor: float = 1.0
+) -> list[np.ndarray]:
     """What a posterior says of itself, each compared with dense algebra."""
     size = len(precision)
     order = np.arange(size)
     covariance = np.linalg.inv(precision)
     # The inverse moves by eps times the condition number, as does NumPy's own.
-    bound = 8 * size * EPS * np.linalg.cond(precision)
+    bound = factor * 8 * size * EPS * np.linalg.cond(precision)
+    rounding = factor * 4 * (size + 2) * EPS
     log_det = np.linalg.slogdet(precision)[1]
     return [
-        check(f"{name} precision", posterior.precision(order), precision, 4 * (size + 2) * EPS),
+        check(f"{name} precision", posterior.precision(order), precision, rounding),
         check(f"{name} covariance", posterior.covariance(order), covariance, bound),
         check(f"{name} variance", posterior.variance(), np.diag(covariance), bound),
-        check(f"{name} log det", np.array(posterior.log_det()), log_det, bound + size * EPS),
+        # Moved by bound for each eigenvalue, and maybe near zero itself.
+        check(f"{name} log det", np.exp((posterior.log_det() - log_det) / size), 1.0, bound),
         posterior.sample(3, 5),
     ]
 
@@ -56,11 +61,11 @@ def answers(name: str, posterior: object, precision: np.ndarray) -> list[np.ndar
 def dense_cases() -> list[np.ndarray]:
     """General subsets: rows in float32, as they come from JAX."""
     results = []
-    for size in EDGES:
-        rows = random(ROWS[size % len(ROWS)], size).astype(np.float32)
+    for index, size in enumerate(EDGES):
+        rows = random(ROWS[index % len(ROWS)], size).astype(np.float32)
         prior = 1.0 + np.arange(size) % 3
         curvature = _core.DenseCurvature(size)
-        for part in np.array_split(rows, 2):
+        for part in np.array_split(rows, 1 + index // len(ROWS) % 2):
             curvature.add_rows(part)
         wide = rows.astype(np.float64)
         precision = wide.T @ wide + np.diag(prior)
@@ -75,7 +80,7 @@ def dense_cases() -> list[np.ndarray]:
 
 
 def head_cases() -> list[np.ndarray]:
-    """Softmax heads, and outputs that do not interact, with three kinds of prior."""
+    """Softmax heads, and outputs that do not interact, with priors that outputs share or do not."""
     results = []
     for classes, width, count in HEADS:
         x, outputs = random(count, width), 2 * random(count, classes)
@@ -91,7 +96,8 @@ def head_cases() -> list[np.ndarray]:
             head.add(x, outputs if kind == "softmax" else outputs**2)
             blocks = np.einsum("ncd,ni,nj->cidj", output_curvature, x, x, optimize=True)
             size = classes * width
-            for prior in (np.full(size, 0.5), np.tile(1.0 + np.arange(width) % 3, classes)):
+            by_feature = np.tile(1.0 + np.arange(width) % 3, classes)
+            for prior in (np.full(size, 0.5), by_feature, 1.0 + np.arange(size) % 7):
                 name = f"{kind} C = {classes}, D' = {width}"
                 precision = blocks.reshape(size, size) + np.diag(prior)
                 posterior = head.factor(prior)
@@ -99,15 +105,35 @@ def head_cases() -> list[np.ndarray]:
                 covariance = np.linalg.inv(precision).reshape(classes, width, classes, width)
                 exact = np.einsum("ni,cidj,nj->ncd", points, covariance, points, optimize=True)
                 bound = 16 * size * EPS * np.linalg.cond(precision)
+                posterior.drop_cache()
                 for chosen in (points[:3], points):  # by solves, then from blocks
+                    if chosen is points:
+                        posterior.variance()
                     ours = posterior.functional_covariance(chosen)
                     results.append(check(f"{name} outputs", ours, exact[: len(chosen)], bound))
     return results
 
 
+def gaussian_cases() -> list[np.ndarray]:
+    """Heads under Gaussian noise, from one eigendecomposition."""
+    results = []
+    for outputs, width, count in HEADS:
+        x, noise = random(count, width), 1.0 + np.arange(outputs)
+        prior = 1.0 + np.arange(width) % 3
+        gram = _core.HeadCurvature("independent", 1, width)
+        gram.add(x, np.ones((count, 1)))
+        posterior = gram.factor_kronecker(prior, noise)
+        precision = np.kron(np.diag(noise), x.T @ x) + np.diag(np.tile(prior, outputs))
+        name = f"Gaussian C = {outputs}, D' = {width}"
+        # An eigendecomposition has an error of eps times the largest eigenvalue throughout.
+        results += answers(name, posterior, precision, 8)
+    return results
+
+
 def digests() -> list[str]:
     """One hash an array."""
-    return [hashlib.sha256(a.tobytes()).hexdigest() for a in dense_cases() + head_cases()]
+    everything = dense_cases() + head_cases() + gaussian_cases()
+    return [hashlib.sha256(a.tobytes()).hexdigest() for a in everything]
 
 
 @pytest.fixture(scope="module")

@@ -171,6 +171,15 @@ def test_other_noise_equals_a_fit_with_it(regression, model, hessian_structure):
     np.testing.assert_allclose(
         posterior.log_marginal_likelihood(), again.log_marginal_likelihood(), rtol=1e-10
     )
+    # Back to the noise of the first fit, whose curvature is scaled by one.
+    before = fit(
+        regression, params, 0.5, **(options | {"prior_precision": posterior.prior_precision})
+    )
+    np.testing.assert_allclose(
+        posterior.log_marginal_likelihood(noise_std=0.5),
+        before.log_marginal_likelihood(),
+        rtol=1e-10,
+    )
     np.testing.assert_allclose(posterior.precision(), again.precision(), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(posterior.covariance(), again.covariance(), rtol=1e-7, atol=1e-10)
     np.testing.assert_allclose(posterior.variance(), again.variance(), rtol=1e-9)

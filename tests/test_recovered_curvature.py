@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hoarfrost import fit_laplace
-from hoarfrost.errors import InvalidArgumentError, MemoryLimitError
+from hoarfrost.errors import InvalidArgumentError, MemoryLimitError, NotPositiveDefiniteError
 from hoarfrost.laplace import plan
 from hoarfrost.likelihood import Gaussian
 
@@ -87,7 +87,62 @@ def test_a_search_that_is_broken_off_loses_nothing(fit, monkeypatch):
     monkeypatch.setattr(tuning, "search_one", broken_off)
     with pytest.raises(KeyboardInterrupt):
         dropped.optimize_prior_precision()
+    other = dropped.with_prior_precision(3.0)
+    same(other, kept.with_prior_precision(3.0))
+    assert other.curvature is None
+    # The factor comes back when it is asked for, and what it came from goes.
     same(dropped, kept)
+    assert dropped.curvature is None
+
+
+def test_a_search_whose_warning_is_an_error_loses_nothing(fit, monkeypatch):
+    from hoarfrost.laplace import concave_search
+
+    kept, dropped = fit(True), fit(False)
+    monkeypatch.setattr(concave_search, "MAX_EVALUATIONS", 2)
+    with pytest.raises(UserWarning, match="stopped after 2 evaluations"):
+        dropped.optimize_prior_precision()
+    same(dropped, kept)
+
+
+def test_a_search_on_validation_data_works_without_the_curvature(fit, small):
+    from hoarfrost.data import DataLoader
+    from hoarfrost.prob_model.prior_tuning import ReferencePrior, tune_on_validation_data
+
+    val = DataLoader.from_array_data((small.x, small.y))
+    kept, dropped = fit(True), fit(False)
+    arguments = (ReferencePrior(1.0), val, (-3.0, 3.0))
+    best, told = tune_on_validation_data(dropped, *arguments)
+    expected, _ = tune_on_validation_data(kept, *arguments)
+    assert best.prior_precision == pytest.approx(expected.prior_precision, rel=1e-6)
+    assert best.curvature is None and told["tuned"] == "validation"
+    same(dropped, kept)
+
+
+def test_a_prior_below_the_rounding_of_the_last_one_is_refused(fit):
+    dropped = fit(False, prior_precision=1e8)
+    size = dropped.num_params
+    with pytest.raises(NotPositiveDefiniteError, match="came back from a factor") as caught:
+        dropped.with_prior_precision(1e-8)
+    assert caught.value.least_prior_precision == pytest.approx(size * EPS * 1e8)
+    near = dropped.with_prior_precision(1.0)
+    exact = fit(True).with_prior_precision(1.0)
+    np.testing.assert_allclose(near.precision(), exact.precision(), rtol=0, atol=size * EPS * 1e8)
+
+
+def test_the_budget_of_the_fit_holds(fit):
+    from hoarfrost import _core
+
+    dropped = fit(False)
+    one = _core.dense_bytes(dropped.num_params)
+    tight = fit("auto", memory_budget=2 * one - 1)
+    assert tight.curvature is None
+    with pytest.raises(MemoryLimitError, match="comes back from the factor"):
+        tight.with_prior_precision(2.0)
+    same(
+        fit(False, memory_budget=2 * one).with_prior_precision(2.0),
+        dropped.with_prior_precision(2.0),
+    )
 
 
 def test_what_does_not_fit_is_refused_before_the_work(fit, monkeypatch):

@@ -381,7 +381,7 @@ def test_what_cannot_be_tuned_is_refused(small, regression):  # noqa: F811
         keep_curvature=False,
         progress=False,
     )
-    with pytest.raises(InvalidArgumentError, match="cannot be tuned: the curvature was not kept"):
+    with pytest.raises(InvalidArgumentError, match="cannot be changed: the curvature was not kept"):
         forgotten.optimize_prior_precision()
     assert np.isfinite(forgotten.log_marginal_likelihood())
 

@@ -41,7 +41,7 @@ class Ours:
         if operation == "fit":
             self.posterior = None
         elif operation == "functional_fresh":
-            self.posterior = self.posterior.with_prior_precision(PRIOR_PRECISION)
+            self.posterior.drop_cache()
         elif operation == "tune":
             self.tuned = self.posterior.with_prior_precision(PRIOR_PRECISION)
 

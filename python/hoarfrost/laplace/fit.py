@@ -81,8 +81,9 @@ def fit_laplace(
     keep_curvature : bool or "auto"
         Whether the likelihood's curvature stays beside the factor, so that another prior precision
         needs no other pass over the data; "auto": where both fit. False gives up that of a last
-        layer. That of other parameters is then factored in its own memory, half as much, and comes
-        back from the factor when it is needed: the price is one more factorisation, and the
+        layer, or of a diagonal. The full one of other parameters is then factored in its own
+        memory, half as much, and comes back from the factor when another prior or noise is asked
+        for, which takes the other half for as long: the price is one more factorisation, and the
         rounding of the precision, ``P eps |H + T|``.
     memory_budget : int, optional
         Bytes that the posterior may take; by default what the machine has.
@@ -193,6 +194,8 @@ def fit_network(
         curvature=curvature if keep else None,
         prior_mean=centre,
         residuals=residuals,
+        keeps_curvature=keep,
+        memory_budget=memory_budget,
     )
     try:
         posterior.kept_factor = _factor(curvature, prior.vector, keep, progress)

@@ -13,6 +13,7 @@ import numpy as np
 
 from hoarfrost.curvature import HeadPass, JacobianPass, find_head
 from hoarfrost.curvature.layer import MAX_POINTS
+from hoarfrost.curvature.result import all_finite
 from hoarfrost.curvature.stream import (
     Batch,
     Piece,
@@ -181,15 +182,25 @@ def _evaluate(network: Network, params: Tree, mutable: Tree, inputs: Tree) -> ja
 
 
 def _check_finite(tree: Tree, kind: str) -> None:
-    # On the host: a program for it would cost more to compile than the check itself.
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
-        if inexact and not np.isfinite(np.asarray(leaf)).all():
+        if not _is_finite(leaf):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise NonFiniteError(
                 f"the {kind} {name!r} holds a NaN or an infinity; train again with a smaller step, "
                 "or load other parameters"
             )
+
+
+def _is_finite(leaf: jax.Array) -> bool:
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return True
+    if all(device.platform == "cpu" for device in leaf.devices()):
+        # A program for it would cost more to compile than the check itself.
+        return bool(np.isfinite(np.asarray(leaf)).all())
+    return bool(_all_finite(leaf))
+
+
+_all_finite = jax.jit(all_finite)
 
 
 def _chain(first: Batch, rest: Iterator[Batch]) -> Iterator[Batch]:

@@ -138,8 +138,8 @@ def make_plan(
         curvature = factor = _core.dense_bytes(num_params)
     elif head == "gaussian":
         curvature, factor, _ = _core.head_bytes("independent", 1, num_features)
-        # The matrix, its eigenvectors twice, and the work space of their computation.
-        factor = 32 * num_features**2 if same_prior else num_outputs * factor
+        # The matrix, its eigenvectors, and the work space of their computation: three more.
+        factor = 40 * num_features**2 if same_prior else num_outputs * factor
         cache = 16 * num_params
     else:
         curvature, factor, cache = _core.head_bytes(head, num_outputs, num_features)
@@ -167,9 +167,12 @@ def check_memory_budget(memory_budget: Any) -> None:
         )
 
 
-def check_room(what: str, needed: int, remedy: str) -> None:
-    """Raise `MemoryLimitError` where there is no room for what is about to be made."""
-    available = available_bytes()
+def check_room(what: str, needed: int, remedy: str, budget: int | None = None) -> None:
+    """Raise `MemoryLimitError` where there is no room for what is about to be made.
+
+    The room is what the machine has, or what is left of a budget.
+    """
+    available = available_bytes() if budget is None else budget
     if available is not None and needed > available:
         raise MemoryLimitError(
             f"{what} needs {format_bytes(needed)}, and there are {format_bytes(available)}; "

@@ -23,7 +23,7 @@ from hoarfrost.laplace.noise import Residuals
 from hoarfrost.laplace.predict import log_probabilities, mean_of_targets, moments_of_targets
 from hoarfrost.laplace.prior_precision import PriorPrecision, resolve_prior_precision
 from hoarfrost.laplace.regression import RegressionPrediction
-from hoarfrost.laplace.structures import Curvature, Factor
+from hoarfrost.laplace.structures import Curvature, Factor, Scale
 from hoarfrost.laplace.tuning import LARGEST, SMALLEST, Optimum, Tuning, optimise
 from hoarfrost.likelihood import Gaussian, Regression
 
@@ -63,6 +63,8 @@ class Laplace:
     residuals: Residuals | None = None
     collections: Mapping[str, Tree] = field(default_factory=dict)
     tuning: Tuning | None = None
+    keeps_curvature: bool = True
+    memory_budget: int | None = None
     kept_variance: np.ndarray | None = field(default=None, init=False)
 
     @property
@@ -105,22 +107,34 @@ class Laplace:
     def factor(self) -> Factor:
         """The factorised precision, made again where a search that was broken off gave it up."""
         if self.kept_factor is None:
-            self.kept_factor = self._refactored(None, None)[2]
+            scale = self._scale(self.noise_precision)
+            self._take(self.held_curvature.factor(self.prior.vector, scale=scale))
+        assert self.kept_factor is not None
         return self.kept_factor
+
+    @property
+    def held_curvature(self) -> Curvature:
+        """The curvature of a posterior that keeps it, or whose factor was released."""
+        assert self.curvature is not None
+        return self.curvature
 
     def release_factor(self) -> Factor:
         """Hand the factor over, so that it and its successor need not both be held.
 
-        The next member that needs a factor makes it again from the curvature.
+        The curvature is there from then on, recovered from the factor where it was not kept. The
+        next member that needs a factor makes it again.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the curvature was not kept and does not come back from the factor.
+        MemoryLimitError
+            If it does, and there is no room for it.
         """
+        if self.curvature is None:
+            self.curvature = self._recovered("prior_precision")
         factor, self.kept_factor, self.kept_variance = self.factor, None, None
         return factor
-
-    def recovered_curvature(self) -> Curvature | None:
-        """``H = L L^T - T`` from the factor, where it was not kept; None for a last layer."""
-        if self.kept_factor is None:
-            return None
-        return self.kept_factor.curvature(self.prior.vector)
 
     @property
     def nbytes(self) -> int:
@@ -159,7 +173,8 @@ class Laplace:
         ----------
         prior_precision : number, tree of numbers or tree of arrays, optional
             By default the posterior's own; another one costs a factorisation (nothing of that size
-            for a multiple of it in a last layer under Gaussian noise).
+            for a multiple of it in a last layer under Gaussian noise), and a product of that size
+            first where the curvature was not kept and comes back from the factor.
         noise_std : float or sequence of float, optional
             Of a Gaussian likelihood; by default the posterior's own. One number, or one for each
             output.
@@ -167,8 +182,10 @@ class Laplace:
         Raises
         ------
         InvalidArgumentError
-            If another prior precision or noise is asked for and the curvature was not kept, or the
-            likelihood has no such noise.
+            If another prior precision or noise is asked for and the curvature was not kept and does
+            not come back from the factor (a last layer's), or the likelihood has no such noise.
+        MemoryLimitError
+            If the curvature comes back from the factor, and there is no room for it.
         """
         if prior_precision is None and noise_std is None:
             prior, log_likelihood, factor = self.prior, self.log_likelihood, self.factor
@@ -267,12 +284,15 @@ class Laplace:
         Raises
         ------
         InvalidArgumentError
-            If it is not positive, or the curvature of a last layer was not kept.
+            If it is not positive, or the curvature was not kept and does not come back.
         MemoryLimitError
-            If the curvature of other parameters was not kept and there is no room to recover it.
+            If it comes back from the factor, and there is no room for it.
         """
         prior, _, factor = self._refactored(prior_precision, None)
-        return dataclasses.replace(self, prior=prior, kept_factor=factor, tuning=None)
+        curvature = self.curvature if self.keeps_curvature else None
+        return dataclasses.replace(
+            self, prior=prior, kept_factor=factor, curvature=curvature, tuning=None
+        )
 
     def sample(self, seed: int, n_samples: int) -> Tree:
         """Draws from the posterior.
@@ -472,32 +492,48 @@ class Laplace:
         prior = self.prior
         if prior_precision is not None:
             prior = resolve_prior_precision(prior_precision, self.linearised.trainable)
-        log_likelihood, scale = self.log_likelihood, np.ones(1)
-        if self.residuals is not None:
-            noise = self.noise_precision if noise_std is None else None
-            if noise is None:
-                noise = self.residuals.noise_precision_of(noise_std)
-                log_likelihood = self.residuals.log_likelihood(noise)
-            scale = noise / self.residuals.noise_precision
-        elif noise_std is not None:
-            raise InvalidArgumentError(
-                f"noise_std is {noise_std!r}, but the likelihood "
-                f"{self.linearised.likelihood.name!r} has no Gaussian noise of a fixed size; leave "
-                "it out"
-            )
-        unchanged = np.array_equal(prior.vector, self.prior.vector) and np.all(scale == 1)
-        if unchanged and self.kept_factor is not None:
-            return prior, log_likelihood, self.kept_factor
+        log_likelihood, noise = self.log_likelihood, self.noise_precision
+        if noise_std is not None:
+            if self.residuals is None:
+                raise InvalidArgumentError(
+                    f"noise_std is {noise_std!r}, but the likelihood "
+                    f"{self.linearised.likelihood.name!r} has no Gaussian noise of a fixed size; "
+                    "leave it out"
+                )
+            noise = self.residuals.noise_precision_of(noise_std)
+            log_likelihood = self.residuals.log_likelihood(noise)
+        there = self.noise_precision
+        same_noise = noise is None or there is None or np.array_equal(noise, there)
+        if same_noise and np.array_equal(prior.vector, self.prior.vector):
+            return prior, log_likelihood, self.factor
         keep = self.curvature is not None
-        curvature = self.curvature if keep else self.recovered_curvature()
+        what = "prior_precision" if noise_std is None else "noise_std"
+        curvature = self.curvature or self._recovered(what)
+        factor = curvature.factor(prior.vector, scale=self._scale(noise), keep=keep)
+        return prior, log_likelihood, factor
+
+    def _scale(self, noise_precision: np.ndarray | None) -> Scale:
+        """What the curvature is multiplied by under a noise: 1 under that of the fit."""
+        if self.residuals is None or noise_precision is None:
+            return 1.0
+        return noise_precision / self.residuals.noise_precision
+
+    def _recovered(self, what: str) -> Curvature:
+        """The curvature from the factor, so that `what` can be changed."""
+        curvature = self.factor.curvature(self.prior.vector, self.memory_budget)
         if curvature is None:
-            what = "prior_precision" if noise_std is None else "noise_std"
             raise InvalidArgumentError(
                 f"{what} cannot be changed: the curvature was not kept beside the factor "
                 "(keep_curvature=False, or 'auto' where memory did not allow it); fit again with "
                 f"keep_curvature=True, or with this {what}"
             )
-        return prior, log_likelihood, curvature.factor(prior.vector, scale=scale, keep=keep)
+        return curvature
+
+    def _take(self, factor: Factor) -> None:
+        """Hold a factor; a curvature that is only there for want of one goes."""
+        self.kept_factor, self.kept_variance = factor, None
+        if not self.keeps_curvature:
+            self.curvature = None
 
     def _adopt(self, optimum: Optimum) -> Any:
         self.prior = PriorPrecision(optimum.prior_precision, optimum.prior_vector)
@@ -507,7 +543,7 @@ class Laplace:
             self.linearised = dataclasses.replace(
                 self.linearised, likelihood=Gaussian(optimum.noise_std)
             )
-        self.kept_factor, self.kept_variance = optimum.factor, None
+        self._take(optimum.factor)
         self.tuning = optimum.tuning
         return optimum.prior_precision
 

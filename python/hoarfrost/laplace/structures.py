@@ -17,7 +17,7 @@ import numpy as np
 
 from hoarfrost import _core
 from hoarfrost.curvature import HeadLayout
-from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.errors import InvalidArgumentError, NotPositiveDefiniteError
 from hoarfrost.laplace.plan import check_room
 from hoarfrost.likelihood import Likelihood
 
@@ -98,7 +98,7 @@ class Factor:
         """Its diagonal, shape ``(B, C)``."""
         return self._shrunk(self.posterior.functional_variance(block))
 
-    def curvature(self, prior_precision: Array) -> Curvature | None:
+    def curvature(self, prior_precision: Array, memory_budget: int | None) -> Curvature | None:
         """``H`` again, from this factor and its prior; None where it does not come back."""
         return None
 
@@ -122,7 +122,7 @@ class Factor:
 class DenseFactor(Factor):
     """Any parameters, one packed factor."""
 
-    def curvature(self, prior_precision: Array) -> Curvature:
+    def curvature(self, prior_precision: Array, memory_budget: int | None) -> Curvature:
         """``L L^T - T``: as large as the factor, and with the rounding of ``A``.
 
         Raises
@@ -130,13 +130,16 @@ class DenseFactor(Factor):
         MemoryLimitError
             If it does not fit beside the factor.
         """
+        size = len(self.order)
         check_room(
             "the curvature, which comes back from the factor beside it,",
-            _core.dense_bytes(len(self.order)),
+            _core.dense_bytes(size),
             "fit again with the prior_precision and noise that are wanted",
+            None if memory_budget is None else memory_budget - self.nbytes,
         )
-        matrix = self.posterior.curvature(prior_precision / self.scale)
-        return DenseCurvature(matrix, self.order)
+        prior = prior_precision / self.scale
+        rounding = size * float(np.finfo(np.float64).eps * prior.max())
+        return DenseCurvature(self.posterior.curvature(prior), self.order, rounding)
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,10 +281,14 @@ class HeadCurvature:
 
 @dataclass(frozen=True, eq=False)
 class DenseCurvature:
-    """Any parameters, from Jacobian rows, with their full covariance."""
+    """Any parameters, from Jacobian rows, with their full covariance.
+
+    `rounding` is what the prior of the factor that it came back from has left in it, if it did.
+    """
 
     matrix: Any
     order: Array
+    rounding: float = 0.0
 
     @classmethod
     def empty(cls, num_params: int) -> DenseCurvature:
@@ -302,7 +309,16 @@ class DenseCurvature:
     ) -> Factor:
         """Factor ``scale H + T``, in place without `keep`."""
         scale = common_scale(scale)
-        posterior = self.matrix.factor(prior_precision / scale, keep=keep, progress=progress)
+        prior = prior_precision / scale
+        if prior.min() < self.rounding:
+            raise NotPositiveDefiniteError(
+                f"a prior precision of {prior_precision.min():.3g} cannot be told from zero beside "
+                "the rounding of the curvature, which came back from a factor under a much larger "
+                f"one: give at least {self.rounding * scale:.3g}, or fit again",
+                int(prior.argmin()),
+                self.rounding,
+            )
+        posterior = self.matrix.factor(prior, keep=keep, progress=progress)
         return DenseFactor(posterior, self.order, scale)
 
     def flops(self, prior_precision: Array) -> float:

@@ -96,7 +96,8 @@ def optimise(
     Raises
     ------
     InvalidArgumentError
-        If the structure is unknown, the curvature was not kept, or there is no noise to tune.
+        If the structure is unknown, there is no noise to tune, or the curvature was not kept and
+        does not come back from the factor.
     """
     scaled, prior = structure == "scale", laplace.prior.vector
     groups = prior_groups("scalar" if scaled else structure, laplace.linearised.trainable)
@@ -105,18 +106,9 @@ def optimise(
             f"the likelihood {laplace.linearised.likelihood.name!r} has no noise to tune; use "
             "optimize_prior_precision(), or fit with hoarfrost.likelihood.Gaussian(noise_std=...)"
         )
-    recovered = laplace.curvature is None
-    if recovered:
-        # A search that is broken off leaves it there: the factor is made from it again.
-        laplace.curvature = laplace.recovered_curvature()
-    if laplace.curvature is None:
-        raise InvalidArgumentError(
-            "the prior precision cannot be tuned: the curvature was not kept beside the factor "
-            "(keep_curvature=False, or 'auto' where memory did not allow it); fit again with "
-            "keep_curvature=True"
-        )
     problem = EvidenceProblem(
-        curvature=laplace.curvature,
+        factor=laplace.release_factor(),
+        curvature=laplace.held_curvature,
         groups=groups,
         shape=prior if scaled else np.ones_like(prior),
         bounds=(math.log(bounds[0]), math.log(bounds[1])),
@@ -126,15 +118,12 @@ def optimise(
         noise_precision=laplace.noise_precision,
         tunes_noise=noise,
         separate_noise=noise and _separable(laplace, groups),
-        factor=laplace.release_factor(),
     )
     start = problem.start(prior)
     if groups.size == 1 and not problem.separate_noise:
         found = search_one(problem, start, *problem.bounds, problem.log_penalty)
     else:
         found = search_many(problem, start, *problem.bounds)
-    if recovered:
-        laplace.curvature = None
     return _optimum(laplace, problem, found, scaled)
 
 

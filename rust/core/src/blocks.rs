@@ -84,6 +84,11 @@ impl SymmetricBlocks {
         self.outputs
     }
 
+    /// Number of blocks.
+    pub fn num_blocks(&self) -> usize {
+        self.pattern.num_blocks(self.outputs)
+    }
+
     /// Which pairs have a block.
     pub fn pattern(&self) -> Pattern {
         self.pattern

@@ -9,7 +9,7 @@ use crate::error::CoreError;
 /// full speed, small enough that three tiles stay in a core's second-level cache.
 pub const MAX_TILE: usize = 256;
 
-/// Smaller tiles are for smaller matrices alone; between the two edges the speed is the same.
+/// Least tile edge of a matrix that needs several: between the two the speed is the same.
 const MIN_TILE: usize = 224;
 
 /// The lower triangle of a symmetric matrix as square tiles.
@@ -29,9 +29,10 @@ pub struct TileMatrix {
 pub(crate) fn grid(n: usize) -> (usize, usize) {
     let edge = |count: usize| n.div_ceil(count).max(1).next_multiple_of(8);
     let padded = |count: &usize| (count * (count + 1)).saturating_mul(edge(*count).pow(2));
-    let (least, most) = (n.div_ceil(MAX_TILE).max(1), n.div_ceil(MIN_TILE).max(1));
+    let least = n.div_ceil(MAX_TILE).max(1);
     // In a large matrix padding is next to nothing, whatever the edge.
-    let nb = edge((least..=most.min(least + 16)).min_by_key(padded).unwrap_or(least));
+    let counts = (least..least + 16).take_while(|&count| count == least || edge(count) >= MIN_TILE);
+    let nb = edge(counts.min_by_key(padded).unwrap_or(least));
     (nb, n.div_ceil(nb).max(1))
 }
 
@@ -94,12 +95,7 @@ impl TileMatrix {
     pub fn tile(&self, i: usize, j: usize) -> MatRef<'_, f64> {
         let size = self.nb * self.nb;
         let start = (i * (i + 1) / 2 + j) * size;
-        self.view(&self.data[start..start + size], i, j)
-    }
-
-    /// A raw tile as a matrix of the live size of tile `(i, j)`.
-    pub fn view<'t>(&self, tile: &'t [f64], i: usize, j: usize) -> MatRef<'t, f64> {
-        MatRef::from_column_major_slice_with_stride(tile, self.rows_in(i), self.rows_in(j), self.nb)
+        tile_ref(&self.data[start..start + size], self.rows_in(i), self.rows_in(j), self.nb)
     }
 
     /// The raw tiles of every row, `(i, tiles (i, 0) .. (i, i))`, each row exclusive.
@@ -141,6 +137,11 @@ impl TileMatrix {
         let (i, j) = (i.max(j), i.min(j));
         self.tile(i / self.nb, j / self.nb)[(i % self.nb, j % self.nb)]
     }
+}
+
+/// A matrix over a raw tile of edge `nb`.
+pub fn tile_ref(tile: &[f64], rows: usize, cols: usize, nb: usize) -> MatRef<'_, f64> {
+    MatRef::from_column_major_slice_with_stride(tile, rows, cols, nb)
 }
 
 /// A mutable matrix over a raw tile of edge `nb`.

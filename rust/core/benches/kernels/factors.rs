@@ -28,7 +28,8 @@ pub fn cholesky(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
 }
 
 /// `n^2` flops a draw, `2 n^2` a solve, `n^3 / 3` for the diagonal of the inverse; as dense rows
-/// `4 n^3 / 3` for the inverse and `2 n^3 / 3` for the matrix itself.
+/// `4 n^3 / 3` for the inverse and `2 n^3 / 3` for the matrix itself, `n^3 / 3` for that in the
+/// factor's own memory.
 pub fn answers(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
     for n in EDGES {
         let tiles = positive_definite(n, workers);
@@ -67,6 +68,14 @@ pub fn answers(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
                 let mut rows: Vec<&mut [f64]> = dense.chunks_exact_mut(n).collect();
                 drive(workers, |driver| factor.product_rows(&mut rows, driver)).expect("memory");
             });
+        });
+        group.throughput(Throughput::Elements((n * n * n / 3) as u64));
+        group.bench_function(format!("matrix in the factor's memory/{n}"), |bencher| {
+            bencher.iter_batched(
+                || factor.try_clone("a factor").expect("memory"),
+                |factor| drive(workers, |driver| factor.into_matrix(driver)).expect("memory"),
+                BatchSize::PerIteration,
+            );
         });
     }
 }

@@ -1,23 +1,16 @@
 //! `H = sum_n B_n (x) a_n a_n^T` for a Dense layer: features `a_n` and output curvature `B_n` move,
 //! the Jacobian never exists.
 //!
-//! Each pair of outputs is one weighted symmetric product `Phi^T diag(w) Phi`. It is cut into
-//! column strips; a strip is scaled by `w` while it is packed, in a piece that stays in cache.
+//! Each pair of outputs is one weighted symmetric product `Phi^T diag(w) Phi`.
 
-use std::ops::Range;
-
-use crate::assemble::kernel::LANE;
-use crate::assemble::lanes::{DEPTH, Lanes, add_block_products};
 use crate::assemble::panel::{PANEL_ROWS, Panel};
+use crate::assemble::weighted::{add_strip, scratch_len, strips};
 use crate::assemble::{Real, check_matrix};
-use crate::blocks::{Pattern, SymmetricBlocks, column_start, even_width};
+use crate::blocks::{Pattern, SymmetricBlocks};
 use crate::buffer::Buffer;
 use crate::contrast::{Factors, factors, softmax};
 use crate::error::CoreError;
 use crate::threads::Driver;
-
-/// Most lanes of a strip (PERFORMANCE.md).
-const STRIP: usize = 8;
 
 /// What the outputs that come with the features are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,70 +216,23 @@ impl DenseLayerSum {
             Outputs::Softmax if c == d => (plane(2 * k + c), None),
             Outputs::Softmax => (plane(d), Some(plane(k + c))),
         };
-        let features = self.panel.features();
-
-        let lanes = even_width(features.width(), STRIP);
-        let mut strips = Vec::new();
+        let (features, num_blocks) = (self.panel.features(), self.blocks.num_blocks());
+        let mut tasks = Vec::new();
         for (pair, block) in self.blocks.blocks_mut() {
-            let mut rest = block;
-            for first in (0..features.width()).step_by(lanes) {
-                let end = features.width().min(first + lanes);
-                let (from, to) = (first * LANE, dim.min(end * LANE));
-                let length = column_start(dim, to) - column_start(dim, from);
-                let (columns, tail) = std::mem::take(&mut rest).split_at_mut(length);
-                rest = tail;
-                strips.push((pair_weights(pair), first..end, columns));
-            }
+            let weights = pair_weights(pair);
+            tasks.extend(strips(features, block).into_iter().map(|strip| (weights, strip)));
         }
-        let flops = (rows * dim * dim) as f64 / features.width().div_ceil(lanes) as f64;
-        let scratch = lanes * LANE * (DEPTH + features.width() * LANE);
-        driver.for_each(strips, flops, scratch, |((w, w2), strip, columns), scratch| {
-            let (scaled, sum) = scratch.split_at_mut(lanes * LANE * DEPTH);
-            add_strip(features, w, w2, strip, columns, scaled, sum);
+        let flops = (rows * dim * dim * num_blocks) as f64 / tasks.len() as f64;
+        driver.for_each(tasks, flops, scratch_len(features), |((w, w2), strip), scratch| {
+            add_strip(features, w, w2, strip, scratch);
         })
-    }
-}
-
-/// Adds the columns of the lanes `strip` of the lower triangle of `Phi^T diag(w w2) Phi`.
-fn add_strip(
-    features: &Lanes,
-    weights: &[f64],
-    second: Option<&[f64]>,
-    strip: Range<usize>,
-    columns: &mut [f64],
-    scaled: &mut [f64],
-    sum: &mut [f64],
-) {
-    let (scaled, sum) = (scaled.as_chunks_mut::<LANE>().0, sum.as_chunks_mut::<LANE>().0);
-    let below = strip.start..features.width();
-    let sum = &mut sum.as_chunks_mut::<LANE>().0[..strip.len() * below.len()];
-    sum.fill([[0.0; LANE]; LANE]);
-    for (rows, chunk) in features.chunks() {
-        for (lane, target) in strip.clone().zip(scaled.chunks_exact_mut(DEPTH)) {
-            for ((n, target), source) in rows.clone().zip(target).zip(&chunk[lane * DEPTH..]) {
-                let w = second.map_or(weights[n], |second| weights[n] * second[n]);
-                *target = source.map(|value| w * value);
-            }
-        }
-        let scaled = &scaled[..strip.len() * DEPTH];
-        add_block_products(chunk, below.clone(), scaled, rows.len(), true, sum);
-    }
-    let mut rest = columns;
-    let (first, width) = (strip.start * LANE, strip.len() * LANE);
-    for j in 0..width.min(features.columns() - first) {
-        let height = features.columns() - first - j;
-        let (column, tail) = std::mem::take(&mut rest).split_at_mut(height);
-        rest = tail;
-        let squares = &sum[j / LANE * below.len()..];
-        for (target, i) in column.iter_mut().zip(j..) {
-            *target += squares[i / LANE][j % LANE][i % LANE];
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blocks::column_start;
     use crate::threads::Workers;
     use proptest::prelude::*;
 

@@ -9,7 +9,7 @@ use crate::threads::Driver;
 use crate::tiles::TileMatrix;
 
 /// Most rows packed at a time: deep enough that a tile is read and written seldom.
-const PANEL_ROWS: usize = 1024;
+const ROWS: usize = 1024;
 
 /// The growing curvature of a general subset, tile-packed.
 #[derive(Debug)]
@@ -56,8 +56,9 @@ impl JacobianSum {
     /// Adds `rows^T rows`, `rows` being `R x P`. Cost: `R P^2` flops.
     ///
     /// # Errors
-    /// [`CoreError::Shape`], [`CoreError::NonFinite`] before anything is added;
-    /// [`CoreError::Interrupted`] leaves a sum that can not be used.
+    /// [`CoreError::Shape`], [`CoreError::NonFinite`], [`CoreError::Allocation`],
+    /// [`CoreError::Incomplete`] before anything is added; [`CoreError::Interrupted`] leaves a sum
+    /// that can not be used.
     pub fn add_rows<T: Real>(
         &mut self,
         rows: &[T],
@@ -68,12 +69,12 @@ impl JacobianSum {
         }
         let n = self.tiles.n();
         check_matrix("rows", rows, rows.len() / n, n)?;
-        let depth = PANEL_ROWS.min(rows.len() / n);
+        let depth = ROWS.min(rows.len() / n);
         if self.panel.capacity() < depth {
             self.panel = Self::panel(n, depth)?;
         }
         self.incomplete = true;
-        for piece in rows.chunks(PANEL_ROWS * n) {
+        for piece in rows.chunks(ROWS * n) {
             self.panel.push(piece, driver)?;
             self.add_panel(driver)?;
             self.panel.clear();

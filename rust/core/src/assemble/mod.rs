@@ -6,6 +6,7 @@ pub mod jacobian;
 mod kernel;
 mod lanes;
 pub(crate) mod panel;
+mod weighted;
 
 use crate::error::CoreError;
 

@@ -13,7 +13,7 @@ use crate::cholesky::Factor;
 use crate::cholesky::verify::Witness;
 use crate::error::CoreError;
 use crate::threads::Driver;
-use crate::tiles::{TileMatrix, tile_mut};
+use crate::tiles::{TileMatrix, tile_mut, tile_ref};
 
 /// Tile columns that are factored before the rest of the matrix is updated by all of them: a tile
 /// comes from memory once for that many products.
@@ -119,7 +119,7 @@ fn update(
     }
     let solved = |i: usize, k: usize| {
         let tile = &panel[i - targets.start][(k - depth.start) * size..][..size];
-        faer::MatRef::from_column_major_slice_with_stride(tile, live(i), live(k), nb)
+        tile_ref(tile, live(i), live(k), nb)
     };
     let flops = (2 * depth.len() * size * nb) as f64;
     driver.for_each(tasks, flops, 0, |(i, j, tile), _| {

@@ -2,13 +2,13 @@
 
 use faer::linalg::matmul::{matmul, triangular};
 use faer::prelude::ReborrowMut;
-use faer::{Accum, MatRef, Par};
+use faer::{Accum, Par};
 
 use crate::buffer::Buffer;
 use crate::cholesky::Factor;
 use crate::error::CoreError;
 use crate::threads::Driver;
-use crate::tiles::{TileMatrix, tile_mut};
+use crate::tiles::{TileMatrix, tile_mut, tile_ref};
 
 impl Factor {
     /// `L L^T` again as a packed matrix, in the memory of the factor. Cost: `n^3 / 3` flops, and a
@@ -43,9 +43,9 @@ impl Factor {
                         target.rb_mut(),
                         lower,
                         if k == 0 { Accum::Replace } else { Accum::Add },
-                        view(&copy[k * size..][..size], live[i], live[k], nb),
+                        tile_ref(&copy[k * size..][..size], live[i], live[k], nb),
                         if k == i { TriangularLower } else { Rectangular },
-                        view(&source[k * size..][..size], live[j], live[k], nb).transpose(),
+                        tile_ref(&source[k * size..][..size], live[j], live[k], nb).transpose(),
                         if k == j { TriangularUpper } else { Rectangular },
                         1.0,
                         Par::Seq,
@@ -104,11 +104,6 @@ impl Factor {
             }
         })
     }
-}
-
-/// A raw tile of edge `nb` as a matrix.
-fn view(tile: &[f64], rows: usize, columns: usize, nb: usize) -> MatRef<'_, f64> {
-    MatRef::from_column_major_slice_with_stride(tile, rows, columns, nb)
 }
 
 #[cfg(test)]

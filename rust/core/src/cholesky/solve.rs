@@ -5,16 +5,16 @@ use faer::linalg::triangular_solve::{
     solve_lower_triangular_in_place, solve_upper_triangular_in_place,
 };
 use faer::prelude::{Reborrow, ReborrowMut};
-use faer::{Accum, MatMut, Par};
+use faer::{Accum, MatMut, MatRef, Par};
 
 use crate::blocks::even_width;
 use crate::cholesky::Factor;
 use crate::error::CoreError;
 use crate::threads::Driver;
 
-/// Most right-hand sides that one task solves together. They are shared out evenly: with 128 and
-/// 72 of 200 one thread of two would wait for the other.
-const RHS: usize = 64;
+/// Most right-hand sides of a panel, and of a task that solves with a diagonal tile.
+const RHS: usize = 256;
+const PIECE: usize = 64;
 
 impl Factor {
     /// First row of the tile row that holds `row`: where a solve may start when all above is zero.
@@ -67,9 +67,16 @@ impl Factor {
     /// # Errors
     /// [`CoreError::Shape`], [`CoreError::Interrupted`].
     pub fn solve(&self, rhs: &mut [f64], driver: &mut Driver<'_>) -> Result<(), CoreError> {
-        self.in_chunks(rhs, 4.0, driver, |x| {
-            self.forward_backward(x);
-        })
+        self.solve_lower(rhs, driver)?;
+        self.solve_transposed(rhs, driver)
+    }
+
+    /// `rhs := L^-1 rhs`, as [`Factor::solve`].
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::Interrupted`].
+    pub fn solve_lower(&self, rhs: &mut [f64], driver: &mut Driver<'_>) -> Result<(), CoreError> {
+        self.by_panels(rhs, driver, Direction::Down)
     }
 
     /// `rhs := L^-T rhs`, as [`Factor::solve`].
@@ -81,36 +88,100 @@ impl Factor {
         rhs: &mut [f64],
         driver: &mut Driver<'_>,
     ) -> Result<(), CoreError> {
-        self.in_chunks(rhs, 2.0, driver, |x| self.backward(x, 0))
+        self.by_panels(rhs, driver, Direction::Up)
     }
 
-    /// `rhs := L^-1 rhs`, as [`Factor::solve`].
-    ///
-    /// # Errors
-    /// [`CoreError::Shape`], [`CoreError::Interrupted`].
-    pub fn solve_lower(&self, rhs: &mut [f64], driver: &mut Driver<'_>) -> Result<(), CoreError> {
-        self.in_chunks(rhs, 2.0, driver, |x| self.forward(x, 0))
-    }
-
-    fn forward_backward(&self, mut x: MatMut<'_, f64>) {
-        self.forward(x.rb_mut(), 0);
-        self.backward(x, 0);
-    }
-
-    fn in_chunks(
+    /// All threads work on one panel, tile by tile, so that the factor comes from memory once for
+    /// all right-hand sides of the panel, not once for those of each thread.
+    fn by_panels(
         &self,
         rhs: &mut [f64],
-        half_flops: f64,
         driver: &mut Driver<'_>,
-        work: impl Fn(MatMut<'_, f64>) + Sync,
+        direction: Direction,
     ) -> Result<(), CoreError> {
-        let n = self.n();
+        let (n, count) = (self.n(), self.tiles.num_tile_rows());
         CoreError::check_len("right-hand sides", rhs.len() / n * n, rhs.len())?;
         let width = even_width(rhs.len() / n, RHS);
-        let flops = half_flops * 0.5 * (n * n * width) as f64;
-        driver.for_each(rhs.chunks_mut(n * width).collect(), flops, 0, |chunk, _| {
-            let columns = chunk.len() / n;
-            work(MatMut::from_column_major_slice_mut(chunk, n, columns));
+        for panel in rhs.chunks_mut(n * width) {
+            let columns = panel.len() / n;
+            let mut rest = MatMut::from_column_major_slice_mut(panel, n, columns);
+            let mut rows = Vec::with_capacity(count);
+            for k in 0..count {
+                let (own, below) = rest.split_at_row_mut(self.tiles.rows_in(k));
+                rows.push(own);
+                rest = below;
+            }
+            for step in 0..count {
+                match direction {
+                    Direction::Down => {
+                        let (solved, open) = rows.split_at_mut(step + 1);
+                        let mut current = solved[step].rb_mut();
+                        self.solve_tile(step, current.rb_mut(), driver, direction)?;
+                        self.subtract(step, current.rb(), step + 1, open, driver)?;
+                    }
+                    Direction::Up => {
+                        let k = count - 1 - step;
+                        let (open, solved) = rows.split_at_mut(k);
+                        let mut current = solved[0].rb_mut();
+                        self.solve_tile(k, current.rb_mut(), driver, direction)?;
+                        self.subtract(k, current.rb(), 0, open, driver)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Solves with a diagonal tile, a few right-hand sides a task.
+    fn solve_tile(
+        &self,
+        k: usize,
+        mut x: MatMut<'_, f64>,
+        driver: &mut Driver<'_>,
+        direction: Direction,
+    ) -> Result<(), CoreError> {
+        let tile = self.tiles.tile(k, k);
+        let width = even_width(x.ncols(), PIECE);
+        let flops = (tile.nrows() * tile.nrows() * width) as f64;
+        let mut pieces = Vec::new();
+        while x.ncols() > 0 {
+            let end = width.min(x.ncols());
+            let (piece, rest) = x.split_at_col_mut(end);
+            pieces.push(piece);
+            x = rest;
+        }
+        driver.for_each(pieces, flops, 0, |piece, _| match direction {
+            Direction::Down => solve_lower_triangular_in_place(tile, piece, Par::Seq),
+            Direction::Up => solve_upper_triangular_in_place(tile.transpose(), piece, Par::Seq),
         })
     }
+
+    /// Takes the products with solved rows `k` from the open ones, of which the first is `first`.
+    fn subtract(
+        &self,
+        k: usize,
+        solved: MatRef<'_, f64>,
+        first: usize,
+        open: &mut [MatMut<'_, f64>],
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        let nb = self.tiles.nb();
+        let tasks: Vec<_> = open.iter_mut().enumerate().collect();
+        let flops = (2 * nb * nb * solved.ncols()) as f64;
+        driver.for_each(tasks, flops, 0, |(offset, target), _| {
+            let i = first + offset;
+            let tile =
+                if i > k { self.tiles.tile(i, k) } else { self.tiles.tile(k, i).transpose() };
+            matmul(target.rb_mut(), Accum::Add, tile, solved, -1.0, Par::Seq);
+        })
+    }
+}
+
+/// Which way a triangular solve goes through the rows.
+#[derive(Clone, Copy)]
+enum Direction {
+    /// `L^-1`: from the first row on.
+    Down,
+    /// `L^-T`: from the last row on.
+    Up,
 }

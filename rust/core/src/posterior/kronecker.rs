@@ -53,7 +53,7 @@ impl KroneckerPosterior {
     ///
     /// # Errors
     /// [`CoreError::Shape`] and [`CoreError::PriorPrecision`] before the work,
-    /// [`CoreError::Interrupted`], [`CoreError::Eigen`].
+    /// [`CoreError::Interrupted`], [`CoreError::Allocation`], [`CoreError::Eigen`].
     pub fn new(
         sum: &mut DenseLayerSum,
         prior_precision: &[f64],
@@ -150,7 +150,7 @@ impl KroneckerPosterior {
     /// The marginal variances, `C D'` values. Cost: `2 C D'^2` flops.
     ///
     /// # Errors
-    /// [`CoreError::Interrupted`].
+    /// [`CoreError::Interrupted`], [`CoreError::Allocation`].
     pub fn variance(&self, driver: &mut Driver<'_>) -> Result<Vec<f64>, CoreError> {
         let dim = self.num_features();
         let mut squares = Buffer::zeros("squares of the eigenvectors", dim * dim)?;

@@ -36,7 +36,7 @@ impl LayerPosterior {
 
     /// Gives back the memory of the cached blocks; they are made again when needed.
     pub fn drop_cache(&self) {
-        *self.inverse.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.replace_cached(None);
     }
 
     /// The cached blocks, which are made first if they are not there. No lock is held while they
@@ -49,8 +49,16 @@ impl LayerPosterior {
             return Ok(blocks);
         }
         let blocks = Arc::new(self.inverse_blocks(driver)?);
-        *self.inverse.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&blocks));
+        self.replace_cached(Some(Arc::clone(&blocks)));
         Ok(blocks)
+    }
+
+    fn replace_cached(&self, blocks: Option<Arc<SymmetricBlocks>>) {
+        let mut cached = self.inverse.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *cached, blocks);
+        // Memory is given back without the lock.
+        drop(cached);
+        drop(old);
     }
 
     fn cached(&self) -> Option<Arc<SymmetricBlocks>> {
