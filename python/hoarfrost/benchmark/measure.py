@@ -23,6 +23,10 @@ from hoarfrost.benchmark.record import (
 )
 from hoarfrost.benchmark.work import baseline_bytes, baseline_flops, ceiling_flops
 
+# Before a timed call: for about a tenth of a second threads of the contestant before it still spin,
+# and memory that it gave up is still being taken back.
+SETTLE_SECONDS = 0.3
+
 # A baseline may do half of what BLAS does at the same size; float32 is twice as fast.
 EXPECTED_SHARE = 0.5
 
@@ -208,7 +212,9 @@ class _Run:
         """Ours and theirs in turn, as often as asked or as patience allows."""
         started = time.perf_counter()
         for _ in range(self.settings.repeats):
+            time.sleep(SETTLE_SECONDS)
             reply = self.attempt(ours, OURS, operation)
+            time.sleep(SETTLE_SECONDS)
             seconds = theirs()
             if reply is None or seconds is None:
                 return

@@ -21,9 +21,10 @@ from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.links import Link, is_classifier, log_prob_link, prediction_link
 from hoarfrost.laplace.noise import Residuals
 from hoarfrost.laplace.predict import log_probabilities, mean_of_targets, moments_of_targets
-from hoarfrost.laplace.prior_precision import PriorPrecision, resolve_prior_precision
+from hoarfrost.laplace.prior_precision import PriorPrecision
+from hoarfrost.laplace.refactor import noise_scale, recovered_curvature, refactored
 from hoarfrost.laplace.regression import RegressionPrediction
-from hoarfrost.laplace.structures import Curvature, Factor, Scale
+from hoarfrost.laplace.structures import Curvature, Factor
 from hoarfrost.laplace.tuning import LARGEST, SMALLEST, Optimum, Tuning, optimise
 from hoarfrost.likelihood import Gaussian, Regression
 
@@ -107,7 +108,7 @@ class Laplace:
     def factor(self) -> Factor:
         """The factorised precision, made again where a search that was broken off gave it up."""
         if self.kept_factor is None:
-            scale = self._scale(self.noise_precision)
+            scale = noise_scale(self, self.noise_precision)
             self._take(self.held_curvature.factor(self.prior.vector, scale=scale))
         assert self.kept_factor is not None
         return self.kept_factor
@@ -132,7 +133,7 @@ class Laplace:
             If it does, and there is no room for it.
         """
         if self.curvature is None:
-            self.curvature = self._recovered("prior_precision")
+            self.curvature = recovered_curvature(self, "prior_precision")
         factor, self.kept_factor, self.kept_variance = self.factor, None, None
         return factor
 
@@ -190,7 +191,7 @@ class Laplace:
         if prior_precision is None and noise_std is None:
             prior, log_likelihood, factor = self.prior, self.log_likelihood, self.factor
         else:
-            prior, log_likelihood, factor = self._refactored(prior_precision, noise_std)
+            prior, log_likelihood, factor = refactored(self, prior_precision, noise_std)
         return log_marginal_likelihood(
             log_likelihood, prior.vector, self.deviation, factor.log_det()
         )
@@ -288,7 +289,7 @@ class Laplace:
         MemoryLimitError
             If it comes back from the factor, and there is no room for it.
         """
-        prior, _, factor = self._refactored(prior_precision, None)
+        prior, _, factor = refactored(self, prior_precision)
         curvature = self.curvature if self.keeps_curvature else None
         return dataclasses.replace(
             self, prior=prior, kept_factor=factor, curvature=curvature, tuning=None
@@ -484,50 +485,6 @@ class Laplace:
     def with_collections(self, collections: Mapping[str, Tree]) -> Laplace:
         """The same posterior, whose `merge` adds these collections beside the parameters."""
         return dataclasses.replace(self, collections=collections)
-
-    def _refactored(
-        self, prior_precision: Any, noise_std: Any
-    ) -> tuple[PriorPrecision, float, Factor]:
-        """Prior, log-likelihood and factor under another prior or noise; None: as it is."""
-        prior = self.prior
-        if prior_precision is not None:
-            prior = resolve_prior_precision(prior_precision, self.linearised.trainable)
-        log_likelihood, noise = self.log_likelihood, self.noise_precision
-        if noise_std is not None:
-            if self.residuals is None:
-                raise InvalidArgumentError(
-                    f"noise_std is {noise_std!r}, but the likelihood "
-                    f"{self.linearised.likelihood.name!r} has no Gaussian noise of a fixed size; "
-                    "leave it out"
-                )
-            noise = self.residuals.noise_precision_of(noise_std)
-            log_likelihood = self.residuals.log_likelihood(noise)
-        there = self.noise_precision
-        same_noise = noise is None or there is None or np.array_equal(noise, there)
-        if same_noise and np.array_equal(prior.vector, self.prior.vector):
-            return prior, log_likelihood, self.factor
-        keep = self.curvature is not None
-        what = "prior_precision" if noise_std is None else "noise_std"
-        curvature = self.curvature or self._recovered(what)
-        factor = curvature.factor(prior.vector, scale=self._scale(noise), keep=keep)
-        return prior, log_likelihood, factor
-
-    def _scale(self, noise_precision: np.ndarray | None) -> Scale:
-        """What the curvature is multiplied by under a noise: 1 under that of the fit."""
-        if self.residuals is None or noise_precision is None:
-            return 1.0
-        return noise_precision / self.residuals.noise_precision
-
-    def _recovered(self, what: str) -> Curvature:
-        """The curvature from the factor, so that `what` can be changed."""
-        curvature = self.factor.curvature(self.prior.vector, self.memory_budget)
-        if curvature is None:
-            raise InvalidArgumentError(
-                f"{what} cannot be changed: the curvature was not kept beside the factor "
-                "(keep_curvature=False, or 'auto' where memory did not allow it); fit again with "
-                f"keep_curvature=True, or with this {what}"
-            )
-        return curvature
 
     def _take(self, factor: Factor) -> None:
         """Hold a factor; a curvature that is only there for want of one goes."""

@@ -2,6 +2,7 @@
 
 pub mod dense;
 pub mod diagonal;
+mod eigen;
 pub mod kronecker;
 pub mod layer;
 mod output;
