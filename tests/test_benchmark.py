@@ -14,8 +14,9 @@ import pytest
 
 from hoarfrost.benchmark import __main__ as command
 from hoarfrost.benchmark.cases import CASES, params_of, read_inputs, write_inputs
+from hoarfrost.benchmark.measure import measure
 from hoarfrost.benchmark.processes import Contestant, Worker, WorkerError
-from hoarfrost.benchmark.record import Measured
+from hoarfrost.benchmark.record import Measured, Settings
 from hoarfrost.benchmark.table import render
 from hoarfrost.benchmark.work import needed_flops
 
@@ -104,6 +105,24 @@ def test_the_table_has_a_row_for_each_operation(quick: tuple[str, dict[str, Any]
     for row in labels:
         if row.startswith(("200 samples", "functional covariance", "peak memory")):
             assert len(re.findall(r"[\d.]+x", row)) == len(BASELINES), row
+
+
+def test_with_a_gpu_the_same_baselines_have_columns_of_their_own(tmp_path: Path) -> None:
+    keys = [contestant.key for contestant in command._contestants(gpu=True, quick=True)]
+    on_gpu = [f"{name} float{bits} gpu" for name in ("plain", "expert") for bits in (32, 64)]
+    assert keys == ["plain float32", "expert float32", "expert float64", *on_gpu]
+    # A contestant of the GPU runs on JAX's default device, which may be the CPU.
+    case, expert = CASES[SMALLEST], Contestant("expert", "float32", "gpu")
+    write_inputs(case, tmp_path / f"{SMALLEST}.npz")
+    settings = Settings(
+        threads=1, repeats=1, first_rounds=1, limit=60.0, patience=1.0, folder=tmp_path
+    )
+    measured = measure(case, [expert], settings)
+    assert measured.failures == {} and measured.about[expert.key]["device"]
+    rows = render([measured], [expert]).splitlines()
+    assert "expert float32 gpu" in rows[0]
+    [row] = [row for row in rows if row.strip().startswith("200 samples")]
+    assert re.search(r"[\d.]+x", row)
 
 
 def test_list_names_every_case_and_which_are_on_request() -> None:
