@@ -6,7 +6,7 @@ use crate::buffer::Buffer;
 use crate::error::CoreError;
 
 /// Largest tile edge. Chosen by measurement (PERFORMANCE.md): deep enough for the product to run at
-/// full speed, small enough that three tiles stay in a core's second-level cache.
+/// full speed, small enough that the diagonal tile, which one thread factors, is next to nothing.
 pub const MAX_TILE: usize = 256;
 
 /// Least tile edge of a matrix that needs several: between the two the speed is the same.
