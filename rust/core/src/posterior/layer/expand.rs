@@ -6,6 +6,9 @@ use crate::error::CoreError;
 use crate::threads::Driver;
 use crate::tiles::TileMatrix;
 
+/// Tile rows between two looks for an interrupt.
+const ROWS: usize = 8;
+
 /// The `outputs * dim` square matrix whose block `(c, d)` is `block(c, d)`. Memory traffic only.
 ///
 /// # Errors
@@ -18,7 +21,7 @@ pub fn to_tiles<'b>(
 ) -> Result<TileMatrix, CoreError> {
     let mut tiles = TileMatrix::zeros("the posterior precision", outputs * dim)?;
     let (n, nb) = (tiles.n(), tiles.nb());
-    driver.for_each(tiles.rows_mut(), (4 * n * nb) as f64, 0, |(i, row), _| {
+    let fill = |(i, row): (usize, &mut [f64]), _: &mut [f64]| {
         let end = n.min((i + 1) * nb);
         for (s, column) in row.chunks_exact_mut(nb).enumerate() {
             // Columns of the last tile are padded; rows above the diagonal are not live.
@@ -35,7 +38,16 @@ pub fn to_tiles<'b>(
                 r = stop;
             }
         }
-    })?;
+    };
+    // Few operations and much memory: an interrupt is looked for every few rows.
+    let mut rows = tiles.rows_mut().into_iter();
+    loop {
+        let group: Vec<_> = rows.by_ref().take(ROWS).collect();
+        if group.is_empty() {
+            break;
+        }
+        driver.for_each(group, (4 * n * nb) as f64, 0, fill)?;
+    }
     Ok(tiles)
 }
 
