@@ -1,11 +1,13 @@
 //! `NumPy` arrays at the boundary: borrowed where they come as they are needed, converted otherwise.
 
-use hoarfrost_core::assemble::Real;
-use hoarfrost_core::buffer::Buffer;
 use hoarfrost_core::error::CoreError;
-use numpy::{PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use hoarfrost_core::input::widen;
+use hoarfrost_core::storage::buffer::Buffer;
+use numpy::{Element, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+
+use crate::errors::to_python;
 
 /// A read-only array of float32 or float64 in C order.
 pub enum Values<'py> {
@@ -13,29 +15,62 @@ pub enum Values<'py> {
     Double(PyReadonlyArrayDyn<'py, f64>),
 }
 
-impl<'py> Values<'py> {
-    /// Borrows `array`, or a converted copy where its type or order is another one.
-    pub fn new(array: &Bound<'py, PyAny>) -> PyResult<Self> {
-        match array.cast::<PyArrayDyn<f32>>() {
-            Ok(array) if array.is_c_contiguous() => return Ok(Self::Single(array.try_readonly()?)),
-            _ => {}
+/// Runs `$body` with `$slice` standing for the values of an array, of whichever type they are.
+macro_rules! with_slice {
+    ($values:expr, |$slice:ident| $body:expr) => {
+        match $values {
+            $crate::arrays::Values::Single(array) => {
+                let $slice = array.as_slice()?;
+                $body
+            }
+            $crate::arrays::Values::Double(array) => {
+                let $slice = array.as_slice()?;
+                $body
+            }
         }
-        match array.cast::<PyArrayDyn<f64>>() {
-            Ok(array) if array.is_c_contiguous() => return Ok(Self::Double(array.try_readonly()?)),
-            _ => {}
+    };
+}
+pub(crate) use with_slice;
+
+/// The array itself where its values can be read as they lie.
+fn borrowed<'py, T: Element>(
+    array: &Bound<'py, PyAny>,
+) -> PyResult<Option<PyReadonlyArrayDyn<'py, T>>> {
+    let Ok(array) = array.cast::<PyArrayDyn<T>>() else { return Ok(None) };
+    let aligned = array.getattr("flags")?.getattr("aligned")?.is_truthy()?;
+    if aligned && array.is_c_contiguous() { Ok(Some(array.try_readonly()?)) } else { Ok(None) }
+}
+
+impl<'py> Values<'py> {
+    /// Borrows `array`, or a converted copy where its type, order or alignment is another one.
+    pub fn new(array: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Some(array) = borrowed::<f32>(array)? {
+            return Ok(Self::Single(array));
+        }
+        if let Some(array) = borrowed::<f64>(array)? {
+            return Ok(Self::Double(array));
         }
         let numpy = array.py().import("numpy")?;
-        let converted =
-            numpy.call_method1("ascontiguousarray", (array, numpy.getattr("float64")?))?;
+        let kwargs = PyDict::new(array.py());
+        kwargs.set_item("dtype", "float64")?;
+        kwargs.set_item("requirements", ("C", "A"))?;
+        let converted = numpy.call_method("require", (array,), Some(&kwargs))?;
         Ok(Self::Double(converted.cast::<PyArrayDyn<f64>>()?.try_readonly()?))
     }
 
-    /// As [`Values::new`], always in float64 (a copy where it came in another type).
-    pub fn double(array: &Bound<'py, PyAny>) -> PyResult<Vec<f64>> {
-        Ok(match Self::new(array)? {
-            Self::Single(values) => values.as_slice()?.iter().map(|v| f64::from(*v)).collect(),
-            Self::Double(values) => values.as_slice()?.to_vec(),
+    /// A float64 copy of the values.
+    pub fn copied(&self, py: Python<'_>) -> PyResult<Buffer> {
+        with_slice!(self, |values| {
+            let mut copy = Buffer::zeros("a float64 copy", values.len())
+                .map_err(|error| to_python(py, &error))?;
+            widen(values, &mut copy);
+            Ok(copy)
         })
+    }
+
+    /// A float64 copy of an array, whatever it comes as.
+    pub fn double(array: &Bound<'py, PyAny>) -> PyResult<Buffer> {
+        Self::new(array)?.copied(array.py())
     }
 
     /// The sizes of the array.
@@ -46,33 +81,36 @@ impl<'py> Values<'py> {
         }
     }
 
-    /// Calls `visitor` with the values as a slice.
-    pub fn visit<V: Visitor>(&self, visitor: V) -> PyResult<V::Output> {
-        Ok(match self {
-            Self::Single(values) => visitor.visit(values.as_slice()?),
-            Self::Double(values) => visitor.visit(values.as_slice()?),
-        })
-    }
-}
-
-/// Work on a slice of either type.
-pub trait Visitor {
-    type Output;
-    fn visit<T: Real>(self, values: &[T]) -> Self::Output;
-}
-
-/// A float64 copy of `values`, or the core's allocation error.
-pub fn copied(values: &Values<'_>) -> PyResult<Result<Buffer, CoreError>> {
-    struct Copy;
-    impl Visitor for Copy {
-        type Output = Result<Buffer, CoreError>;
-        fn visit<T: Real>(self, values: &[T]) -> Self::Output {
-            let mut copy = Buffer::zeros("a float64 copy", values.len())?;
-            copy.iter_mut().zip(values).for_each(|(target, value)| *target = (*value).into());
-            Ok(copy)
+    /// Raises `ShapeError` unless the array is two-dimensional with `columns` columns.
+    pub fn check_columns(
+        &self,
+        py: Python<'_>,
+        what: &'static str,
+        columns: usize,
+    ) -> PyResult<()> {
+        let shape = self.shape();
+        let found = if shape.len() == 2 { shape[1] } else { 0 };
+        if shape.len() == 2 && found == columns {
+            return Ok(());
         }
+        Err(to_python(py, &CoreError::Shape { what, expected: columns, found }))
     }
-    values.visit(Copy)
+}
+
+/// A Jacobian (B, C, P) as float64 of its own, with B and C.
+pub fn own_jacobian(
+    jacobian: &Bound<'_, PyAny>,
+    num_params: usize,
+) -> PyResult<(Buffer, usize, usize)> {
+    let py = jacobian.py();
+    let jacobian = Values::new(jacobian)?;
+    let shape = jacobian.shape();
+    let found = if shape.len() == 3 { shape[2] } else { 0 };
+    if shape.len() != 3 || found != num_params {
+        let error = CoreError::Shape { what: "jacobian", expected: num_params, found };
+        return Err(to_python(py, &error));
+    }
+    Ok((jacobian.copied(py)?, shape[0], shape[1]))
 }
 
 /// A permutation from an integer array.

@@ -18,8 +18,13 @@ pub fn to_python(py: Python<'_>, error: &CoreError) -> PyErr {
         CoreError::NotPositiveDefinite { pivot, least, .. } => {
             build(py, "NotPositiveDefiniteError", (text, *pivot, *least))
         }
+        CoreError::LostInRounding { prior, least, directions, size, .. } => {
+            let share = *directions as f64 / *size as f64;
+            build(py, "PriorTooSmallError", (text, *prior, *least, share))
+        }
         CoreError::Allocation { bytes, .. } => build(py, "MemoryLimitError", (text, *bytes)),
-        CoreError::FactorCheck { .. } | CoreError::Eigen { .. } | CoreError::Threads { .. } => {
+        CoreError::Threads { .. } => build(py, "ThreadLimitError", (text,)),
+        CoreError::FactorCheck { .. } | CoreError::Eigen { .. } => {
             build(py, "InternalError", (text,))
         }
         CoreError::Incomplete | CoreError::Consumed => build(py, "CurvatureStateError", (text,)),

@@ -1,33 +1,55 @@
 //! The exactly Kronecker posterior of a last layer with Gaussian noise.
 
-use hoarfrost_core::assemble::Real;
+use std::sync::Arc;
+
 use hoarfrost_core::posterior::kronecker;
 use pyo3::prelude::*;
 
-use crate::arrays::{Values, Visitor};
+use crate::arrays::{Values, with_slice};
 use crate::errors::to_python;
-use crate::layer::check_columns;
-use crate::output::{Array, computed, filled, square, vector};
-use crate::seam::run;
+use crate::output::{Array, computed, square, vector};
+
+/// The eigendecomposition of a last layer's Gram matrix in the metric of a prior.
+#[pyclass(module = "hoarfrost._core", frozen)]
+pub struct KroneckerBasis {
+    basis: Arc<kronecker::KroneckerBasis>,
+}
+
+impl KroneckerBasis {
+    pub(crate) fn new(basis: kronecker::KroneckerBasis) -> Self {
+        Self { basis: Arc::new(basis) }
+    }
+}
+
+#[pymethods]
+impl KroneckerBasis {
+    /// The eigenvalues (D',).
+    fn eigenvalues<'py>(&self, py: Python<'py>) -> PyResult<Array<'py>> {
+        vector(py, self.basis.eigenvalues())
+    }
+
+    /// The posterior under `scale` times the prior precision and a noise precision (C,).
+    fn posterior(
+        &self,
+        scale: f64,
+        output_precision: &Bound<'_, PyAny>,
+    ) -> PyResult<KroneckerPosterior> {
+        let noise = Values::double(output_precision)?;
+        kronecker::KroneckerPosterior::new(Arc::clone(&self.basis), scale, &noise)
+            .map(|posterior| KroneckerPosterior { posterior })
+            .map_err(|error| to_python(output_precision.py(), &error))
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.basis.nbytes()
+    }
+}
 
 /// The posterior of a last layer whose output curvature is the same for every point.
 #[pyclass(module = "hoarfrost._core", frozen)]
 pub struct KroneckerPosterior {
-    pub(crate) posterior: kronecker::KroneckerPosterior,
-}
-
-struct FunctionalVariance<'a, 'py> {
-    posterior: &'a kronecker::KroneckerPosterior,
-    out: &'a mut [f64],
-    py: Python<'py>,
-}
-
-impl Visitor for FunctionalVariance<'_, '_> {
-    type Output = PyResult<()>;
-    fn visit<T: Real>(self, features: &[T]) -> PyResult<()> {
-        let (posterior, out) = (self.posterior, self.out);
-        run(self.py, None, move |driver| posterior.functional_variance(features, out, driver))
-    }
+    posterior: kronecker::KroneckerPosterior,
 }
 
 #[pymethods]
@@ -42,18 +64,9 @@ impl KroneckerPosterior {
         self.posterior.nbytes()
     }
 
-    /// Eigenvalues (D',) of the Gram matrix in the metric of the prior that was given.
+    /// Eigenvalues (D',) of the Gram matrix in the metric of the prior of its basis.
     fn eigenvalues<'py>(&self, py: Python<'py>) -> PyResult<Array<'py>> {
-        vector(py, self.posterior.eigenvalues())
-    }
-
-    /// The posterior under `scale` times the prior precision and another noise precision (C,).
-    fn rescaled(&self, scale: f64, output_precision: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let noise = Values::double(output_precision)?;
-        self.posterior
-            .rescaled(scale, &noise)
-            .map(|posterior| Self { posterior })
-            .map_err(|error| to_python(output_precision.py(), &error))
+        vector(py, self.posterior.basis().eigenvalues())
     }
 
     fn log_det(&self) -> f64 {
@@ -61,8 +74,9 @@ impl KroneckerPosterior {
     }
 
     fn variance<'py>(&self, py: Python<'py>) -> PyResult<Array<'py>> {
-        let values = run(py, None, |driver| self.posterior.variance(driver))?;
-        vector(py, &values)
+        computed(py, &[self.posterior.num_params()], None, |out, driver| {
+            self.posterior.variance(out, driver)
+        })
     }
 
     #[pyo3(signature = (order, progress=None))]
@@ -84,18 +98,25 @@ impl KroneckerPosterior {
     }
 
     fn sample<'py>(&self, py: Python<'py>, seed: u64, n: usize) -> PyResult<Array<'py>> {
-        computed(py, &[n, self.posterior.num_params()], |out, driver| {
+        computed(py, &[n, self.posterior.num_params()], None, |out, driver| {
             self.posterior.sample(seed, out, driver)
         })
     }
 
-    /// The variance (B, C) of every output at `features` (B, D'); outputs do not covary.
-    fn functional_variance<'py>(&self, features: &Bound<'py, PyAny>) -> PyResult<Array<'py>> {
-        let py = features.py();
+    /// The variance (B, C) of every output at `features` (B, D'); outputs do not covary. The number
+    /// of points plays no part here.
+    #[pyo3(signature = (features, question=0))]
+    fn functional_variance<'py>(
+        &self,
+        features: &Bound<'py, PyAny>,
+        question: usize,
+    ) -> PyResult<Array<'py>> {
+        let (py, _) = (features.py(), question);
         let features = Values::new(features)?;
-        check_columns(py, "features", &features, self.posterior.num_features())?;
-        filled(py, &[features.shape()[0], self.posterior.num_outputs()], |out| {
-            features.visit(FunctionalVariance { posterior: &self.posterior, out, py })?
-        })
+        features.check_columns(py, "features", self.posterior.num_features())?;
+        let shape = [features.shape()[0], self.posterior.num_outputs()];
+        with_slice!(&features, |features| computed(py, &shape, None, |out, driver| {
+            self.posterior.functional_variance(features, out, driver)
+        }))
     }
 }

@@ -1,11 +1,12 @@
 //! Python bindings of `hoarfrost-core`: arrays in, arrays out, typed errors. No mathematics.
 
 mod arrays;
-mod dense;
+mod block_diagonal;
 mod diagonal;
 mod errors;
+mod full;
+mod head;
 mod kronecker;
-mod layer;
 mod output;
 mod seam;
 
@@ -15,13 +16,15 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use super::dense::{DenseCurvature, DensePosterior, dense_bytes, factor_flops};
+    use super::block_diagonal::BlockDiagonalPosterior;
     #[pymodule_export]
     use super::diagonal::{DiagonalCurvature, DiagonalPosterior};
     #[pymodule_export]
-    use super::kronecker::KroneckerPosterior;
+    use super::full::{FullCurvature, FullPosterior, factor_flops, full_bytes};
     #[pymodule_export]
-    use super::layer::{HeadCurvature, HeadPosterior, head_bytes};
+    use super::head::{HeadCurvature, HeadPosterior, head_bytes};
+    #[pymodule_export]
+    use super::kronecker::{KroneckerBasis, KroneckerPosterior};
     #[pymodule_export]
     use super::seam::num_threads;
 

@@ -3,37 +3,47 @@
 use hoarfrost_core::error::CoreError;
 use hoarfrost_core::threads::Driver;
 use numpy::{PyArrayDyn, PyArrayMethods};
+use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use crate::arrays::permutation;
+use crate::errors::to_python;
 use crate::seam::run;
 
 /// What the core gives back: float64, in C order.
 pub type Array<'py> = Bound<'py, PyArrayDyn<f64>>;
 
-/// A new array of zeros, filled by `fill`; `NumPy`'s own `MemoryError` where it does not fit.
-pub fn filled<'py>(
-    py: Python<'py>,
-    shape: &[usize],
-    fill: impl FnOnce(&mut [f64]) -> PyResult<()>,
-) -> PyResult<Array<'py>> {
-    let shape = pyo3::types::PyTuple::new(py, shape)?;
-    let array = py.import("numpy")?.call_method1("zeros", (shape,))?;
-    let array = array.cast_into::<PyArrayDyn<f64>>()?;
-    {
-        let mut guard = array.try_readwrite()?;
-        fill(guard.as_slice_mut()?)?;
-    }
-    Ok(array)
+/// A new array of zeros; `MemoryLimitError` where it does not fit.
+fn zeros<'py>(py: Python<'py>, shape: &[usize]) -> PyResult<Array<'py>> {
+    let made = py.import("numpy")?.call_method1("zeros", (PyTuple::new(py, shape)?,));
+    let array = made.map_err(|error| {
+        // NumPy has another error for sizes beyond what an address can be.
+        if error.is_instance_of::<PyMemoryError>(py) || error.is_instance_of::<PyValueError>(py) {
+            let count = shape.iter().fold(1, |count: usize, size| count.saturating_mul(*size));
+            let bytes = count.saturating_mul(size_of::<f64>());
+            to_python(py, &CoreError::Allocation { what: "an array of results", bytes })
+        } else {
+            error
+        }
+    })?;
+    Ok(array.cast_into::<PyArrayDyn<f64>>()?)
 }
 
 /// A new array that the core fills.
 pub fn computed<'py>(
     py: Python<'py>,
     shape: &[usize],
+    progress: Option<Py<PyAny>>,
     fill: impl FnOnce(&mut [f64], &mut Driver<'_>) -> Result<(), CoreError> + Send,
 ) -> PyResult<Array<'py>> {
-    filled(py, shape, |out| run(py, None, |driver| fill(out, driver)))
+    let array = zeros(py, shape)?;
+    {
+        let mut guard = array.try_readwrite()?;
+        let out = guard.as_slice_mut()?;
+        run(py, progress, |driver| fill(out, driver))?;
+    }
+    Ok(array)
 }
 
 /// A new square array over the parameters in `order`, which the core fills.
@@ -43,15 +53,12 @@ pub fn square<'py>(
     fill: impl FnOnce(&[usize], &mut [f64], &mut Driver<'_>) -> Result<(), CoreError> + Send,
 ) -> PyResult<Array<'py>> {
     let (py, order) = (order.py(), permutation(order)?);
-    filled(py, &[order.len(), order.len()], |out| {
-        run(py, progress, |driver| fill(&order, out, driver))
-    })
+    computed(py, &[order.len(), order.len()], progress, |out, driver| fill(&order, out, driver))
 }
 
 /// A new one-dimensional array with these values.
 pub fn vector<'py>(py: Python<'py>, values: &[f64]) -> PyResult<Array<'py>> {
-    filled(py, &[values.len()], |out| {
-        out.copy_from_slice(values);
-        Ok(())
-    })
+    let array = zeros(py, &[values.len()])?;
+    array.try_readwrite()?.as_slice_mut()?.copy_from_slice(values);
+    Ok(array)
 }

@@ -1,12 +1,16 @@
 //! The one way into the core: the GIL released, interrupts noticed, errors mapped, panics caught.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use hoarfrost_core::error::CoreError;
 use hoarfrost_core::threads::{Driver, Workers};
 use pyo3::prelude::*;
 
 use crate::errors::{internal, to_python};
+
+/// Least time between two looks for a signal.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// Runs `work` without the GIL. Between rounds of tasks, signals are handled (Ctrl-C stops the work
 /// with `KeyboardInterrupt`) and `progress` is called with the floating-point operations done.
@@ -18,7 +22,13 @@ pub fn run<R: Send>(
     let mut stopped: Option<PyErr> = None;
     let slot = &mut stopped;
     let outcome = py.detach(|| {
+        let mut looked = Instant::now();
         let mut monitor = move |done: f64| {
+            // Taking the GIL costs what small rounds take, and waits for whoever has it.
+            if looked.elapsed() < BETWEEN_LOOKS {
+                return true;
+            }
+            looked = Instant::now();
             Python::attach(|py| {
                 let seen = py.check_signals().and_then(|()| match &progress {
                     Some(progress) => progress.call1(py, (done,)).map(|_| ()),

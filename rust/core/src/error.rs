@@ -32,6 +32,23 @@ pub enum CoreError {
     )]
     NotPositiveDefinite { size: usize, pivot: usize, least: f64 },
 
+    /// A direction of the precision is not known: its curvature is lost in rounding, and the prior
+    /// is too small to take its place.
+    #[error(
+        "a prior precision of {prior:.3e} is too small beside the curvature: the least eigenvalue of \
+         the posterior precision ({size} x {size}, scaled to a unit diagonal) is {eigenvalue:.1e}, not \
+         clearly above its rounding {rounding:.1e}, and about {directions} of {size} directions have \
+         no more; give a prior precision of at least {least:.3e}, or train fewer parameters"
+    )]
+    LostInRounding {
+        size: usize,
+        prior: f64,
+        eigenvalue: f64,
+        rounding: f64,
+        directions: usize,
+        least: f64,
+    },
+
     /// A factor does not reproduce the matrix that it was made from.
     #[error(
         "the Cholesky factor failed its check: residual {residual:.3e} in row {row} exceeds the \
@@ -51,14 +68,15 @@ pub enum CoreError {
     #[error("interrupted")]
     Interrupted,
 
-    /// A sum that was interrupted half way can not be used.
-    #[error("this curvature was interrupted while data was added to it; start a new one")]
+    /// A call was broken off, and something else was asked for before it was made again.
+    #[error(
+        "a call that changes this curvature was interrupted: make the same call again, with the same \
+         arguments, and it goes on from there"
+    )]
     Incomplete,
 
     /// The curvature was given up when it was factored in place.
-    #[error(
-        "this curvature was factored in place and is no longer there; make a new pass over the data"
-    )]
+    #[error("this curvature was given up when it was factored; make a new pass over the data")]
     Consumed,
 
     /// The worker threads could not be started.

@@ -2,17 +2,16 @@
 //!
 //! A posterior precision `A = H + T` is the curvature `H = sum_n J_n^T Lambda_n J_n` plus the prior
 //! precision `T`. [`assemble`] sums `H`, [`cholesky`] factors `A`, [`posterior`] answers questions
-//! about `A^-1`. Storage is half of a symmetric matrix ([`tiles`]) or a quarter ([`blocks`]).
+//! about `A^-1`. [`storage`] holds half of a symmetric matrix, or a quarter; [`kernel`] has the
+//! products that all of them share; [`output`] what a network's outputs contribute.
 
 pub mod assemble;
-pub mod blocks;
-pub mod buffer;
 pub mod cholesky;
-pub mod contrast;
 pub mod error;
+pub mod input;
+pub mod kernel;
 pub mod normal;
-#[cfg(target_os = "linux")]
-mod pages;
+pub mod output;
 pub mod posterior;
+pub mod storage;
 pub mod threads;
-pub mod tiles;

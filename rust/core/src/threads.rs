@@ -3,17 +3,22 @@
 //! Work is cut into tasks whose number and order depend on sizes alone, each task writes memory of
 //! its own, and every product inside a task is sequential: the same bits for any number of threads.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use rayon::prelude::*;
 
-use crate::buffer::Buffer;
 use crate::error::CoreError;
+use crate::storage::buffer::Buffer;
 
 /// Work of one round per thread: rounds are where progress is shown and an interrupt is noticed.
 const ROUND_FLOPS: f64 = 1.0e10;
+
+/// Time between two looks for an interrupt while a worker can not stop.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A handle to a pool of worker threads; cheap to clone.
 #[derive(Clone, Debug)]
@@ -81,12 +86,19 @@ pub struct Driver<'a> {
     workers: &'a Workers,
     monitor: &'a mut dyn FnMut(f64) -> bool,
     done: f64,
+    round: f64,
 }
 
 impl<'a> Driver<'a> {
     /// A driver whose monitor runs on the calling thread.
     pub fn new(workers: &'a Workers, monitor: &'a mut dyn FnMut(f64) -> bool) -> Self {
-        Self { workers, monitor, done: 0.0 }
+        Self { workers, monitor, done: 0.0, round: ROUND_FLOPS }
+    }
+
+    /// The same with other work a round and thread: with next to none, every task is a round.
+    #[must_use]
+    pub fn with_round(self, flops: f64) -> Self {
+        Self { round: flops, ..self }
     }
 
     /// Number of worker threads.
@@ -103,6 +115,36 @@ impl<'a> Driver<'a> {
         if (self.monitor)(self.done) { Ok(()) } else { Err(CoreError::Interrupted) }
     }
 
+    /// Runs `work`, which can not stop half way, on one worker; this thread looks for an interrupt
+    /// meanwhile. After one the worker comes to its end by itself, and what it made is dropped.
+    ///
+    /// # Errors
+    /// [`CoreError::Interrupted`].
+    pub fn aside<R: Send + 'static>(
+        &mut self,
+        flops: f64,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, CoreError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.workers.pool.spawn(move || {
+            // Nobody listens any more after an interrupt.
+            let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
+        });
+        loop {
+            match receiver.recv_timeout(LOOK) {
+                Ok(Ok(result)) => {
+                    self.advance(flops)?;
+                    return Ok(result);
+                }
+                Ok(Err(panic)) => resume_unwind(panic),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.advance(0.0)?,
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(CoreError::Threads { reason: "a worker went away".to_owned() });
+                }
+            }
+        }
+    }
+
     /// Runs `work` on every task; `flops` is the cost of one, `scratch` the number of float64 each
     /// thread needs beside it (contents on entry: whatever an earlier task left).
     ///
@@ -115,19 +157,35 @@ impl<'a> Driver<'a> {
         scratch: usize,
         work: impl Fn(T, &mut [f64]) + Sync,
     ) -> Result<(), CoreError> {
+        self.resume(&mut 0, tasks, flops, scratch, work)
+    }
+
+    /// The same from task number `completed` on, which counts the tasks of completed rounds: after an
+    /// interrupt the same tasks can be given again.
+    ///
+    /// # Errors
+    /// As [`Driver::for_each`]; memory is taken before any task runs.
+    pub fn resume<T: Send>(
+        &mut self,
+        completed: &mut usize,
+        tasks: Vec<T>,
+        flops: f64,
+        scratch: usize,
+        work: impl Fn(T, &mut [f64]) + Sync,
+    ) -> Result<(), CoreError> {
         let threads = self.workers.num_threads();
         let buffers = (0..threads)
             .map(|_| Buffer::zeros("per-thread scratch", scratch).map(Mutex::new))
             .collect::<Result<Vec<_>, _>>()?;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let per_round = ((ROUND_FLOPS * threads as f64 / flops.max(1.0)) as usize).max(threads);
-        let mut tasks = tasks.into_iter();
+        let per_round = ((self.round * threads as f64 / flops.max(1.0)) as usize).max(threads);
+        let mut tasks = tasks.into_iter().skip(*completed);
         loop {
             let round: Vec<T> = tasks.by_ref().take(per_round).collect();
             if round.is_empty() {
                 return Ok(());
             }
-            let cost = flops * round.len() as f64;
+            let (count, cost) = (round.len(), flops * round.len() as f64);
             self.workers.pool.install(|| {
                 round.into_par_iter().with_max_len(1).for_each(|task| {
                     let index = rayon::current_thread_index().unwrap_or(0);
@@ -135,6 +193,7 @@ impl<'a> Driver<'a> {
                     work(task, &mut buffer);
                 });
             });
+            *completed += count;
             self.advance(cost)?;
         }
     }

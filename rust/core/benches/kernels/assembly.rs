@@ -3,8 +3,8 @@
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
-use hoarfrost_core::assemble::dense_layer::{DenseLayerSum, Outputs};
-use hoarfrost_core::assemble::jacobian::JacobianSum;
+use hoarfrost_core::assemble::full::FullSum;
+use hoarfrost_core::assemble::head::{HeadSum, Outputs};
 use hoarfrost_core::threads::Workers;
 
 use crate::gflops::FlopTime;
@@ -49,7 +49,7 @@ pub fn softmax_heads(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
     let mut group = group(criterion, "assemble a softmax head");
     for head in HEADS {
         let (features, logits) = points(head);
-        let mut sum = DenseLayerSum::new(Outputs::Softmax, head.outputs, head.dim).expect("memory");
+        let mut sum = HeadSum::new(Outputs::Softmax, head.outputs, head.dim).expect("memory");
         let blocks = head.outputs * (head.outputs - 1) / 2;
         group.throughput(Throughput::Elements((blocks * head.rows * head.dim * head.dim) as u64));
         group.bench_function(head.to_string(), |bencher| {
@@ -69,7 +69,7 @@ pub fn binary_heads(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
     for head in HEADS {
         let (features, _) = points(head);
         let weights: Vec<f64> = normal(head.rows, 4).into_iter().map(f64::abs).collect();
-        let mut sum = DenseLayerSum::new(Outputs::Independent, 1, head.dim).expect("memory");
+        let mut sum = HeadSum::new(Outputs::Independent, 1, head.dim).expect("memory");
         group.throughput(Throughput::Elements((head.rows * head.dim * head.dim) as u64));
         group.bench_function(format!("{} x {}", head.rows, head.dim), |bencher| {
             bencher.iter(|| {
@@ -88,7 +88,7 @@ pub fn jacobians(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
     for (rows, params) in JACOBIANS {
         #[allow(clippy::cast_possible_truncation)]
         let values: Vec<f32> = normal(rows * params, 5).into_iter().map(|v| v as f32).collect();
-        let mut sum = JacobianSum::new(params).expect("memory");
+        let mut sum = FullSum::new(params).expect("memory");
         group.throughput(Throughput::Elements((rows * params * params) as u64));
         group.bench_function(format!("{rows} x {params}"), |bencher| {
             bencher.iter(|| {

@@ -1,10 +1,9 @@
 //! A softmax head's posterior: made from its blocks, sampled, inverted, asked for covariances.
 
 use criterion::{BatchSize, Criterion, Throughput};
-use hoarfrost_core::cholesky::Check;
-use hoarfrost_core::posterior::layer::{LayerPosterior, expand};
+use hoarfrost_core::posterior::head::{HeadPosterior, expand};
+use hoarfrost_core::storage::tiles::TileMatrix;
 use hoarfrost_core::threads::Workers;
-use hoarfrost_core::tiles::TileMatrix;
 
 use crate::assembly::group;
 use crate::gflops::FlopTime;
@@ -52,15 +51,14 @@ pub fn factor(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
         group.bench_function(head.to_string(), |bencher| {
             bencher.iter_with_large_drop(|| {
                 drive(workers, |driver| {
-                    LayerPosterior::new(&mut sum, &prior, Check::Verify, driver)
-                        .expect("positive definite")
+                    HeadPosterior::new(&mut sum, &prior, driver).expect("positive definite")
                 })
             });
         });
     }
 }
 
-/// Samples: `n^2` flops each. Blocks of the inverse: `2 n^3 / 3`.
+/// Samples: `n^2` flops each. Marginal variances: `n^3 / 3`. Blocks of the inverse: `2 n^3 / 3`.
 pub fn samples_and_inverse(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
     let mut group = group(criterion, "from a softmax head");
     for head in POSTERIORS {
@@ -73,11 +71,21 @@ pub fn samples_and_inverse(criterion: &mut Criterion<FlopTime>, workers: &Worker
                 drive(workers, |driver| posterior.sample(1, &mut draws, driver)).expect("draws");
             });
         });
+        let mut variances = vec![0.0; posterior.num_params()];
+        group.throughput(Throughput::Elements((n.pow(3) / 3) as u64));
+        group.bench_function(format!("marginal variances/{head}"), |bencher| {
+            bencher.iter(|| drive(workers, |driver| posterior.variance(&mut variances, driver)));
+        });
+        let (point, mut out) = (vec![1.0; head.dim], vec![0.0; head.outputs]);
         group.throughput(Throughput::Elements((2 * n.pow(3) / 3) as u64));
         group.bench_function(format!("blocks of the inverse/{head}"), |bencher| {
             bencher.iter_batched(
                 || posterior.drop_cache(),
-                |()| drive(workers, |driver| posterior.variance(driver)),
+                |()| {
+                    drive(workers, |driver| {
+                        posterior.functional_variance(&point, MANY_POINTS, &mut out, driver)
+                    })
+                },
                 BatchSize::PerIteration,
             );
         });
@@ -99,17 +107,16 @@ pub fn functional(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
         group.bench_function(format!("{FEW_POINTS} points by solves/{head}"), |bencher| {
             bencher.iter(|| {
                 let out = &mut out[..FEW_POINTS * size];
-                drive(workers, |driver| posterior.functional_covariance(few, out, driver))
+                drive(workers, |driver| posterior.functional_covariance(few, 0, out, driver))
                     .expect("finite points");
             });
         });
-        drive(workers, |driver| posterior.variance(driver)).expect("memory");
         let pairs = contrasts * (contrasts + 1) / 2;
         group.throughput(Throughput::Elements((MANY_POINTS * pairs * head.dim.pow(2)) as u64));
         group.bench_function(format!("{MANY_POINTS} points from the cache/{head}"), |bencher| {
             bencher.iter(|| {
                 drive(workers, |driver| {
-                    posterior.functional_covariance(&features, &mut out, driver)
+                    posterior.functional_covariance(&features, MANY_POINTS, &mut out, driver)
                 })
                 .expect("finite points");
             });

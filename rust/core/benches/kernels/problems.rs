@@ -1,12 +1,11 @@
 //! Inputs of the benchmarks, and a driver that never stops.
 
-use hoarfrost_core::assemble::dense_layer::{DenseLayerSum, Outputs};
-use hoarfrost_core::assemble::jacobian::JacobianSum;
-use hoarfrost_core::cholesky::Check;
+use hoarfrost_core::assemble::full::FullSum;
+use hoarfrost_core::assemble::head::{HeadSum, Outputs};
 use hoarfrost_core::normal::fill_standard_normal;
-use hoarfrost_core::posterior::layer::LayerPosterior;
+use hoarfrost_core::posterior::head::HeadPosterior;
+use hoarfrost_core::storage::tiles::TileMatrix;
 use hoarfrost_core::threads::{Driver, Workers};
-use hoarfrost_core::tiles::TileMatrix;
 
 use crate::shapes::Head;
 
@@ -29,26 +28,27 @@ pub fn points(head: Head) -> (Vec<f64>, Vec<f64>) {
 }
 
 /// The curvature of a softmax head.
-pub fn sum(head: Head, workers: &Workers) -> DenseLayerSum {
+pub fn sum(head: Head, workers: &Workers) -> HeadSum {
     let (features, logits) = points(head);
-    let mut sum = DenseLayerSum::new(Outputs::Softmax, head.outputs, head.dim).expect("memory");
+    let mut sum = HeadSum::new(Outputs::Softmax, head.outputs, head.dim).expect("memory");
     drive(workers, |driver| sum.add(&features, &logits, driver)).expect("finite points");
     sum
 }
 
 /// A softmax head's posterior.
-pub fn posterior(head: Head, workers: &Workers) -> LayerPosterior {
+pub fn posterior(head: Head, workers: &Workers) -> HeadPosterior {
     let (mut sum, prior) = (sum(head, workers), vec![1.0; head.outputs * head.dim]);
-    drive(workers, |driver| LayerPosterior::new(&mut sum, &prior, Check::Verify, driver))
+    drive(workers, |driver| HeadPosterior::new(&mut sum, &prior, driver))
         .expect("positive definite")
 }
 
 /// A positive definite matrix of edge `n`: a few rows' product and a large diagonal.
 pub fn positive_definite(n: usize, workers: &Workers) -> TileMatrix {
-    let mut sum = JacobianSum::new(n).expect("memory");
+    let mut sum = FullSum::new(n).expect("memory");
     let rows = normal(64 * n, 3);
     drive(workers, |driver| sum.add_rows(&rows, driver)).expect("finite rows");
-    let mut tiles = sum.into_tiles().expect("complete");
+    drive(workers, |driver| sum.finish(driver).map(|_| ())).expect("complete");
+    let (mut tiles, _) = sum.into_tiles().expect("complete");
     tiles.add_to_diagonal(&vec![n as f64; n]);
     tiles
 }

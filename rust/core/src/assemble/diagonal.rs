@@ -1,93 +1,192 @@
-//! The diagonal of `H` alone: sums of squares, whether rows or a Dense layer's factors come in.
+//! The diagonal of `H` alone: sums of squares, whether rows or a head's factors come in.
 
-use crate::assemble::{Real, check_matrix};
-use crate::buffer::Buffer;
+use crate::assemble::unfinished::{Unfinished, print_of};
 use crate::error::CoreError;
+use crate::input::{Real, check_matrix, check_weights};
+use crate::storage::buffer::Buffer;
+use crate::threads::Driver;
+
+/// Parameters that one task adds.
+const PART: usize = 4096;
 
 /// The growing diagonal of a curvature.
 #[derive(Debug)]
 pub struct DiagonalSum {
     values: Buffer,
+    unfinished: Unfinished,
 }
 
 impl DiagonalSum {
     /// `num_params` zeros.
     ///
     /// # Errors
-    /// [`CoreError::Allocation`].
+    /// [`CoreError::Shape`] without parameters, [`CoreError::Allocation`].
     pub fn new(num_params: usize) -> Result<Self, CoreError> {
-        Ok(Self { values: Buffer::zeros("the diagonal of the curvature", num_params)? })
+        if num_params == 0 {
+            return Err(CoreError::Shape { what: "number of parameters", expected: 1, found: 0 });
+        }
+        let values = Buffer::zeros("the diagonal of the curvature", num_params)?;
+        Ok(Self { values, unfinished: Unfinished::default() })
     }
 
-    /// The sum so far.
-    pub fn values(&self) -> &[f64] {
-        &self.values
+    /// Number of parameters `P`.
+    pub fn num_params(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Bytes held.
+    pub fn nbytes(&self) -> usize {
+        self.values.nbytes()
+    }
+
+    /// The sum.
+    ///
+    /// # Errors
+    /// [`CoreError::Incomplete`] after an interrupt.
+    pub fn values(&self) -> Result<&[f64], CoreError> {
+        self.unfinished.check_none()?;
+        Ok(&self.values)
     }
 
     /// Adds `sum_r rows[r, p]^2`; `rows` is `R x P`, already multiplied by a root of `Lambda`.
     ///
     /// # Errors
-    /// [`CoreError::Shape`], [`CoreError::NonFinite`] before anything is added.
-    pub fn add_rows<T: Real>(&mut self, rows: &[T]) -> Result<(), CoreError> {
-        let n = self.values.len().max(1);
-        check_matrix("rows", rows, rows.len() / n, n)?;
-        for row in rows.chunks_exact(n) {
-            for (sum, value) in self.values.iter_mut().zip(row) {
-                let value: f64 = (*value).into();
-                *sum += value * value;
+    /// [`CoreError::Shape`], [`CoreError::NonFinite`] before anything is added;
+    /// [`CoreError::Interrupted`], after which the same call goes on, and any other is
+    /// [`CoreError::Incomplete`].
+    pub fn add_rows<T: Real>(
+        &mut self,
+        rows: &[T],
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        let n = self.values.len();
+        check_matrix("rows", rows, rows.len() / n, n, driver)?;
+        let print = || print_of::<T, f64>(rows, &[]);
+        let flops = (2 * rows.len() / n * PART.min(n)) as f64;
+        self.add_parts(PART, flops, print, driver, |part, sums| {
+            for row in rows.chunks_exact(n) {
+                for (sum, value) in sums.iter_mut().zip(&row[part * PART..]) {
+                    let value: f64 = (*value).into();
+                    *sum += value * value;
+                }
             }
-        }
-        Ok(())
+        })
     }
 
     /// Adds `sum_n weights[n, c] features[n, i]^2` to entry `c D' + i`.
     ///
     /// # Errors
-    /// [`CoreError::Shape`], [`CoreError::NonFinite`], [`CoreError::NegativeWeight`] before
-    /// anything is added.
-    pub fn add_layer<T: Real, U: Real>(
+    /// As [`DiagonalSum::add_rows`], and [`CoreError::NegativeWeight`].
+    pub fn add_head<T: Real, U: Real>(
         &mut self,
         features: &[T],
         weights: &[U],
         num_outputs: usize,
+        driver: &mut Driver<'_>,
     ) -> Result<(), CoreError> {
         let d = self.values.len() / num_outputs.max(1);
-        let rows = features.len() / d.max(1);
-        check_matrix("features", features, rows, d)?;
-        check_matrix("weights", weights, rows, num_outputs)?;
-        if let Some(i) = weights.iter().position(|w| (*w).into() < 0.0) {
-            let (row, column) = (i / num_outputs, i % num_outputs);
-            return Err(CoreError::NegativeWeight { row, column, value: weights[i].into() });
-        }
-        for (a, w) in features.chunks_exact(d.max(1)).zip(weights.chunks_exact(num_outputs.max(1)))
-        {
-            for (sums, w) in self.values.chunks_exact_mut(d.max(1)).zip(w) {
-                let w: f64 = (*w).into();
+        CoreError::check_len("parameters of the head", self.values.len(), d * num_outputs)?;
+        let rows = features.len() / d;
+        check_matrix("features", features, rows, d, driver)?;
+        check_matrix("weights", weights, rows, num_outputs, driver)?;
+        check_weights(weights, num_outputs, driver)?;
+        let print = || print_of(features, weights);
+        self.add_parts(d, (3 * rows * d) as f64, print, driver, |output, sums| {
+            for (a, w) in features.chunks_exact(d).zip(weights.chunks_exact(num_outputs)) {
+                let w: f64 = w[output].into();
                 for (sum, value) in sums.iter_mut().zip(a) {
                     let value: f64 = (*value).into();
                     *sum += w * value * value;
                 }
             }
-        }
+        })
+    }
+
+    /// Adds `other`, which stays as it is.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`] when the numbers of parameters differ, [`CoreError::Incomplete`].
+    pub fn merge(&mut self, other: &Self) -> Result<(), CoreError> {
+        CoreError::check_len("parameters of the other sum", self.num_params(), other.num_params())?;
+        self.unfinished.check_none()?;
+        let added = other.values()?;
+        self.values.iter_mut().zip(added).for_each(|(sum, value)| *sum += value);
         Ok(())
+    }
+
+    /// Lets `add` add to each part of `size` parameters.
+    fn add_parts(
+        &mut self,
+        size: usize,
+        flops: f64,
+        print: impl Fn() -> u64,
+        driver: &mut Driver<'_>,
+        add: impl Fn(usize, &mut [f64]) + Sync,
+    ) -> Result<(), CoreError> {
+        let mut taken = self.unfinished.taken(&print)?;
+        let parts = self.values.chunks_mut(size).enumerate().collect();
+        let outcome = driver.resume(&mut taken, parts, flops, 0, |(k, part), _| add(k, part));
+        match outcome {
+            Ok(()) => self.unfinished.clear(),
+            Err(_) => self.unfinished.keep_add(taken, &print),
+        }
+        outcome
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::threads::Workers;
 
     #[test]
-    fn rows_and_layer_agree() {
+    fn rows_and_head_agree() {
+        let workers = Workers::new(2).unwrap();
+        let mut go = |_| true;
+        let mut driver = Driver::new(&workers, &mut go);
         // Two outputs, features (1, 2): J rows are sqrt(w_c) (e_c (x) a).
         let mut rows = DiagonalSum::new(4).unwrap();
-        rows.add_rows(&[2.0f32, 4.0, 0.0, 0.0, 0.0, 0.0, 3.0, 6.0]).unwrap();
-        let mut layer = DiagonalSum::new(4).unwrap();
-        layer.add_layer(&[1.0, 2.0], &[4.0, 9.0], 2).unwrap();
-        assert_eq!(rows.values(), [4.0, 16.0, 9.0, 36.0]);
-        assert_eq!(rows.values(), layer.values());
-        assert!(layer.add_layer(&[1.0, 2.0], &[f64::INFINITY, 9.0], 2).is_err());
-        assert!(rows.add_rows(&[1.0, 2.0]).is_err());
-        assert_eq!(rows.values(), layer.values());
+        rows.add_rows(&[2.0f32, 4.0, 0.0, 0.0, 0.0, 0.0, 3.0, 6.0], &mut driver).unwrap();
+        let mut head = DiagonalSum::new(4).unwrap();
+        head.add_head(&[1.0, 2.0], &[4.0, 9.0], 2, &mut driver).unwrap();
+        assert_eq!(rows.values().unwrap(), [4.0, 16.0, 9.0, 36.0]);
+        assert_eq!(rows.values(), head.values());
+        let bad = [f64::INFINITY, 9.0];
+        assert!(head.add_head(&[1.0, 2.0], &bad, 2, &mut driver).is_err());
+        // Three outputs do not divide four parameters, and no outputs hold none.
+        for outputs in [0, 3] {
+            let error = head.add_head(&[1.0], &[1.0; 3], outputs, &mut driver);
+            assert!(matches!(error, Err(CoreError::Shape { .. })));
+        }
+        assert!(rows.add_rows(&[1.0, 2.0], &mut driver).is_err());
+        assert_eq!(rows.values(), head.values());
+        head.merge(&rows).unwrap();
+        assert_eq!(head.values().unwrap(), [8.0, 32.0, 18.0, 72.0]);
+        assert!(head.merge(&DiagonalSum::new(5).unwrap()).is_err());
+        assert!(DiagonalSum::new(0).is_err());
+    }
+
+    #[test]
+    fn an_interrupted_call_goes_on_where_it_was() {
+        let workers = Workers::new(1).unwrap();
+        let n = 3 * PART + 5;
+        let rows: Vec<f64> = (0..2 * n).map(|i| (i % 9) as f64).collect();
+        let mut truth = None;
+        for k in 0..6 {
+            let mut calls = 0;
+            let mut monitor = |_| {
+                calls += 1;
+                calls != k
+            };
+            let mut driver = Driver::new(&workers, &mut monitor).with_round(1.0);
+            let mut sum = DiagonalSum::new(n).unwrap();
+            if sum.add_rows(&rows, &mut driver).is_err() {
+                assert_eq!(sum.values(), Err(CoreError::Incomplete));
+                assert_eq!(sum.add_rows(&rows[n..], &mut driver), Err(CoreError::Incomplete));
+                sum.add_rows(&rows, &mut driver).unwrap();
+            }
+            let values = sum.values().unwrap().to_vec();
+            assert_eq!(truth.get_or_insert_with(|| values.clone()), &values);
+        }
     }
 }

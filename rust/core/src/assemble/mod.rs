@@ -1,34 +1,13 @@
 //! Sums of `J^T Lambda J` over the data: one file for each way that `J` comes.
+//!
+//! Each sum takes points in any number of calls, merges with another of its kind, and goes on after
+//! an interrupt: the call that was broken off is made again, and the bits are those of an unbroken
+//! one. What comes in is checked, and memory taken, before anything changes. The order of sums, and
+//! with it the last bits, is that of the calls.
 
-pub mod dense_layer;
 pub mod diagonal;
-pub mod jacobian;
-mod kernel;
-mod lanes;
-pub(crate) mod panel;
+pub mod full;
+pub mod head;
+mod panel;
+mod unfinished;
 mod weighted;
-
-use crate::error::CoreError;
-
-/// A real input type, widened to float64 while it is packed.
-pub trait Real: Copy + Send + Sync + Into<f64> {}
-impl Real for f32 {}
-impl Real for f64 {}
-
-/// Checks that an array is `rows x columns` and finite.
-pub(crate) fn check_matrix<T: Real>(
-    what: &'static str,
-    values: &[T],
-    rows: usize,
-    columns: usize,
-) -> Result<(), CoreError> {
-    CoreError::check_len(what, rows * columns, values.len())?;
-    // x * 0 is 0 for every finite x and NaN otherwise: one sum without branches.
-    let probe = |chunk: &[T]| chunk.iter().map(|v| (*v).into() * 0.0).sum::<f64>() == 0.0;
-    if values.chunks(4096).all(probe) {
-        return Ok(());
-    }
-    let index = values.iter().position(|v| !(*v).into().is_finite()).unwrap_or(0);
-    let (row, column) = (index / columns.max(1), index % columns.max(1));
-    Err(CoreError::NonFinite { what, value: values[index].into(), row, column })
-}

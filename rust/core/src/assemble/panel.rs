@@ -1,9 +1,9 @@
 //! Points gathered, in float64, until there are enough for a product worth its memory traffic.
 
-use crate::assemble::Real;
-use crate::assemble::lanes::Lanes;
-use crate::buffer::Buffer;
 use crate::error::CoreError;
+use crate::input::{Real, widen};
+use crate::kernel::lanes::Lanes;
+use crate::storage::buffer::Buffer;
 use crate::threads::Driver;
 
 /// Rows of a full panel. A weighted product reads and writes its result once a panel, so the
@@ -20,19 +20,19 @@ pub struct Panel {
 }
 
 impl Panel {
-    /// An empty panel.
+    /// An empty panel, which takes its memory in [`Panel::prepare`].
     pub fn new(num_features: usize, num_outputs: usize) -> Result<Self, CoreError> {
         Ok(Self {
             num_features,
             num_outputs,
-            features: Lanes::new("a panel of features", num_features, PANEL_ROWS)?,
-            outputs: Buffer::zeros("a panel of outputs", PANEL_ROWS * num_outputs)?,
+            features: Lanes::new("a panel of features", num_features)?,
+            outputs: Buffer::zeros("a panel of outputs", 0)?,
         })
     }
 
     /// Bytes that a panel takes.
     pub fn bytes_of(num_features: usize, num_outputs: usize) -> usize {
-        let outputs = PANEL_ROWS * num_outputs * size_of::<f64>();
+        let outputs = num_outputs.saturating_mul(PANEL_ROWS * size_of::<f64>());
         Lanes::bytes_of(num_features, PANEL_ROWS).saturating_add(outputs)
     }
 
@@ -83,27 +83,27 @@ impl Panel {
         self.features.clear();
     }
 
+    /// Takes the memory of a panel, unless it is there.
+    ///
+    /// # Errors
+    /// [`CoreError::Allocation`], before anything is changed.
+    pub fn prepare(&mut self) -> Result<(), CoreError> {
+        self.features.reserve(PANEL_ROWS)?;
+        if self.outputs.is_empty() {
+            self.outputs = Buffer::zeros("a panel of outputs", PANEL_ROWS * self.num_outputs)?;
+        }
+        Ok(())
+    }
+
     /// Gives back the memory of an empty panel until [`Panel::prepare`]: a factor needs it more.
+    ///
+    /// # Errors
+    /// None: an empty buffer can always be had.
     pub fn release(&mut self) -> Result<(), CoreError> {
         if self.rows() == 0 {
-            self.features = Lanes::new("a panel of features", self.num_features, 0)?;
+            self.features.release()?;
             self.outputs = Buffer::zeros("a panel of outputs", 0)?;
         }
         Ok(())
-    }
-
-    /// Takes the memory that [`Panel::release`] gave back.
-    pub fn prepare(&mut self) -> Result<(), CoreError> {
-        if self.features.capacity() == 0 {
-            *self = Self::new(self.num_features, self.num_outputs)?;
-        }
-        Ok(())
-    }
-}
-
-/// Copies `values` to the front of `out`, widened.
-pub fn widen<T: Real>(values: &[T], out: &mut [f64]) {
-    for (target, value) in out.iter_mut().zip(values) {
-        *target = (*value).into();
     }
 }

@@ -1,32 +1,105 @@
 //! Columns of `A^-1`, a strip at a time: nothing of size `n^2` beside the factor.
 
-use faer::MatMut;
-use faer::prelude::ReborrowMut;
-
 use crate::cholesky::Factor;
+use crate::cholesky::solve::{subtract, subtract_transposed, triangle, unpack};
+use crate::cholesky::triangle::Triangle;
 use crate::error::CoreError;
+use crate::kernel::{LANE, Lane};
 use crate::threads::Driver;
 
+/// Columns of a strip: five times three lanes.
+pub const STRIP: usize = 120;
+
 impl Factor {
-    /// Columns `first .. first + width` of the identity on rows `tile_floor(first) ..`.
-    fn unit_columns<'x>(&self, first: usize, width: usize, x: &'x mut [f64]) -> MatMut<'x, f64> {
-        let floor = self.tile_floor(first);
-        let height = self.n() - floor;
-        let x = &mut x[..height * width];
-        x.fill(0.0);
-        for j in 0..width {
-            x[j * height + first - floor + j] = 1.0;
-        }
-        MatMut::from_column_major_slice_mut(x, height, width)
+    /// First row of the tile row that holds `row`: where a solve may start when all above is zero.
+    pub fn tile_floor(&self, row: usize) -> usize {
+        row / self.tiles.nb() * self.tiles.nb()
     }
 
-    /// Rows `tile_floor(first) ..` of columns `first .. first + width` of `A^-1`, column by column,
-    /// into the front of `x`. Sequential; `x` needs `n * width` values.
-    pub fn inverse_columns(&self, first: usize, width: usize, x: &mut [f64]) {
-        let floor = self.tile_floor(first);
-        let mut columns = self.unit_columns(first, width, x);
-        self.forward(columns.rb_mut(), floor);
-        self.backward(columns, floor);
+    /// Edge of a tile.
+    pub fn nb(&self) -> usize {
+        self.tiles.nb()
+    }
+
+    /// Values of `groups` lanes of right-hand sides over all rows, and what a solve works in.
+    pub fn solve_scratch(&self, groups: usize) -> (usize, usize) {
+        let rows = self.tiles.num_tile_rows() * self.tiles.nb();
+        (groups * rows * LANE, Triangle::scratch_len(groups))
+    }
+
+    /// Values that a strip of `width` columns is solved in.
+    pub fn strip_scratch(&self, width: usize) -> usize {
+        let (x, scratch) = self.solve_scratch(width.div_ceil(LANE));
+        x + scratch
+    }
+
+    /// `x := L^-1 x` for lanes of right-hand sides on the rows of tile rows `first ..`, all above
+    /// being zero; in tile row `k` all but the first `active(k)` are zero as well. Sequential. Each
+    /// tile of `x` takes all products while it is in cache.
+    pub fn forward(
+        &self,
+        x: &mut [Lane],
+        groups: usize,
+        first: usize,
+        active: impl Fn(usize) -> usize,
+        scratch: &mut [f64],
+    ) {
+        let (tiles, nb) = (&self.tiles, self.tiles.nb());
+        let inverses = self.inverses.as_chunks::<LANE>().0;
+        for k in first..tiles.num_tile_rows() {
+            let (solved, current) = x.split_at_mut((k - first) * groups * nb);
+            for (i, solved) in (first..k).zip(solved.chunks_exact(groups * nb)) {
+                let lanes = active(i) * nb;
+                subtract(tiles, k, i, &solved[..lanes], &mut current[..lanes]);
+            }
+            triangle(tiles, inverses, k).down(&mut current[..active(k) * nb], scratch);
+        }
+    }
+
+    /// `x := L^-T x` on the rows of tile rows `first ..`, as [`Factor::forward`].
+    pub fn backward(&self, x: &mut [Lane], groups: usize, first: usize, scratch: &mut [f64]) {
+        let (tiles, size) = (&self.tiles, groups * self.tiles.nb());
+        let inverses = self.inverses.as_chunks::<LANE>().0;
+        for k in (first..tiles.num_tile_rows()).rev() {
+            let (rest, solved) = x.split_at_mut((k - first + 1) * size);
+            let current = &mut rest[(k - first) * size..];
+            for (i, solved) in (k + 1..tiles.num_tile_rows()).zip(solved.chunks_exact(size)) {
+                subtract_transposed(tiles, k, i, solved, current);
+            }
+            triangle(tiles, inverses, k).up(current, scratch);
+        }
+    }
+
+    /// Columns `first .. first + width` of the identity in lanes, on the rows of the tile row of
+    /// `first` and below; and the rest of the scratch.
+    fn unit_columns<'x>(
+        &self,
+        first: usize,
+        width: usize,
+        scratch: &'x mut [f64],
+    ) -> (&'x mut [Lane], &'x mut [f64]) {
+        let (nb, groups) = (self.tiles.nb(), width.div_ceil(LANE));
+        let tile_rows = self.tiles.num_tile_rows() - first / nb;
+        let (x, rest) = scratch.split_at_mut(tile_rows * groups * nb * LANE);
+        let x = x.as_chunks_mut::<LANE>().0;
+        x.fill([0.0; LANE]);
+        for column in 0..width {
+            let row = first % nb + column;
+            x[(row / nb * groups + column / LANE) * nb + row % nb][column % LANE] = 1.0;
+        }
+        (x, rest)
+    }
+
+    /// Rows `tile_floor(first) ..` of columns `first ..` of `A^-1` into `columns`. Sequential;
+    /// `scratch` needs [`Factor::strip_scratch`] values.
+    pub fn inverse_columns(&self, first: usize, columns: &mut [&mut [f64]], scratch: &mut [f64]) {
+        let (nb, groups) = (self.tiles.nb(), columns.len().div_ceil(LANE));
+        let (x, rest) = self.unit_columns(first, columns.len(), scratch);
+        self.forward(x, groups, first / nb, |_| groups, rest);
+        self.backward(x, groups, first / nb, rest);
+        for (group, columns) in columns.chunks_mut(LANE).enumerate() {
+            unpack(x, nb, groups, group, columns);
+        }
     }
 
     /// The diagonal of `A^-1`: `sum_k (L^-1)_ki^2`. Cost: `n^3 / 3` flops.
@@ -34,24 +107,28 @@ impl Factor {
     /// # Errors
     /// [`CoreError::Interrupted`], [`CoreError::Allocation`].
     pub fn inverse_diagonal(&self, driver: &mut Driver<'_>) -> Result<Vec<f64>, CoreError> {
-        let n = self.n();
+        let (n, nb) = (self.n(), self.tiles.nb());
         let mut diagonal = vec![0.0; n];
-        let width = self.half_tile();
-        let strips: Vec<_> = diagonal.chunks_mut(width).enumerate().collect();
-        let flops = (n * n * width) as f64 / 3.0;
-        driver.for_each(strips, flops, n * width, |(strip, out), x| {
-            let first = strip * width;
-            let floor = self.tile_floor(first);
-            let mut columns = self.unit_columns(first, out.len(), x);
-            self.forward(columns.rb_mut(), floor);
-            for (value, column) in out.iter_mut().zip(x.chunks_exact(n - floor)) {
-                *value = column.iter().map(|v| v * v).sum();
+        let strips: Vec<_> = diagonal.chunks_mut(STRIP).enumerate().collect();
+        let flops = (n * n * STRIP) as f64 / 3.0;
+        driver.for_each(strips, flops, self.strip_scratch(STRIP), |(strip, out), scratch| {
+            let (first, groups) = (strip * STRIP, out.len().div_ceil(LANE));
+            let (x, rest) = self.unit_columns(first, out.len(), scratch);
+            self.forward(x, groups, first / nb, |_| groups, rest);
+            for (index, lanes) in x.chunks_exact(nb).enumerate() {
+                let own = &mut out[index % groups * LANE..];
+                let mut sums = [0.0; LANE];
+                for lane in lanes {
+                    sums.iter_mut().zip(lane).for_each(|(sum, v)| *sum += v * v);
+                }
+                own.iter_mut().zip(sums).for_each(|(value, sum)| *value += sum);
             }
         })?;
         Ok(diagonal)
     }
 
-    /// Writes row `i` of `A^-1` into the front of `rows[i]`. Cost: `4 n^3 / 3` flops.
+    /// Writes row `i` of `A^-1` into the front of `rows[i]`: the lower part is solved for, the upper
+    /// one mirrored. Cost: `2 n^3 / 3` flops.
     ///
     /// # Errors
     /// [`CoreError::Shape`], [`CoreError::Interrupted`], [`CoreError::Allocation`].
@@ -62,32 +139,44 @@ impl Factor {
     ) -> Result<(), CoreError> {
         let n = self.n();
         CoreError::check_len("rows of the inverse", n, rows.len())?;
-        let width = self.half_tile();
-        let strips: Vec<_> = rows.chunks_mut(width).enumerate().collect();
-        driver.for_each(
-            strips,
-            4.0 / 3.0 * (n * n * width) as f64,
-            n * width,
-            |(strip, rows), x| {
-                let first = strip * width;
-                let floor = self.tile_floor(first);
-                let mut columns = self.unit_columns(first, rows.len(), x);
-                self.forward(columns.rb_mut(), floor);
-                // Above `floor` the right-hand side of the second solve is zero but the answer is not.
-                let height = n - floor;
-                for (j, row) in rows.iter_mut().enumerate() {
-                    row[..floor].fill(0.0);
-                    row[floor..n].copy_from_slice(&x[j * height..(j + 1) * height]);
-                }
-                let full = &mut x[..n * rows.len()];
-                for (column, row) in full.chunks_exact_mut(n).zip(rows.iter()) {
-                    column.copy_from_slice(&row[..n]);
-                }
-                self.backward(MatMut::from_column_major_slice_mut(full, n, rows.len()), 0);
-                for (column, row) in full.chunks_exact(n).zip(rows.iter_mut()) {
-                    row[..n].copy_from_slice(column);
-                }
-            },
-        )
+        let strips: Vec<_> = rows.chunks_mut(STRIP).enumerate().collect();
+        let flops = 2.0 / 3.0 * (n * n * STRIP) as f64;
+        driver.for_each(strips, flops, self.strip_scratch(STRIP), |(strip, rows), scratch| {
+            let first = strip * STRIP;
+            let floor = self.tile_floor(first);
+            // The matrix is symmetric: its columns are its rows.
+            let mut columns: Vec<&mut [f64]> =
+                rows.iter_mut().map(|row| &mut row[floor..n]).collect();
+            self.inverse_columns(first, &mut columns, scratch);
+        })?;
+        mirror(rows, STRIP, |first| self.tile_floor(first), driver)
     }
+}
+
+/// Fills in what is missing at the front of rows that were computed in strips, each from
+/// `floor(first row of the strip)` on.
+pub fn mirror(
+    rows: &mut [&mut [f64]],
+    strip: usize,
+    floor: impl Fn(usize) -> usize,
+    driver: &mut Driver<'_>,
+) -> Result<(), CoreError> {
+    let n = rows.len();
+    for first in (0..n).step_by(strip) {
+        let (above, own) = rows.split_at_mut(floor(first));
+        // Strips that begin in the same tile row have the same floor.
+        let own = &mut own[first - above.len()..];
+        let end = own.len().min(strip);
+        let above = &*above;
+        let tasks: Vec<_> = own[..end].chunks_mut(LANE).enumerate().collect();
+        driver.for_each(tasks, (above.len() * LANE) as f64, 0, |(task, rows), _| {
+            let row = first + task * LANE;
+            for (column, source) in above.iter().enumerate() {
+                for (target, value) in rows.iter_mut().zip(&source[row..]) {
+                    target[column] = *value;
+                }
+            }
+        })?;
+    }
+    Ok(())
 }

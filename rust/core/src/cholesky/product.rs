@@ -1,14 +1,13 @@
 //! The matrix back from its factor, `A = L L^T`.
 
-use faer::linalg::matmul::{matmul, triangular};
-use faer::prelude::ReborrowMut;
-use faer::{Accum, Par};
-
-use crate::buffer::Buffer;
 use crate::cholesky::Factor;
+use crate::cholesky::inverse::mirror;
 use crate::error::CoreError;
+use crate::kernel::lanes::add_block_products;
+use crate::kernel::{LANE, Lane};
+use crate::storage::buffer::Buffer;
+use crate::storage::tiles::{TileMatrix, layout_of, panels_of};
 use crate::threads::Driver;
-use crate::tiles::{TileMatrix, tile_mut, tile_ref};
 
 impl Factor {
     /// `L L^T` again as a packed matrix, in the memory of the factor. Cost: `n^3 / 3` flops, and a
@@ -17,12 +16,11 @@ impl Factor {
     /// # Errors
     /// [`CoreError::Allocation`]; [`CoreError::Interrupted`] loses the factor.
     pub fn into_matrix(self, driver: &mut Driver<'_>) -> Result<TileMatrix, CoreError> {
-        use triangular::BlockStructure::{Rectangular, TriangularLower, TriangularUpper};
         let mut tiles = self.tiles;
-        let (nb, count) = (tiles.nb(), tiles.num_tile_rows());
-        let size = nb * nb;
+        let (nb, count, size) = (tiles.nb(), tiles.num_tile_rows(), tiles.tile_lanes());
         let live: Vec<usize> = (0..count).map(|i| tiles.rows_in(i)).collect();
-        let mut copy = Buffer::zeros("a row of tiles", count * size)?;
+        let mut copy = Buffer::zeros("a row of tiles", count * size * LANE)?;
+        let copy = copy.as_chunks_mut::<LANE>().0;
         // Row i needs the factor's rows up to i: from the last row on, each can be overwritten.
         for i in (0..count).rev() {
             let mut rows = tiles.rows_mut();
@@ -32,31 +30,17 @@ impl Factor {
             copy.copy_from_slice(own);
             let copy = &*copy;
             let tasks: Vec<_> = own.chunks_exact_mut(size).enumerate().collect();
-            let flops = ((i + 2) * size * nb) as f64;
+            let flops = ((i + 2) * nb * nb * nb) as f64;
             driver.for_each(tasks, flops, 0, |(j, target), _| {
-                let source = if i == j { copy } else { &above[j].1[..] };
-                let mut target = tile_mut(target, live[i], live[j], nb);
-                let lower = if i == j { TriangularLower } else { Rectangular };
-                for k in 0..=j {
-                    // Above the diagonal of a diagonal tile nothing is live.
-                    triangular::matmul(
-                        target.rb_mut(),
-                        lower,
-                        if k == 0 { Accum::Replace } else { Accum::Add },
-                        tile_ref(&copy[k * size..][..size], live[i], live[k], nb),
-                        if k == i { TriangularLower } else { Rectangular },
-                        tile_ref(&source[k * size..][..size], live[j], live[k], nb).transpose(),
-                        if k == j { TriangularUpper } else { Rectangular },
-                        1.0,
-                        Par::Seq,
-                    );
-                }
+                let source = if i == j { copy } else { &*above[j].1 };
+                target.fill([0.0; LANE]);
+                add_tile([copy, source], j, [live[i], live[j]], &live, i == j, nb, target);
             })?;
         }
         Ok(tiles)
     }
 
-    /// Writes row `i` of `L L^T` into the front of `rows[i]`. Cost: `2 n^3 / 3` flops.
+    /// Writes row `i` of `L L^T` into the front of `rows[i]`. Cost: `n^3 / 3` flops.
     ///
     /// # Errors
     /// [`CoreError::Shape`], [`CoreError::Interrupted`], [`CoreError::Allocation`].
@@ -67,42 +51,46 @@ impl Factor {
     ) -> Result<(), CoreError> {
         let (n, nb, tiles) = (self.n(), self.tiles.nb(), &self.tiles);
         CoreError::check_len("rows of the product", n, rows.len())?;
-        // Above the diagonal of a diagonal tile nothing is live: those tiles are cleaned first.
-        let diagonal: Vec<faer::Mat<f64>> = (0..tiles.num_tile_rows())
-            .map(|k| {
-                let tile = tiles.tile(k, k);
-                faer::Mat::from_fn(tile.nrows(), tile.ncols(), |i, j| {
-                    if i >= j { tile[(i, j)] } else { 0.0 }
-                })
-            })
-            .collect();
-        let clean =
-            |i: usize, k: usize| if i == k { diagonal[k].as_ref() } else { tiles.tile(i, k) };
+        let (count, size) = (tiles.num_tile_rows(), tiles.tile_lanes());
+        let live: Vec<usize> = (0..count).map(|i| tiles.rows_in(i)).collect();
         let slabs: Vec<_> = rows.chunks_mut(nb).enumerate().collect();
-        driver.for_each(slabs, 2.0 / 3.0 * (n * n * nb) as f64, nb * nb, |(i, slab), scratch| {
-            for j in 0..tiles.num_tile_rows() {
-                let (height, width) = (tiles.rows_in(i), tiles.rows_in(j));
-                let mut sum = faer::MatMut::from_row_major_slice_mut(
-                    &mut scratch[..height * width],
-                    height,
-                    width,
-                );
-                for k in 0..=i.min(j) {
-                    let accum = if k == 0 { Accum::Replace } else { Accum::Add };
-                    matmul(
-                        sum.rb_mut(),
-                        accum,
-                        clean(i, k),
-                        clean(j, k).transpose(),
-                        1.0,
-                        Par::Seq,
-                    );
-                }
-                for (row, values) in slab.iter_mut().zip(scratch.chunks_exact(width)) {
-                    row[j * nb..j * nb + width].copy_from_slice(values);
+        let flops = (n * n * nb) as f64 / 3.0;
+        driver.for_each(slabs, flops, size * LANE, |(i, slab), scratch| {
+            let scratch = scratch.as_chunks_mut::<LANE>().0;
+            for j in i..count {
+                scratch.fill([0.0; LANE]);
+                // The tiles of a row lie together.
+                let (left, right) = (tiles.row(i), tiles.row(j));
+                add_tile([left, right], i, [live[i], live[j]], &live, false, nb, scratch);
+                for (r, row) in slab.iter_mut().enumerate() {
+                    let lanes = &scratch[r / LANE * nb..];
+                    for (value, lane) in row[j * nb..].iter_mut().zip(lanes).take(live[j]) {
+                        *value = lane[r % LANE];
+                    }
                 }
             }
-        })
+        })?;
+        mirror(rows, nb, |first| first, driver)
+    }
+}
+
+/// Adds `sum_k L_ik L_jk^T`, `k <= last`; of `left` and `right` come whole rows of tiles, and the live
+/// sizes of `i`, `j` and all `k`. Above the diagonal of a factor's diagonal tile there are zeros.
+fn add_tile(
+    [left, right]: [&[Lane]; 2],
+    last: usize,
+    [rows, columns]: [usize; 2],
+    live: &[usize],
+    lower: bool,
+    nb: usize,
+    target: &mut [Lane],
+) {
+    let size = nb * nb / LANE;
+    let squares = target.as_chunks_mut::<LANE>().0;
+    for (k, depth) in live.iter().enumerate().take(last + 1) {
+        let a = panels_of(&left[k * size..][..size], nb, rows, *depth);
+        let b = panels_of(&right[k * size..][..size], nb, columns, *depth);
+        add_block_products(a, b, lower, 1.0, squares, layout_of(nb));
     }
 }
 

@@ -1,94 +1,52 @@
 //! Triangular solves with many right-hand sides, each contiguous.
+//!
+//! Inside, eight right-hand sides make a lane: tile row by tile row, lane by lane of right-hand sides,
+//! row by row.
 
-use faer::linalg::matmul::matmul;
-use faer::linalg::triangular_solve::{
-    solve_lower_triangular_in_place, solve_upper_triangular_in_place,
-};
-use faer::prelude::{Reborrow, ReborrowMut};
-use faer::{Accum, MatMut, MatRef, Par};
-
-use crate::blocks::even_width;
 use crate::cholesky::Factor;
+use crate::cholesky::triangle::{Triangle, inverse_lanes};
 use crate::error::CoreError;
+use crate::kernel::lanes::add_block_products;
+use crate::kernel::{LANE, Lane, Target, add_products_transposed};
+use crate::storage::blocks::even_width;
+use crate::storage::buffer::Buffer;
+use crate::storage::tiles::{TileMatrix, layout_of, panels_of};
 use crate::threads::Driver;
 
-/// Most right-hand sides of a panel, and of a task that solves with a diagonal tile.
-const RHS: usize = 256;
-const PIECE: usize = 64;
+/// Most lanes of right-hand sides of a panel, of a task of products, and of one that solves with a
+/// diagonal tile, which few tasks share.
+const PANEL: usize = 36;
+const PRODUCT: usize = 12;
+const PIECE: usize = 3;
 
 impl Factor {
-    /// First row of the tile row that holds `row`: where a solve may start when all above is zero.
-    pub fn tile_floor(&self, row: usize) -> usize {
-        row / self.tiles.nb() * self.tiles.nb()
-    }
-
-    /// Columns of the identity that one task solves together: enough for products at full speed, and
-    /// half a tile, so that no solve starts with many rows that are zero.
-    pub fn half_tile(&self) -> usize {
-        self.tiles.nb() / 2
-    }
-
-    /// `x := L^-1 x` on rows `first ..` (a tile boundary), all rows above being zero; `x` holds those
-    /// rows alone. Sequential. Cost: `(n - first)^2` flops a column.
-    ///
-    /// Each tile of `x` takes all products while it is in cache, and is written once.
-    pub fn forward(&self, mut x: MatMut<'_, f64>, first: usize) {
-        let (nb, tiles) = (self.tiles.nb(), &self.tiles);
-        for k in first / nb..tiles.num_tile_rows() {
-            let (above, rest) = x.rb_mut().split_at_row_mut(k * nb - first);
-            let mut current = rest.subrows_mut(0, tiles.rows_in(k));
-            for i in first / nb..k {
-                let solved = above.rb().subrows(i * nb - first, nb);
-                matmul(current.rb_mut(), Accum::Add, tiles.tile(k, i), solved, -1.0, Par::Seq);
-            }
-            solve_lower_triangular_in_place(tiles.tile(k, k), current, Par::Seq);
-        }
-    }
-
-    /// Rows `first ..` (a tile boundary) of `L^-T x`; `x` holds those rows. Sequential.
-    pub fn backward(&self, mut x: MatMut<'_, f64>, first: usize) {
-        let (nb, tiles) = (self.tiles.nb(), &self.tiles);
-        let count = tiles.num_tile_rows();
-        for k in (first / nb..count).rev() {
-            let (rest, below) = x.rb_mut().split_at_row_mut(k * nb - first + tiles.rows_in(k));
-            let mut current = rest.split_at_row_mut(k * nb - first).1;
-            for i in k + 1..count {
-                let solved = below.rb().subrows((i - k - 1) * nb, tiles.rows_in(i));
-                let tile = tiles.tile(i, k).transpose();
-                matmul(current.rb_mut(), Accum::Add, tile, solved, -1.0, Par::Seq);
-            }
-            solve_upper_triangular_in_place(tiles.tile(k, k).transpose(), current, Par::Seq);
-        }
-    }
-
     /// `rhs := A^-1 rhs` for right-hand sides of length `n`, one after the other.
     /// Cost: `2 n^2` flops each.
     ///
     /// # Errors
-    /// [`CoreError::Shape`], [`CoreError::Interrupted`].
+    /// [`CoreError::Shape`], [`CoreError::Allocation`], [`CoreError::Interrupted`].
     pub fn solve(&self, rhs: &mut [f64], driver: &mut Driver<'_>) -> Result<(), CoreError> {
-        self.solve_lower(rhs, driver)?;
-        self.solve_transposed(rhs, driver)
+        self.by_panels(rhs, driver, &[down, up])
     }
 
     /// `rhs := L^-1 rhs`, as [`Factor::solve`].
     ///
     /// # Errors
-    /// [`CoreError::Shape`], [`CoreError::Interrupted`].
+    /// As [`Factor::solve`].
     pub fn solve_lower(&self, rhs: &mut [f64], driver: &mut Driver<'_>) -> Result<(), CoreError> {
-        self.by_panels(rhs, driver, Direction::Down)
+        self.by_panels(rhs, driver, &[down])
     }
 
     /// `rhs := L^-T rhs`, as [`Factor::solve`].
     ///
     /// # Errors
-    /// [`CoreError::Shape`], [`CoreError::Interrupted`].
+    /// As [`Factor::solve`].
     pub fn solve_transposed(
         &self,
         rhs: &mut [f64],
         driver: &mut Driver<'_>,
     ) -> Result<(), CoreError> {
-        self.by_panels(rhs, driver, Direction::Up)
+        self.by_panels(rhs, driver, &[up])
     }
 
     /// All threads work on one panel, tile by tile, so that the factor comes from memory once for
@@ -97,91 +55,177 @@ impl Factor {
         &self,
         rhs: &mut [f64],
         driver: &mut Driver<'_>,
-        direction: Direction,
+        sweeps: &[Sweep],
     ) -> Result<(), CoreError> {
-        let (n, count) = (self.n(), self.tiles.num_tile_rows());
+        let (n, nb, count) = (self.n(), self.tiles.nb(), self.tiles.num_tile_rows());
         CoreError::check_len("right-hand sides", rhs.len() / n * n, rhs.len())?;
-        let width = even_width(rhs.len() / n, RHS);
-        for panel in rhs.chunks_mut(n * width) {
-            let columns = panel.len() / n;
-            let mut rest = MatMut::from_column_major_slice_mut(panel, n, columns);
-            let mut rows = Vec::with_capacity(count);
-            for k in 0..count {
-                let (own, below) = rest.split_at_row_mut(self.tiles.rows_in(k));
-                rows.push(own);
-                rest = below;
+        let lanes = even_width((rhs.len() / n).div_ceil(LANE), PANEL);
+        let mut x = Buffer::zeros("right-hand sides", count * lanes * nb * LANE)?;
+        let inverses = self.inverses.as_chunks::<LANE>().0;
+        for panel in rhs.chunks_mut(n * lanes * LANE) {
+            let groups = (panel.len() / n).div_ceil(LANE);
+            let x = &mut x.as_chunks_mut::<LANE>().0[..count * groups * nb];
+            pack(panel, n, nb, groups, x, driver)?;
+            for sweep in sweeps {
+                sweep(&self.tiles, inverses, x, groups, driver)?;
             }
-            for step in 0..count {
-                match direction {
-                    Direction::Down => {
-                        let (solved, open) = rows.split_at_mut(step + 1);
-                        let mut current = solved[step].rb_mut();
-                        self.solve_tile(step, current.rb_mut(), driver, direction)?;
-                        self.subtract(step, current.rb(), step + 1, open, driver)?;
-                    }
-                    Direction::Up => {
-                        let k = count - 1 - step;
-                        let (open, solved) = rows.split_at_mut(k);
-                        let mut current = solved[0].rb_mut();
-                        self.solve_tile(k, current.rb_mut(), driver, direction)?;
-                        self.subtract(k, current.rb(), 0, open, driver)?;
-                    }
-                }
-            }
+            let flops = (n * LANE) as f64;
+            let targets: Vec<_> = panel.chunks_mut(n * LANE).enumerate().collect();
+            driver.for_each(targets, flops, 0, |(group, targets), _| {
+                let mut targets: Vec<&mut [f64]> = targets.chunks_exact_mut(n).collect();
+                unpack(x, nb, groups, group, &mut targets);
+            })?;
         }
         Ok(())
     }
+}
 
-    /// Solves with a diagonal tile, a few right-hand sides a task.
-    fn solve_tile(
-        &self,
-        k: usize,
-        mut x: MatMut<'_, f64>,
-        driver: &mut Driver<'_>,
-        direction: Direction,
-    ) -> Result<(), CoreError> {
-        let tile = self.tiles.tile(k, k);
-        let width = even_width(x.ncols(), PIECE);
-        let flops = (tile.nrows() * tile.nrows() * width) as f64;
-        let mut pieces = Vec::new();
-        while x.ncols() > 0 {
-            let end = width.min(x.ncols());
-            let (piece, rest) = x.split_at_col_mut(end);
-            pieces.push(piece);
-            x = rest;
+/// A triangular solve of all lanes of right-hand sides.
+type Sweep = fn(&TileMatrix, &[Lane], &mut [Lane], usize, &mut Driver<'_>) -> Result<(), CoreError>;
+
+/// Lays contiguous right-hand sides out in lanes.
+fn pack(
+    rhs: &[f64],
+    n: usize,
+    nb: usize,
+    groups: usize,
+    x: &mut [Lane],
+    driver: &mut Driver<'_>,
+) -> Result<(), CoreError> {
+    let rows: Vec<_> = x.chunks_exact_mut(groups * nb).enumerate().collect();
+    driver.for_each(rows, (groups * nb * LANE) as f64, 0, |(k, x), _| {
+        x.fill([0.0; LANE]);
+        for (column, source) in rhs.chunks_exact(n).enumerate() {
+            let x = &mut x[column / LANE * nb..];
+            for (lane, value) in x.iter_mut().zip(&source[k * nb..n.min((k + 1) * nb)]) {
+                lane[column % LANE] = *value;
+            }
         }
-        driver.for_each(pieces, flops, 0, |piece, _| match direction {
-            Direction::Down => solve_lower_triangular_in_place(tile, piece, Par::Seq),
-            Direction::Up => solve_upper_triangular_in_place(tile.transpose(), piece, Par::Seq),
-        })
-    }
+    })
+}
 
-    /// Takes the products with solved rows `k` from the open ones, of which the first is `first`.
-    fn subtract(
-        &self,
-        k: usize,
-        solved: MatRef<'_, f64>,
-        first: usize,
-        open: &mut [MatMut<'_, f64>],
-        driver: &mut Driver<'_>,
-    ) -> Result<(), CoreError> {
-        let nb = self.tiles.nb();
-        let tasks: Vec<_> = open.iter_mut().enumerate().collect();
-        let flops = (2 * nb * nb * solved.ncols()) as f64;
-        driver.for_each(tasks, flops, 0, |(offset, target), _| {
-            let i = first + offset;
-            let tile =
-                if i > k { self.tiles.tile(i, k) } else { self.tiles.tile(k, i).transpose() };
-            matmul(target.rb_mut(), Accum::Add, tile, solved, -1.0, Par::Seq);
-        })
+/// Lays a lane of right-hand sides out as contiguous ones, from the first row of `x` on.
+pub fn unpack(x: &[Lane], nb: usize, groups: usize, group: usize, targets: &mut [&mut [f64]]) {
+    let height = targets.first().map_or(0, |target| target.len());
+    for (k, first) in (0..height).step_by(nb).enumerate() {
+        let lanes = &x[(k * groups + group) * nb..][..nb.min(height - first)];
+        for (column, target) in targets.iter_mut().enumerate() {
+            for (value, lane) in target[first..].iter_mut().zip(lanes) {
+                *value = lane[column];
+            }
+        }
     }
 }
 
-/// Which way a triangular solve goes through the rows.
-#[derive(Clone, Copy)]
-enum Direction {
-    /// `L^-1`: from the first row on.
-    Down,
-    /// `L^-T`: from the last row on.
-    Up,
+/// A diagonal tile, and its inverses among those of all.
+pub fn triangle<'a>(tiles: &'a TileMatrix, inverses: &'a [Lane], k: usize) -> Triangle<'a> {
+    let nb = tiles.nb();
+    let inverses = &inverses[k * inverse_lanes(nb)..][..inverse_lanes(nb)];
+    Triangle { tile: tiles.tile(k, k), inverses, nb, rows: tiles.rows_in(k) }
+}
+
+/// `x_i -= L_ik x_k`, `i > k`, for lanes of right-hand sides.
+pub fn subtract(tiles: &TileMatrix, i: usize, k: usize, solved: &[Lane], x: &mut [Lane]) {
+    let nb = tiles.nb();
+    let left = panels_of(solved, nb, solved.len() / nb * LANE, tiles.rows_in(k));
+    let squares = x.as_chunks_mut::<LANE>().0;
+    add_block_products(left, tiles.panels(i, k), false, -1.0, squares, layout_of(nb));
+}
+
+/// `x_i -= L_ki^T x_k`, `i < k`, for lanes of right-hand sides.
+pub fn subtract_transposed(
+    tiles: &TileMatrix,
+    i: usize,
+    k: usize,
+    solved: &[Lane],
+    x: &mut [Lane],
+) {
+    let (nb, step) = (tiles.nb(), tiles.nb() / LANE);
+    let tile = tiles.tile(k, i).as_chunks::<LANE>().0;
+    let squares = x.as_chunks_mut::<LANE>().0;
+    for column in 0..tiles.panels_in(i) {
+        let right = &tile[column..=(tiles.panels_in(k) - 1) * step + column];
+        let target = Target { squares: &mut squares[column..], step, sign: -1.0 };
+        add_products_transposed(solved, nb, right, step, target);
+    }
+}
+
+/// `x := L^-1 x`, tile by tile.
+pub fn down(
+    tiles: &TileMatrix,
+    inverses: &[Lane],
+    x: &mut [Lane],
+    groups: usize,
+    driver: &mut Driver<'_>,
+) -> Result<(), CoreError> {
+    let size = groups * tiles.nb();
+    for k in 0..tiles.num_tile_rows() {
+        let (solved, open) = x.split_at_mut((k + 1) * size);
+        let solved = &mut solved[k * size..];
+        let triangle = triangle(tiles, inverses, k);
+        solve_tile(triangle, solved, groups, driver, Triangle::down)?;
+        products(tiles, solved, open, groups, driver, |solved, row, x| {
+            subtract(tiles, k + 1 + row, k, solved, x);
+        })?;
+    }
+    Ok(())
+}
+
+/// `x := L^-T x`, tile by tile.
+pub fn up(
+    tiles: &TileMatrix,
+    inverses: &[Lane],
+    x: &mut [Lane],
+    groups: usize,
+    driver: &mut Driver<'_>,
+) -> Result<(), CoreError> {
+    let size = groups * tiles.nb();
+    for k in (0..tiles.num_tile_rows()).rev() {
+        let (open, solved) = x.split_at_mut(k * size);
+        let solved = &mut solved[..size];
+        let triangle = triangle(tiles, inverses, k);
+        solve_tile(triangle, solved, groups, driver, Triangle::up)?;
+        products(tiles, solved, open, groups, driver, |solved, row, x| {
+            subtract_transposed(tiles, row, k, solved, x);
+        })?;
+    }
+    Ok(())
+}
+
+/// Solves with a diagonal tile, a few lanes of right-hand sides a task.
+fn solve_tile<'t>(
+    triangle: Triangle<'t>,
+    x: &mut [Lane],
+    groups: usize,
+    driver: &mut Driver<'_>,
+    solve: fn(Triangle<'t>, &mut [Lane], &mut [f64]),
+) -> Result<(), CoreError> {
+    let width = even_width(groups, PIECE);
+    let flops = (triangle.rows * triangle.rows * width * LANE) as f64;
+    let pieces = x.chunks_mut(width * triangle.nb).collect();
+    driver.for_each(pieces, flops, Triangle::scratch_len(width), |piece, scratch| {
+        solve(triangle, piece, scratch);
+    })
+}
+
+/// Takes the products with solved rows from the open tile rows, by tiles and right-hand sides.
+fn products(
+    tiles: &TileMatrix,
+    solved: &[Lane],
+    open: &mut [Lane],
+    groups: usize,
+    driver: &mut Driver<'_>,
+    subtract: impl Fn(&[Lane], usize, &mut [Lane]) + Sync,
+) -> Result<(), CoreError> {
+    let (nb, width) = (tiles.nb(), even_width(groups, PRODUCT));
+    let tasks: Vec<_> = open
+        .chunks_mut(groups * nb)
+        .enumerate()
+        .flat_map(|(row, x)| {
+            let pieces = solved.chunks(width * nb).zip(x.chunks_mut(width * nb));
+            pieces.map(move |(solved, x)| (row, solved, x))
+        })
+        .collect();
+    let flops = (2 * nb * nb * width * LANE) as f64;
+    driver.for_each(tasks, flops, 0, |(row, solved, x), _| subtract(solved, row, x))
 }

@@ -1,146 +1,157 @@
 //! A factor is verified: `y = A v` before, `|L (L^T v) - y|` small after. `O(n^2)`.
 
-use crate::cholesky::Factor;
+use crate::cholesky::certainty::sign;
 use crate::error::CoreError;
+use crate::kernel::dot::total;
+use crate::kernel::{LANE, Lane};
+use crate::storage::buffer::Buffer;
+use crate::storage::tiles::{MAX_TILE, TileMatrix};
 use crate::threads::Driver;
-use crate::tiles::TileMatrix;
 
 /// What is kept of `A` while it is overwritten by its factor.
+#[derive(Debug)]
 pub struct Witness {
+    /// Signs over the roots of the diagonal, so that each row and column counts alike.
     v: Vec<f64>,
     y: Vec<f64>,
-    root_diagonal: Vec<f64>,
-    norm: f64,
+    diagonal: Vec<f64>,
 }
 
 impl Witness {
-    /// `A v` for a fixed vector of signs, and the infinity norm of `A`.
+    /// `A v` for a fixed `v`.
     ///
     /// # Errors
-    /// [`CoreError::Interrupted`].
+    /// [`CoreError::Allocation`], [`CoreError::Interrupted`].
     pub fn new(tiles: &TileMatrix, driver: &mut Driver<'_>) -> Result<Self, CoreError> {
-        // Signs from a multiplicative hash: no structure of a real matrix lines up with them.
-        let sign = |i: usize| {
-            let hash = (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            if hash >> 63 == 0 { 1.0 } else { -1.0 }
-        };
-        let n = tiles.n();
-        let v: Vec<f64> = (0..n).map(sign).collect();
-        let partial = by_tile_row(tiles, driver, |i| {
-            let end = i * tiles.nb() + tiles.rows_in(i);
-            let (mut y, mut sums) = (vec![0.0; end], vec![0.0; end]);
-            for_each_column(tiles, i, |top, column, j| {
-                // The element on the diagonal, where the column has it, counts once; others twice.
-                let below = usize::from(top == j);
-                if below == 1 {
-                    y[j] += column[0] * v[j];
-                    sums[j] += column[0].abs();
-                }
-                let (mut dot, mut sum) = (0.0, 0.0);
-                for (i, a) in (top + below..).zip(&column[below..]) {
-                    dot += a * v[i];
-                    sum += a.abs();
-                    y[i] += a * v[j];
-                    sums[i] += a.abs();
-                }
-                y[j] += dot;
-                sums[j] += sum;
-            });
-            (y, sums)
-        })?;
-        let (mut y, mut sums) = (vec![0.0; n], vec![0.0; n]);
-        for (part, part_sums) in &partial {
-            y.iter_mut().zip(part).for_each(|(y, part)| *y += part);
-            sums.iter_mut().zip(part_sums).for_each(|(sum, part)| *sum += part);
-        }
-        let norm = sums.into_iter().fold(0.0, f64::max);
-        let root_diagonal = tiles.diagonal().into_iter().map(|a| a.max(0.0).sqrt()).collect();
-        Ok(Self { v, y, root_diagonal, norm })
+        // A diagonal that is not positive has no root; the factorisation will say so.
+        let diagonal: Vec<f64> =
+            tiles.diagonal().into_iter().map(|a| if a > 0.0 { a } else { 1.0 }).collect();
+        let v: Vec<f64> = diagonal.iter().enumerate().map(|(i, a)| sign(i) / a.sqrt()).collect();
+        let mut y = below(tiles, &v, driver)?;
+        let above = above(tiles, &v, true, driver)?;
+        y.iter_mut().zip(&above).for_each(|(y, part)| *y += part);
+        Ok(Self { v, y, diagonal })
     }
 
-    /// `n eps |A|`: the prior precision below which rounding alone can make `A` indefinite.
-    pub fn least_prior_precision(&self) -> f64 {
-        self.v.len() as f64 * f64::EPSILON * self.norm
+    /// The diagonal of `A`.
+    pub fn diagonal(&self) -> impl Iterator<Item = f64> + '_ {
+        self.diagonal.iter().copied()
     }
 
-    /// Compares `L (L^T v)` with `A v`.
+    /// `n eps`: what the sums that made `A`, and the products here, round by.
+    pub fn floor(&self) -> f64 {
+        self.v.len() as f64 * f64::EPSILON
+    }
+
+    /// Compares `L (L^T v)` with `A v`; gives the Frobenius norm of `D^-1 (L L^T - A) D^-1`, which
+    /// is the expected length of the residual under random signs.
     ///
     /// The bound is Cholesky's own: `|L L^T - A| <= (n + 1) eps |L| |L^T|`, and by Cauchy-Schwarz
     /// `(|L| |L^T|)_ij <= sqrt(a_ii a_jj)`; four times that leaves room for the two products here.
     ///
     /// # Errors
-    /// [`CoreError::FactorCheck`] with the first row that is off, [`CoreError::Interrupted`].
-    pub fn verify(&self, factor: &Factor, driver: &mut Driver<'_>) -> Result<(), CoreError> {
-        let tiles = &factor.tiles;
+    /// [`CoreError::FactorCheck`] with the first row that is off, [`CoreError::Allocation`],
+    /// [`CoreError::Interrupted`].
+    pub fn verify(&self, tiles: &TileMatrix, driver: &mut Driver<'_>) -> Result<f64, CoreError> {
         let n = tiles.n();
-        let partial = by_tile_row(tiles, driver, |i| {
-            let mut w = vec![0.0; i * tiles.nb() + tiles.rows_in(i)];
-            for_each_column(tiles, i, |top, column, j| {
-                w[j] += column.iter().zip(&self.v[top..]).map(|(l, v)| l * v).sum::<f64>();
-            });
-            w
-        })?;
-        let mut w = vec![0.0; n];
-        for part in &partial {
-            w.iter_mut().zip(part).for_each(|(w, part)| *w += part);
-        }
-        let product = by_tile_row(tiles, driver, |i| {
-            let first = i * tiles.nb();
-            let mut rows = vec![0.0; tiles.rows_in(i)];
-            for_each_column(tiles, i, |top, column, j| {
-                for (sum, l) in rows[top - first..].iter_mut().zip(column) {
-                    *sum += l * w[j];
-                }
-            });
-            rows
-        })?
-        .concat();
-        let total: f64 = self.root_diagonal.iter().sum();
+        let w = above(tiles, &self.v, false, driver)?;
+        let product = below(tiles, &w, driver)?;
+        let most = 4.0 * (n + 2) as f64 * f64::EPSILON * n as f64;
+        let mut squares = 0.0;
         for (row, (ours, truth)) in product.iter().zip(&self.y).enumerate() {
-            let residual = (ours - truth).abs();
-            let bound = 4.0 * (n + 2) as f64 * f64::EPSILON * self.root_diagonal[row] * total;
+            let (residual, root) = ((ours - truth).abs(), self.diagonal[row].sqrt());
+            let bound = most * root;
             if residual > bound || residual.is_nan() {
                 return Err(CoreError::FactorCheck { row, residual, bound });
             }
+            squares += (residual / root).powi(2);
         }
-        Ok(())
+        Ok(squares.sqrt())
     }
 }
 
-/// What `work` makes of each tile row, in order.
-fn by_tile_row<R: Send>(
-    tiles: &TileMatrix,
-    driver: &mut Driver<'_>,
-    work: impl Fn(usize) -> R + Sync,
-) -> Result<Vec<R>, CoreError> {
-    let mut slots: Vec<Option<R>> = (0..tiles.num_tile_rows()).map(|_| None).collect();
-    let flops = (4 * tiles.n() * tiles.nb()) as f64;
-    driver.for_each(slots.iter_mut().enumerate().collect(), flops, 0, |(i, slot), _| {
-        *slot = Some(work(i));
-    })?;
-    Ok(slots.into_iter().flatten().collect())
+/// The lane of rows `row ..` of column `s`, without what lies above the diagonal; on it too with
+/// `strict`.
+fn live(lane: &Lane, row: usize, s: usize, strict: bool) -> Lane {
+    let first = s + usize::from(strict);
+    if row >= first {
+        return *lane;
+    }
+    std::array::from_fn(|place| if row + place >= first { lane[place] } else { 0.0 })
 }
 
-/// Visits the live piece of each column in each tile of a tile row: first row, values, column.
-fn for_each_column(tiles: &TileMatrix, i: usize, mut visit: impl FnMut(usize, &[f64], usize)) {
-    let nb = tiles.nb();
-    for j in 0..=i {
-        let tile = tiles.tile(i, j);
-        for c in 0..tile.ncols() {
-            let skip = if i == j { c } else { 0 };
-            if let Some(column) = tile.col(c).try_as_col_major() {
-                visit(i * nb + skip, &column.as_slice()[skip..], j * nb + c);
+/// `M v` for the lower triangle `M`, diagonal included.
+fn below(tiles: &TileMatrix, v: &[f64], driver: &mut Driver<'_>) -> Result<Vec<f64>, CoreError> {
+    let (n, nb) = (tiles.n(), tiles.nb());
+    let mut y = vec![0.0; n];
+    let tasks: Vec<_> = y.chunks_mut(nb).enumerate().collect();
+    driver.for_each(tasks, (n * nb) as f64, 0, |(i, out), _| {
+        for (panel, out) in out.chunks_mut(LANE).enumerate() {
+            let row = i * nb + panel * LANE;
+            let mut sums = [0.0; LANE];
+            for j in 0..=i {
+                let lanes = &tiles.tile(i, j)[panel * nb..][..tiles.rows_in(j)];
+                for ((s, lane), v) in (j * nb..).zip(lanes).zip(&v[j * nb..]) {
+                    let lane = live(lane, row, s, false);
+                    sums.iter_mut().zip(lane).for_each(|(sum, a)| *sum += a * v);
+                }
             }
+            out.copy_from_slice(&sums[..out.len()]);
         }
+    })?;
+    Ok(y)
+}
+
+/// `M^T v` for the lower triangle `M`, with `strict` without its diagonal.
+fn above(
+    tiles: &TileMatrix,
+    v: &[f64],
+    strict: bool,
+    driver: &mut Driver<'_>,
+) -> Result<Vec<f64>, CoreError> {
+    let (n, nb, count) = (tiles.n(), tiles.nb(), tiles.num_tile_rows());
+    // Each tile row's part, added up in order afterwards.
+    let ends = |i: usize| n.min((i + 1) * nb);
+    let mut parts = Buffer::zeros("sums of tile rows", (0..count).map(ends).sum())?;
+    let mut rest: &mut [f64] = &mut parts;
+    let mut tasks = Vec::with_capacity(count);
+    for i in 0..count {
+        let (own, tail) = rest.split_at_mut(ends(i));
+        tasks.push((i, own));
+        rest = tail;
     }
+    driver.for_each(tasks, (n * nb) as f64, 0, |(i, out), _| {
+        for (j, out) in out.chunks_mut(nb).enumerate() {
+            let (tile, mut sums) = (tiles.tile(i, j), [[0.0; LANE]; MAX_TILE]);
+            for panel in 0..tiles.panels_in(i) {
+                let row = i * nb + panel * LANE;
+                let mut own = [0.0; LANE];
+                own.iter_mut().zip(&v[row..]).for_each(|(own, v)| *own = *v);
+                let lanes = tile[panel * nb..].iter().zip(j * nb..);
+                for ((lane, s), sums) in lanes.zip(sums.iter_mut().take(out.len())) {
+                    let lane = live(lane, row, s, strict);
+                    for ((sum, a), v) in sums.iter_mut().zip(lane).zip(own) {
+                        *sum += a * v;
+                    }
+                }
+            }
+            out.iter_mut().zip(&sums).for_each(|(out, sums)| *out = total(sums));
+        }
+    })?;
+    let (mut y, mut start) = (vec![0.0; n], 0);
+    for i in 0..count {
+        y.iter_mut().zip(&parts[start..start + ends(i)]).for_each(|(y, part)| *y += part);
+        start += ends(i);
+    }
+    Ok(y)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cholesky::tests::{factor_with, with_eigenvalues};
+    use crate::storage::tiles::tests::from_dense;
     use crate::threads::Workers;
-    use crate::tiles::tests::from_dense;
 
     #[test]
     fn a_damaged_factor_is_found_out() {
@@ -153,15 +164,18 @@ mod tests {
         let mut go = |_| true;
         let mut driver = Driver::new(&workers, &mut go);
         let witness = Witness::new(&from_dense(&a), &mut driver).unwrap();
-        let dense: f64 = (0..n).map(|j| a[(7, j)] * witness.v[j]).sum();
-        assert!((witness.y[7] - dense).abs() < 1e-9);
-        let norm = (0..n).map(|i| (0..n).map(|j| a[(i, j)].abs()).sum::<f64>()).fold(0.0, f64::max);
-        assert!((witness.norm / norm - 1.0).abs() < 1e-12);
+        for row in [0, 7, 255, 256, 299] {
+            let dense: f64 = (0..n).map(|j| a[(row, j)] * witness.v[j]).sum();
+            assert!((witness.y[row] - dense).abs() < 1e-9);
+            assert_eq!(witness.diagonal[row], a[(row, row)]);
+        }
 
         let mut factor = factor_with(1, &a);
-        witness.verify(&factor, &mut driver).unwrap();
+        let rounding = witness.verify(&factor.tiles, &mut driver).unwrap();
+        assert!(rounding > 0.0 && rounding < 4.0 * n as f64 * f64::EPSILON, "{rounding}");
         let nb = factor.tiles.nb();
-        factor.tiles.rows_mut()[0].1[5 * (nb + 1)] *= 1.0 + 1e-6;
-        assert!(matches!(witness.verify(&factor, &mut driver), Err(CoreError::FactorCheck { .. })));
+        factor.tiles.rows_mut()[0].1[nb + 9][1] *= 1.0 + 1e-6;
+        let error = witness.verify(&factor.tiles, &mut driver).unwrap_err();
+        assert!(matches!(error, CoreError::FactorCheck { .. }));
     }
 }

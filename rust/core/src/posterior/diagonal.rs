@@ -1,24 +1,29 @@
 //! The posterior with a diagonal precision: every answer is a loop.
 
 use crate::error::{CoreError, check_prior_precision};
+use crate::kernel::dot::dot;
 use crate::normal::fill_standard_normal;
+use crate::storage::buffer::Buffer;
 use crate::threads::Driver;
 
 /// `N(mean, A^-1)` with `A = diag(h + prior_precision)`.
 #[derive(Debug)]
 pub struct DiagonalPosterior {
-    precision: Vec<f64>,
+    precision: Buffer,
 }
 
 impl DiagonalPosterior {
     /// From the diagonal `h` of the curvature.
     ///
     /// # Errors
-    /// [`CoreError::Shape`], [`CoreError::PriorPrecision`].
+    /// [`CoreError::Shape`], [`CoreError::PriorPrecision`], [`CoreError::Allocation`].
     pub fn new(curvature: &[f64], prior_precision: &[f64]) -> Result<Self, CoreError> {
         CoreError::check_len("prior_precision", curvature.len(), prior_precision.len())?;
         check_prior_precision(prior_precision)?;
-        Ok(Self { precision: curvature.iter().zip(prior_precision).map(|(h, t)| h + t).collect() })
+        let mut precision = Buffer::zeros("a diagonal precision", curvature.len())?;
+        let sums = curvature.iter().zip(prior_precision).map(|(h, t)| h + t);
+        precision.iter_mut().zip(sums).for_each(|(a, sum)| *a = sum);
+        Ok(Self { precision })
     }
 
     /// The diagonal of `A`.
@@ -31,9 +36,14 @@ impl DiagonalPosterior {
         self.precision.iter().map(|a| a.ln()).sum()
     }
 
-    /// The diagonal of `A^-1`.
-    pub fn variance(&self) -> Vec<f64> {
-        self.precision.iter().map(|a| 1.0 / a).collect()
+    /// The diagonal of `A^-1`, into `out`.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`].
+    pub fn variance(&self, out: &mut [f64]) -> Result<(), CoreError> {
+        CoreError::check_len("the variance", self.precision.len(), out.len())?;
+        out.iter_mut().zip(&*self.precision).for_each(|(v, a)| *v = 1.0 / a);
+        Ok(())
     }
 
     /// Fills `out` with draws of length `P`; draw `s` uses stream `s` of `seed`.
@@ -51,7 +61,7 @@ impl DiagonalPosterior {
         let draws: Vec<_> = out.chunks_exact_mut(n.max(1)).enumerate().collect();
         driver.for_each(draws, 20.0 * n as f64, 0, |(unit, draw), _| {
             fill_standard_normal(seed, unit as u64, draw);
-            for (value, a) in draw.iter_mut().zip(&self.precision) {
+            for (value, a) in draw.iter_mut().zip(&*self.precision) {
                 *value /= a.sqrt();
             }
         })
@@ -60,31 +70,32 @@ impl DiagonalPosterior {
     /// `J A^-1 J^T` for each point: `jacobian` is `B x C x P`, `out` is `B x C x C`.
     ///
     /// # Errors
-    /// [`CoreError::Shape`].
+    /// [`CoreError::Shape`], [`CoreError::Allocation`], [`CoreError::Interrupted`].
     pub fn functional_covariance(
         &self,
         jacobian: &[f64],
         num_outputs: usize,
         out: &mut [f64],
+        driver: &mut Driver<'_>,
     ) -> Result<(), CoreError> {
         let (n, c) = (self.precision.len(), num_outputs);
-        CoreError::check_len(
-            "the functional covariance",
-            jacobian.len() / (c * n).max(1) * c * c,
-            out.len(),
-        )?;
-        for (point, v) in jacobian.chunks_exact(c * n).zip(out.chunks_exact_mut(c * c)) {
+        if c == 0 {
+            return Err(CoreError::Shape { what: "number of outputs", expected: 1, found: 0 });
+        }
+        let points = jacobian.len() / (c * n).max(1);
+        CoreError::check_len("the functional covariance", points * c * c, out.len())?;
+        let tasks: Vec<_> = jacobian.chunks_exact(c * n).zip(out.chunks_exact_mut(c * c)).collect();
+        driver.for_each(tasks, (c * (c + 1) * n) as f64, n, |(point, v), scaled| {
             for a in 0..c {
+                let x = point[a * n..(a + 1) * n].iter().zip(&*self.precision);
+                scaled.iter_mut().zip(x).for_each(|(scaled, (x, a))| *scaled = x / a);
                 for b in 0..=a {
-                    let (x, y) = (&point[a * n..(a + 1) * n], &point[b * n..(b + 1) * n]);
-                    let value =
-                        x.iter().zip(y).zip(&self.precision).map(|((x, y), a)| x * y / a).sum();
+                    let value = dot(scaled, &point[b * n..(b + 1) * n]);
                     v[a * c + b] = value;
                     v[b * c + a] = value;
                 }
             }
-        }
-        Ok(())
+        })
     }
 }
 
@@ -95,11 +106,18 @@ mod tests {
     #[test]
     fn closed_forms() {
         let posterior = DiagonalPosterior::new(&[1.0, 3.0], &[1.0, 1.0]).unwrap();
-        assert_eq!(posterior.variance(), [0.5, 0.25]);
+        let workers = crate::threads::Workers::new(1).unwrap();
+        let mut go = |_| true;
+        let mut driver = Driver::new(&workers, &mut go);
+        let mut variance = [0.0; 2];
+        posterior.variance(&mut variance).unwrap();
+        assert_eq!(variance, [0.5, 0.25]);
         assert!((posterior.log_det() - 8f64.ln()).abs() < 1e-15);
         let mut v = [0.0; 4];
-        posterior.functional_covariance(&[1.0, 2.0, 0.0, 2.0], 2, &mut v).unwrap();
+        posterior.functional_covariance(&[1.0, 2.0, 0.0, 2.0], 2, &mut v, &mut driver).unwrap();
         assert_eq!(v, [1.5, 1.0, 1.0, 1.0]);
+        let none = posterior.functional_covariance(&[], 0, &mut [], &mut driver);
+        assert!(matches!(none, Err(CoreError::Shape { .. })));
         assert!(DiagonalPosterior::new(&[1.0], &[0.0]).is_err());
     }
 }

@@ -12,64 +12,51 @@ use faer::linalg::matmul::matmul;
 use faer::prelude::ReborrowMut;
 use faer::{Accum, MatMut, MatRef, Par};
 
-use crate::assemble::dense_layer::{DenseLayerSum, Outputs};
-use crate::assemble::panel::widen;
-use crate::assemble::{Real, check_matrix};
-use crate::blocks::SymmetricBlocks;
-use crate::buffer::Buffer;
+use crate::assemble::head::{HeadSum, Outputs};
+use crate::cholesky::CLEAR;
 use crate::error::{CoreError, check_prior_precision};
+use crate::input::{Real, check_matrix, widen};
 use crate::normal::fill_standard_normal;
-use crate::posterior::eigen::eigen;
-use crate::posterior::output::{rows_in_order, scatter};
+use crate::posterior::eigen::{Eigen, eigen};
+use crate::posterior::matrix::{rows_in_order, scatter};
+use crate::storage::blocks::SymmetricBlocks;
+use crate::storage::buffer::Buffer;
 use crate::threads::Driver;
 
 /// Rows that one product takes together.
 const ROWS: usize = 256;
 
-/// `U` and `s` of `T^-1/2 G T^-1/2`.
+/// Rows of a dense matrix that one product makes.
+const DENSE_ROWS: usize = 64;
+
+/// `U` and `s` of `T^-1/2 G T^-1/2`: all posteriors under multiples of one prior, and any noise.
 #[derive(Debug)]
-struct Basis {
-    /// `U`, column by column.
-    vectors: Buffer,
-    values: Vec<f64>,
+pub struct KroneckerBasis {
+    eigen: Eigen,
+    prior: Vec<f64>,
     /// `T^-1/2`.
     inverse_root: Vec<f64>,
 }
 
-/// `N(mean, A^-1)` with `A = diag(w) (x) G + scale I (x) diag(T)`; parameters by output, then feature.
-#[derive(Clone, Debug)]
-pub struct KroneckerPosterior {
-    basis: Arc<Basis>,
-    output_precision: Vec<f64>,
-    scale: f64,
-}
-
-impl KroneckerPosterior {
-    /// From the sum `G` (one independent output, weights of one), the prior precision of each
-    /// feature (`D'` values, the same for all outputs) and the noise precision of each output.
-    /// Cost: one eigendecomposition of edge `D'`.
+impl KroneckerBasis {
+    /// From the sum `G` (one independent output, weights of one) and the prior precision of each
+    /// feature (`D'` values, the same for all outputs). Cost: one eigendecomposition of edge `D'`.
     ///
     /// # Errors
     /// [`CoreError::Shape`] and [`CoreError::PriorPrecision`] before the work,
-    /// [`CoreError::Interrupted`], [`CoreError::Allocation`], [`CoreError::Eigen`].
+    /// [`CoreError::Interrupted`], [`CoreError::Allocation`], [`CoreError::Eigen`]; the sum stays.
     pub fn new(
-        sum: &mut DenseLayerSum,
+        sum: &mut HeadSum,
         prior_precision: &[f64],
-        output_precision: &[f64],
         driver: &mut Driver<'_>,
     ) -> Result<Self, CoreError> {
         let dim = sum.num_features();
         CoreError::check_len("prior_precision (one a feature)", dim, prior_precision.len())?;
         CoreError::check_len("outputs of the sum", 1, sum.num_outputs())?;
-        if sum.outputs() == Outputs::Softmax || output_precision.is_empty() {
-            return Err(CoreError::Shape {
-                what: "output_precision",
-                expected: 1,
-                found: output_precision.len(),
-            });
+        if sum.outputs() == Outputs::Softmax {
+            return Err(CoreError::Shape { what: "independent outputs", expected: 1, found: 0 });
         }
         check_prior_precision(prior_precision)?;
-        check_prior_precision(output_precision)?;
         let blocks = sum.finish(driver)?;
         let inverse_root: Vec<f64> = prior_precision.iter().map(|t| 1.0 / t.sqrt()).collect();
         let mut gram = Buffer::zeros("a matrix of products of features", dim * dim)?;
@@ -79,32 +66,82 @@ impl KroneckerPosterior {
                 *value *= root * inverse_root[j];
             }
         }
-        let (vectors, values) = eigen(&gram, dim)?;
-        driver.advance(4.0 * (dim * dim * dim) as f64)?;
-        let basis = Arc::new(Basis { vectors, values, inverse_root });
-        Ok(Self { basis, output_precision: output_precision.to_vec(), scale: 1.0 })
+        let eigen = eigen(gram, dim, driver)?;
+        Ok(Self { eigen, prior: prior_precision.to_vec(), inverse_root })
+    }
+
+    /// Length of a layer input `D'`.
+    pub fn num_features(&self) -> usize {
+        self.prior.len()
+    }
+
+    /// Eigenvalues of `T^-1/2 G T^-1/2`, `D'` values.
+    pub fn eigenvalues(&self) -> &[f64] {
+        &self.eigen.values
+    }
+
+    /// Bytes held.
+    pub fn nbytes(&self) -> usize {
+        let dim = self.num_features();
+        (dim * dim + 3 * dim) * size_of::<f64>()
+    }
+}
+
+/// `N(mean, A^-1)` with `A = diag(w) (x) G + scale I (x) diag(T)`; parameters by output, then feature.
+#[derive(Clone, Debug)]
+pub struct KroneckerPosterior {
+    basis: Arc<KroneckerBasis>,
+    output_precision: Vec<f64>,
+    scale: f64,
+}
+
+impl KroneckerPosterior {
+    /// The posterior under `scale` times the prior precision of a basis, and the noise precision of
+    /// each output. `O(C + D')`.
+    ///
+    /// The decomposition's error `dM` moves the precisions `w_c s_k + scale` by at most `w_c |dM|`.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::PriorPrecision`]; [`CoreError::LostInRounding`] where the
+    /// least of the precisions is not clearly above that.
+    pub fn new(
+        basis: Arc<KroneckerBasis>,
+        scale: f64,
+        output_precision: &[f64],
+    ) -> Result<Self, CoreError> {
+        if output_precision.is_empty() {
+            return Err(CoreError::Shape { what: "output_precision", expected: 1, found: 0 });
+        }
+        check_prior_precision(&[scale])?;
+        check_prior_precision(output_precision)?;
+        let (values, rounding) = (basis.eigenvalues(), basis.eigen.rounding);
+        let largest = output_precision.iter().copied().fold(0.0, f64::max);
+        let (low, high) = (values[0], values[values.len() - 1]);
+        if largest * low + scale < CLEAR * largest * rounding {
+            let lost = values.iter().filter(|s| largest * **s + scale < CLEAR * largest * rounding);
+            let norm = largest * high + scale;
+            let prior = scale * basis.prior.iter().copied().fold(f64::INFINITY, f64::min);
+            return Err(CoreError::LostInRounding {
+                size: basis.num_features(),
+                prior,
+                eigenvalue: (largest * low + scale) / norm,
+                rounding: largest * rounding / norm,
+                directions: lost.count(),
+                least: prior * (2.0 * CLEAR * largest * rounding / scale),
+            });
+        }
+        Ok(Self { basis, output_precision: output_precision.to_vec(), scale })
     }
 
     /// `U`.
     fn vectors(&self) -> MatRef<'_, f64> {
         let dim = self.num_features();
-        MatRef::from_column_major_slice(&self.basis.vectors, dim, dim)
+        MatRef::from_column_major_slice(&self.basis.eigen.vectors, dim, dim)
     }
 
-    /// The posterior under `scale` times the prior precision that `new` was given, and another
-    /// noise. `O(C)`.
-    ///
-    /// # Errors
-    /// [`CoreError::Shape`], [`CoreError::PriorPrecision`].
-    pub fn rescaled(&self, scale: f64, output_precision: &[f64]) -> Result<Self, CoreError> {
-        CoreError::check_len("output_precision", self.num_outputs(), output_precision.len())?;
-        check_prior_precision(&[scale])?;
-        check_prior_precision(output_precision)?;
-        Ok(Self {
-            basis: Arc::clone(&self.basis),
-            output_precision: output_precision.to_vec(),
-            scale,
-        })
+    /// The basis, for other noise and other multiples of its prior.
+    pub fn basis(&self) -> &Arc<KroneckerBasis> {
+        &self.basis
     }
 
     /// Number of parameters `C D'`.
@@ -119,24 +156,18 @@ impl KroneckerPosterior {
 
     /// Length of a layer input `D'`.
     pub fn num_features(&self) -> usize {
-        self.basis.values.len()
+        self.basis.num_features()
     }
 
     /// Bytes held.
     pub fn nbytes(&self) -> usize {
-        let dim = self.num_features();
-        (dim * dim + 2 * dim + self.num_outputs()) * size_of::<f64>()
-    }
-
-    /// Eigenvalues of `T^-1/2 G T^-1/2`, `D'` values.
-    pub fn eigenvalues(&self) -> &[f64] {
-        &self.basis.values
+        self.basis.nbytes() + self.num_outputs() * size_of::<f64>()
     }
 
     /// `w_c s_k + scale`: the precision of output `c` along eigenvector `k`.
     fn precisions(&self, output: usize) -> impl Iterator<Item = f64> + '_ {
         let weight = self.output_precision[output];
-        self.basis.values.iter().map(move |s| weight * s + self.scale)
+        self.basis.eigenvalues().iter().map(move |s| weight * s + self.scale)
     }
 
     /// `log |A|`.
@@ -145,16 +176,16 @@ impl KroneckerPosterior {
         (0..self.num_outputs()).map(|c| self.precisions(c).map(f64::ln).sum::<f64>() + prior).sum()
     }
 
-    /// The marginal variances, `C D'` values. Cost: `2 C D'^2` flops.
+    /// The marginal variances, `C D'` values, output by output, into `out`. Cost: `2 C D'^2` flops.
     ///
     /// # Errors
-    /// [`CoreError::Interrupted`], [`CoreError::Allocation`].
-    pub fn variance(&self, driver: &mut Driver<'_>) -> Result<Vec<f64>, CoreError> {
+    /// [`CoreError::Shape`], [`CoreError::Interrupted`], [`CoreError::Allocation`].
+    pub fn variance(&self, out: &mut [f64], driver: &mut Driver<'_>) -> Result<(), CoreError> {
+        CoreError::check_len("the variance", self.num_params(), out.len())?;
         let dim = self.num_features();
         let mut squares = Buffer::zeros("squares of the eigenvectors", dim * dim)?;
-        squares.iter_mut().zip(self.basis.vectors.iter()).for_each(|(s, u)| *s = u * u);
+        squares.iter_mut().zip(self.basis.eigen.vectors.iter()).for_each(|(s, u)| *s = u * u);
         let squares = MatRef::from_column_major_slice(&squares, dim, dim);
-        let mut out = vec![0.0; self.num_params()];
         let tasks: Vec<_> = out.chunks_mut(ROWS * dim).enumerate().collect();
         driver.for_each(
             tasks,
@@ -181,8 +212,7 @@ impl KroneckerPosterior {
                     row.iter_mut().zip(&self.basis.inverse_root).for_each(|(v, r)| *v *= r * r);
                 }
             },
-        )?;
-        Ok(out)
+        )
     }
 
     /// Fills `out` with zero-mean draws of length `C D'`; draw `s` uses stream `s` of `seed`.
@@ -226,7 +256,7 @@ impl KroneckerPosterior {
     ) -> Result<(), CoreError> {
         let (dim, outputs) = (self.num_features(), self.num_outputs());
         let points = features.len() / dim;
-        check_matrix("features", features, points, dim)?;
+        check_matrix("features", features, points, dim, driver)?;
         CoreError::check_len("the functional variance", points * outputs, out.len())?;
         let mut inverse = Buffer::zeros("precisions", outputs * dim)?;
         for (c, line) in inverse.chunks_exact_mut(dim).enumerate() {
@@ -286,7 +316,7 @@ impl KroneckerPosterior {
         self.dense(order, out, driver, |a| a, |r| 1.0 / r)
     }
 
-    /// Rows of `diag(outer) U diag(inner(w_c s + scale)) U^T diag(outer)`, output by output.
+    /// `diag(outer) U diag(inner(w_c s + scale)) U^T diag(outer)`, a product for some rows of an output.
     fn dense(
         &self,
         order: &[usize],
@@ -298,29 +328,46 @@ impl KroneckerPosterior {
         let (p, dim) = (self.num_params(), self.num_features());
         CoreError::check_len("order", p, order.len())?;
         let vectors = self.vectors();
-        let tasks: Vec<_> = rows_in_order(out, order)?.into_iter().enumerate().collect();
-        driver.for_each(tasks, (2 * dim * dim) as f64, p + dim, |(index, row), scratch| {
-            let (c, i) = (index / dim, index % dim);
-            let (line, scratch) = scratch.split_at_mut(dim);
-            for (k, (value, a)) in line.iter_mut().zip(self.precisions(c)).enumerate() {
-                *value = vectors[(i, k)] * inner(a);
+        let roots = &self.basis.inverse_root;
+        let mut rows = rows_in_order(out, order)?;
+        let tasks: Vec<_> = rows
+            .chunks_mut(dim)
+            .enumerate()
+            .flat_map(|(c, rows)| {
+                let parts = rows.chunks_mut(DENSE_ROWS).enumerate();
+                parts.map(move |(part, rows)| (c, part * DENSE_ROWS, rows))
+            })
+            .collect();
+        let flops = (2 * DENSE_ROWS * dim * dim) as f64;
+        driver.for_each(tasks, flops, 2 * DENSE_ROWS * dim, |(c, first, rows), scratch| {
+            let (weighted, product) = scratch.split_at_mut(DENSE_ROWS * dim);
+            let count = rows.len();
+            for (i, line) in (first..).zip(weighted.chunks_exact_mut(dim)).take(count) {
+                for (k, (value, a)) in line.iter_mut().zip(self.precisions(c)).enumerate() {
+                    *value = vectors[(i, k)] * inner(a);
+                }
             }
-            row.fill(0.0);
-            let own = outer(self.basis.inverse_root[i]);
-            for j in 0..dim {
-                let dot: f64 = line.iter().enumerate().map(|(k, v)| v * vectors[(j, k)]).sum();
-                row[c * dim + j] = own * dot * outer(self.basis.inverse_root[j]);
+            let weighted = MatRef::from_row_major_slice(&weighted[..count * dim], count, dim);
+            let product = &mut product[..count * dim];
+            let target = MatMut::from_row_major_slice_mut(product, count, dim);
+            matmul(target, Accum::Replace, weighted, vectors.transpose(), 1.0, Par::Seq);
+            for ((i, row), line) in (first..).zip(rows).zip(product.chunks_exact(dim)) {
+                row.fill(0.0);
+                let own = outer(roots[i]);
+                let targets = row[c * dim..(c + 1) * dim].iter_mut();
+                for ((target, value), root) in targets.zip(line).zip(roots) {
+                    *target = own * value * outer(*root);
+                }
             }
-            scatter(row, order, scratch);
-        })
+        })?;
+        driver.for_each(rows, 4.0 * p as f64, p, |row, scratch| scatter(row, order, scratch))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cholesky::Check;
-    use crate::posterior::layer::LayerPosterior;
+    use crate::posterior::block_diagonal::BlockDiagonalPosterior;
     use crate::threads::Workers;
 
     /// Against outputs that do not interact, each with its own weight and factor.
@@ -333,29 +380,27 @@ mod tests {
         let workers = Workers::new(2).unwrap();
         let mut go = |_| true;
         let mut driver = Driver::new(&workers, &mut go);
-        let mut gram = DenseLayerSum::new(Outputs::Independent, 1, dim).unwrap();
+        let mut gram = HeadSum::new(Outputs::Independent, 1, dim).unwrap();
         gram.add(&features, &vec![1.0; points], &mut driver).unwrap();
-        let mut all = DenseLayerSum::new(Outputs::Independent, 3, dim).unwrap();
+        let mut all = HeadSum::new(Outputs::Independent, 3, dim).unwrap();
         all.add(&features, &noise.repeat(points), &mut driver).unwrap();
         for scale in [1.0, 3.0] {
-            let start = KroneckerPosterior::new(&mut gram, &prior, &[1.0; 3], &mut driver).unwrap();
-            let ours = start.rescaled(scale, &noise).unwrap();
+            let basis = KroneckerBasis::new(&mut gram, &prior, &mut driver).unwrap();
+            let ours = KroneckerPosterior::new(Arc::new(basis), scale, &noise).unwrap();
             let scaled: Vec<f64> = prior.iter().map(|t| t * scale).collect();
             let truth =
-                LayerPosterior::new(&mut all, &scaled.repeat(3), Check::Verify, &mut driver)
-                    .unwrap();
+                BlockDiagonalPosterior::new(&mut all, &scaled.repeat(3), &mut driver).unwrap();
             assert!((ours.log_det() - truth.log_det()).abs() < 1e-10);
             let close = |a: &[f64], b: &[f64], size: f64| {
                 a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-11 * size)
             };
-            assert!(close(
-                &ours.variance(&mut driver).unwrap(),
-                &truth.variance(&mut driver).unwrap(),
-                1.0
-            ));
+            let (mut variance, mut b) = (vec![0.0; 60], vec![0.0; 60]);
+            ours.variance(&mut variance, &mut driver).unwrap();
+            truth.variance(&mut b, &mut driver).unwrap();
+            assert!(close(&variance, &b, 1.0));
             let (mut a, mut b) = (vec![0.0; 150], vec![0.0; 150]);
             ours.functional_variance(&features, &mut a, &mut driver).unwrap();
-            truth.functional_variance(&features, &mut b, &mut driver).unwrap();
+            truth.functional_variance(&features, points, &mut b, &mut driver).unwrap();
             assert!(close(&a, &b, 10.0));
             let order: Vec<usize> = (0..60).rev().collect();
             let (mut a, mut b) = (vec![0.0; 3600], vec![0.0; 3600]);
@@ -370,13 +415,12 @@ mod tests {
             let draws = 4_000;
             let mut z = vec![0.0; draws * 60];
             ours.sample(5, &mut z, &mut driver).unwrap();
-            let variance = ours.variance(&mut driver).unwrap();
             for k in 0..60 {
                 let second: f64 =
                     (0..draws).map(|s| z[s * 60 + k].powi(2)).sum::<f64>() / draws as f64;
                 assert!((second / variance[k] - 1.0).abs() < 5.0 * (2.0 / draws as f64).sqrt());
             }
         }
-        assert!(KroneckerPosterior::new(&mut all, &prior, &noise, &mut driver).is_err());
+        assert!(KroneckerBasis::new(&mut all, &prior, &mut driver).is_err());
     }
 }

@@ -1,8 +1,9 @@
 //! Gaussian posteriors with precision `A = H + T`, one file (or folder) for each structure of `A`.
 
-pub mod dense;
+pub mod block_diagonal;
 pub mod diagonal;
 mod eigen;
+pub mod full;
+pub mod head;
 pub mod kronecker;
-pub mod layer;
-mod output;
+mod matrix;

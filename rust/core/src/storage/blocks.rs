@@ -1,7 +1,7 @@
 //! The quarter-size form of a head's curvature: symmetric `D' x D'` blocks, one a pair of outputs.
 
-use crate::buffer::Buffer;
 use crate::error::CoreError;
+use crate::storage::buffer::Buffer;
 
 /// Which pairs of outputs `(c, d)`, `c >= d`, have a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,22 @@ impl SymmetricBlocks {
         };
         let len = packed_len(self.dim);
         &self.data[index * len..(index + 1) * len]
+    }
+
+    /// Gives back the memory of all blocks of outputs below `c`, which are not read again.
+    pub fn release_below(&mut self, c: usize) {
+        let blocks = self.pattern.num_blocks(c.min(self.outputs));
+        self.data.release_front(blocks * packed_len(self.dim));
+    }
+
+    /// All values, block after block.
+    pub fn values_mut(&mut self) -> &mut [f64] {
+        &mut self.data
+    }
+
+    /// All values, block after block.
+    pub fn values(&self) -> &[f64] {
+        &self.data
     }
 
     /// Every block with its pair, each exclusive.

@@ -57,6 +57,18 @@ impl Mapping {
     }
 }
 
+impl Mapping {
+    /// Gives back the whole pages among the first `bytes`; they read as zeros afterwards.
+    pub fn release_front(&self, bytes: usize) {
+        let whole = bytes / PAGE * PAGE;
+        if whole > 0 {
+            // SAFETY: the range lies inside the mapping, which this value owns. A refusal costs
+            // memory alone.
+            unsafe { libc::madvise(self.as_ptr().as_ptr().cast(), whole, libc::MADV_DONTNEED) };
+        }
+    }
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: `start` and `length` are those of a mapping that this value alone owns.

@@ -1,15 +1,12 @@
-//! The covariance and the precision of a layer as dense `P x P` matrices, rotated in place.
+//! The covariance and the precision of a head as dense `P x P` matrices, rotated in place.
 
 use crate::cholesky::Factor;
 use crate::error::CoreError;
-use crate::posterior::layer::{Basis, LayerPosterior};
-use crate::posterior::output::{rows_in_order, scatter};
+use crate::posterior::head::{Basis, HeadPosterior};
+use crate::posterior::matrix::{FillRows, rows_in_order, scatter};
 use crate::threads::Driver;
 
-/// Writes each row of a matrix known by its factor into the front of a row of output.
-type FillRows = fn(&Factor, &mut [&mut [f64]], &mut Driver<'_>) -> Result<(), CoreError>;
-
-impl LayerPosterior {
+impl HeadPosterior {
     /// `A^-1` with entry `(i, j)` at `out[order[i], order[j]]`.
     ///
     /// # Errors
@@ -23,10 +20,10 @@ impl LayerPosterior {
         self.dense(order, out, driver, Factor::inverse_rows, |t| 1.0 / t)
     }
 
-    /// `A`, in the order of [`LayerPosterior::covariance`].
+    /// `A`, in the order of [`HeadPosterior::covariance`].
     ///
     /// # Errors
-    /// As [`LayerPosterior::covariance`].
+    /// As [`HeadPosterior::covariance`].
     pub fn precision(
         &self,
         order: &[usize],
@@ -47,18 +44,14 @@ impl LayerPosterior {
         let p = self.num_params();
         CoreError::check_len("order", p, order.len())?;
         let mut rows = rows_in_order(out, order)?;
-        let mut first = 0;
-        for factor in &self.factors {
-            let n = factor.n();
-            let own = &mut rows[first..first + n];
-            fill(factor, own, driver)?;
-            for row in own.iter_mut() {
-                let offset = if self.factors.len() == 1 { 0 } else { first };
-                row.copy_within(..n, offset);
-                row[..offset].fill(0.0);
-                row[offset + n..].fill(0.0);
-            }
-            first += n;
+        let n = self.factor.n();
+        let (own, rest) = rows.split_at_mut(n);
+        fill(&self.factor, own, driver)?;
+        for row in own {
+            row[n..].fill(0.0);
+        }
+        for row in rest {
+            row.fill(0.0);
         }
         if let Basis::Contrast { q, prior } = &self.basis {
             self.rotate_rows(&mut rows, q, prior, driver, common)?;

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use crate::error::CoreError;
 #[cfg(target_os = "linux")]
-use crate::pages::Mapping;
+use crate::storage::pages::Mapping;
 
 /// Alignment of every buffer: one cache line, one AVX-512 register.
 const ALIGN: usize = 64;
@@ -22,7 +22,7 @@ enum Owner {
     Allocator(Layout),
     #[cfg(target_os = "linux")]
     System {
-        _mapping: Mapping,
+        mapping: Mapping,
     },
 }
 
@@ -55,7 +55,7 @@ impl Buffer {
         if bytes >= LARGE {
             let mapping = Mapping::zeros(bytes).ok_or(refused)?;
             let ptr = mapping.as_ptr().cast::<f64>();
-            return Ok(Self { ptr, len, owner: Owner::System { _mapping: mapping } });
+            return Ok(Self { ptr, len, owner: Owner::System { mapping } });
         }
         // SAFETY: the layout has a non-zero size; all-zero bytes are valid f64 values, and the
         // layout asks for more than the alignment of f64.
@@ -68,6 +68,17 @@ impl Buffer {
     /// Bytes held.
     pub fn nbytes(&self) -> usize {
         self.len * size_of::<f64>()
+    }
+
+    /// Gives the memory of the first `len` values back, where the system takes parts of a buffer;
+    /// what they hold afterwards is left open.
+    pub fn release_front(&mut self, len: usize) {
+        #[cfg(target_os = "linux")]
+        if let Owner::System { mapping } = &self.owner {
+            mapping.release_front(len.min(self.len) * size_of::<f64>());
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = len;
     }
 }
 
@@ -109,6 +120,17 @@ mod tests {
             assert_eq!(buffer[len - 1], 2.0);
         }
         assert!(Buffer::zeros("test", 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_front_goes_and_the_rest_stays() {
+        for len in [1_001, 2_000_001] {
+            let mut buffer = Buffer::zeros("test", len).unwrap();
+            buffer.fill(3.0);
+            buffer.release_front(len / 2);
+            assert!(buffer[len / 2..].iter().all(|v| *v == 3.0));
+            buffer.release_front(2 * len);
+        }
     }
 
     #[test]

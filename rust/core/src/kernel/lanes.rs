@@ -5,10 +5,10 @@
 
 use std::ops::Range;
 
-use crate::assemble::Real;
-use crate::assemble::kernel::{LANE, Lane, Square, add_products};
-use crate::buffer::Buffer;
 use crate::error::CoreError;
+use crate::input::Real;
+use crate::kernel::{LANE, Lane, Square, Target, add_products};
+use crate::storage::buffer::Buffer;
 use crate::threads::Driver;
 
 /// Rows of a chunk: 16 KiB for each eight columns, half of a first-level cache.
@@ -18,22 +18,47 @@ pub const DEPTH: usize = 256;
 /// second-level cache.
 const SLICE: usize = 48;
 
-/// Up to a fixed number of rows, in lanes.
+/// Rows in lanes, in memory that is there before they come.
 #[derive(Debug)]
 pub struct Lanes {
+    what: &'static str,
     columns: usize,
     rows: usize,
     data: Buffer,
 }
 
 impl Lanes {
-    /// Room for `capacity` rows.
+    /// No rows, and room for none.
     ///
     /// # Errors
     /// [`CoreError::Allocation`].
-    pub fn new(what: &'static str, columns: usize, capacity: usize) -> Result<Self, CoreError> {
-        let len = Self::bytes_of(columns, capacity) / size_of::<f64>();
-        Ok(Self { columns, rows: 0, data: Buffer::zeros(what, len)? })
+    pub fn new(what: &'static str, columns: usize) -> Result<Self, CoreError> {
+        Ok(Self { what, columns, rows: 0, data: Buffer::zeros(what, 0)? })
+    }
+
+    /// Makes room for `capacity` rows in all; those that are held stay.
+    ///
+    /// # Errors
+    /// [`CoreError::Allocation`], before anything is changed.
+    pub fn reserve(&mut self, capacity: usize) -> Result<(), CoreError> {
+        if capacity > self.capacity() {
+            let len = Self::bytes_of(self.columns, capacity) / size_of::<f64>();
+            let mut data = Buffer::zeros(self.what, len)?;
+            data[..self.data.len()].copy_from_slice(&self.data);
+            self.data = data;
+        }
+        Ok(())
+    }
+
+    /// Gives back the memory, which must hold no rows.
+    ///
+    /// # Errors
+    /// None: an empty buffer can always be had.
+    pub fn release(&mut self) -> Result<(), CoreError> {
+        if self.rows == 0 {
+            self.data = Buffer::zeros(self.what, 0)?;
+        }
+        Ok(())
     }
 
     /// Bytes that such lanes take.
@@ -117,25 +142,54 @@ impl Lanes {
     }
 }
 
-/// Adds to `sum` the products of the lanes `left` of a chunk with those of `right`, all of `depth`
-/// rows and laid out as in a chunk. Square `(i, j)` is `sum[j * left.len() + i]`; with `lower` those
-/// above the diagonal are left out, `right` standing for the lanes from `left.start` on.
+/// An operand: lanes of `depth` places, one every `stride` of them.
+#[derive(Clone, Copy)]
+pub struct Panels<'a> {
+    /// From the first on.
+    pub lanes: &'a [Lane],
+    /// From one to the next.
+    pub stride: usize,
+    /// Places of each that count.
+    pub depth: usize,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl<'a> Panels<'a> {
+    fn get(self, index: usize) -> &'a [Lane] {
+        &self.lanes[index * self.stride..][..self.depth]
+    }
+}
+
+/// Where squares of a product go: `(i, j)` at `start + i * down + j * across`.
+#[derive(Clone, Copy)]
+pub struct Layout {
+    /// From one panel of the left operand to the next.
+    pub down: usize,
+    /// From one panel of the right operand to the next.
+    pub across: usize,
+}
+
+/// Adds `sign` times the products of all panels of `left` with those of `right`; with `lower` those
+/// above the diagonal are left out, both operands beginning at the same place.
 pub fn add_block_products(
-    chunk: &[Lane],
-    left: Range<usize>,
-    right: &[Lane],
-    depth: usize,
+    left: Panels<'_>,
+    right: Panels<'_>,
     lower: bool,
-    sum: &mut [Square],
+    sign: f64,
+    squares: &mut [Square],
+    layout: Layout,
 ) {
-    let height = left.len();
-    for start in left.clone().step_by(SLICE) {
-        let end = left.end.min(start + SLICE);
-        for (j, right) in right.chunks_exact(DEPTH).enumerate() {
-            let first = if lower { start.max(left.start + j) } else { start };
+    for start in (0..left.count).step_by(SLICE) {
+        let end = left.count.min(start + SLICE);
+        for j in 0..right.count {
+            let first = if lower { start.max(j) } else { start };
             if first < end {
-                let out = &mut sum[j * height..][first - left.start..end - left.start];
-                add_products(&chunk[first * DEPTH..], DEPTH, &right[..depth], out);
+                let from = first * layout.down + j * layout.across;
+                let to = (end - 1) * layout.down + j * layout.across + 1;
+                let target = Target { squares: &mut squares[from..to], step: layout.down, sign };
+                let lanes = &left.lanes[first * left.stride..];
+                add_products(lanes, left.stride, right.get(j), LANE, target);
             }
         }
     }
@@ -153,12 +207,12 @@ mod tests {
         let mut driver = Driver::new(&workers, &mut go);
         let (columns, rows) = (19, 600);
         let values: Vec<f32> = (0..rows * columns).map(|k| k as f32).collect();
-        let mut lanes = Lanes::new("test", columns, 700).unwrap();
-        assert_eq!((lanes.capacity(), lanes.width()), (768, 3));
+        let mut lanes = Lanes::new("test", columns).unwrap();
         for part in values.chunks(77 * columns) {
+            lanes.reserve(lanes.rows() + 77).unwrap();
             lanes.push(part, &mut driver).unwrap();
         }
-        assert_eq!(lanes.rows(), rows);
+        assert_eq!((lanes.rows(), lanes.capacity(), lanes.width()), (rows, 768, 3));
         let mut seen = 0;
         for (range, chunk) in lanes.chunks() {
             for (n, row) in range.enumerate() {

@@ -1,6 +1,11 @@
 //! Dense `P x P` output in the caller's order of parameters, without a second `P x P`.
 
+use crate::cholesky::Factor;
 use crate::error::CoreError;
+use crate::threads::Driver;
+
+/// Writes each row of a matrix known by its factor into the front of a row of output.
+pub type FillRows = fn(&Factor, &mut [&mut [f64]], &mut Driver<'_>) -> Result<(), CoreError>;
 
 /// The rows of `out` (`P x P`, row by row) such that row `order[k]` of `out` comes as row `k`.
 pub fn rows_in_order<'o>(

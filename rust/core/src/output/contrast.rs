@@ -16,7 +16,7 @@
 //! a product for each pair and sums of positive numbers: nothing cancels where the network is sure.
 
 /// `h_k = 1 / sqrt(k (k + 1))`.
-fn scale(k: usize) -> f64 {
+pub fn scale(k: usize) -> f64 {
     1.0 / ((k * (k + 1)) as f64).sqrt()
 }
 

@@ -1,9 +1,9 @@
 //! Tile-packed lower triangle: storage of a symmetric `n x n` matrix in half the memory.
 
-use faer::{MatMut, MatRef};
-
-use crate::buffer::Buffer;
 use crate::error::CoreError;
+use crate::kernel::lanes::{Layout, Panels};
+use crate::kernel::{LANE, Lane};
+use crate::storage::buffer::Buffer;
 
 /// Largest tile edge. Chosen by measurement (PERFORMANCE.md): deep enough for the product to run at
 /// full speed, small enough that the diagonal tile, which one thread factors, is next to nothing.
@@ -14,9 +14,12 @@ const MIN_TILE: usize = 224;
 
 /// The lower triangle of a symmetric matrix as square tiles.
 ///
-/// Tile `(i, j)` with `i >= j` holds `nb * nb` contiguous values, column-major, 64-byte aligned;
-/// tiles lie row by row. The last row and column of tiles are padded. Above the diagonal of a
-/// diagonal tile nothing is live.
+/// Tile `(i, j)` with `i >= j` holds `nb * nb` contiguous values, 64-byte aligned, as the kernel reads
+/// them: eight rows at a time, column by column, so that element `(r, c)` of a tile is place `r % 8`
+/// of lane `(r / 8) * nb + c`. Tiles lie row by row. Padding is zero. Above the diagonal of a diagonal
+/// tile a factor holds zeros, and what a matrix holds there is not live.
+///
+/// `nb` belongs to the matrix, not to the program: another [`MAX_TILE`] reads an older matrix.
 #[derive(Debug)]
 pub struct TileMatrix {
     n: usize,
@@ -91,18 +94,38 @@ impl TileMatrix {
         self.nb.min(self.n - i * self.nb)
     }
 
-    /// Tile `(i, j)`, `i >= j`, as a matrix of its live size.
-    pub fn tile(&self, i: usize, j: usize) -> MatRef<'_, f64> {
-        let size = self.nb * self.nb;
-        let start = (i * (i + 1) / 2 + j) * size;
-        tile_ref(&self.data[start..start + size], self.rows_in(i), self.rows_in(j), self.nb)
+    /// Lanes of eight rows in tile row `i`.
+    pub fn panels_in(&self, i: usize) -> usize {
+        self.rows_in(i).div_ceil(LANE)
     }
 
-    /// The raw tiles of every row, `(i, tiles (i, 0) .. (i, i))`, each row exclusive.
-    pub fn rows_mut(&mut self) -> Vec<(usize, &mut [f64])> {
-        let size = self.nb * self.nb;
-        let mut rest: &mut [f64] = &mut self.data;
-        (0..self.n.div_ceil(self.nb))
+    /// Lanes of one tile.
+    pub fn tile_lanes(&self) -> usize {
+        self.nb * self.nb / LANE
+    }
+
+    /// Tile `(i, j)`, `i >= j`.
+    pub fn tile(&self, i: usize, j: usize) -> &[Lane] {
+        let size = self.tile_lanes();
+        &self.data.as_chunks::<LANE>().0[(i * (i + 1) / 2 + j) * size..][..size]
+    }
+
+    /// Tiles `(i, 0) .. (i, i)`, one after the other.
+    pub fn row(&self, i: usize) -> &[Lane] {
+        let size = self.tile_lanes();
+        &self.data.as_chunks::<LANE>().0[i * (i + 1) / 2 * size..][..(i + 1) * size]
+    }
+
+    /// Tile `(i, j)`, `i >= j`, as panels of eight rows for the kernel.
+    pub fn panels(&self, i: usize, j: usize) -> Panels<'_> {
+        panels_of(self.tile(i, j), self.nb, self.rows_in(i), self.rows_in(j))
+    }
+
+    /// The tiles of every row, `(i, tiles (i, 0) .. (i, i))`, each row exclusive.
+    pub fn rows_mut(&mut self) -> Vec<(usize, &mut [Lane])> {
+        let (size, count) = (self.tile_lanes(), self.num_tile_rows());
+        let mut rest = self.data.as_chunks_mut::<LANE>().0;
+        (0..count)
             .map(|i| {
                 let (row, tail) = std::mem::take(&mut rest).split_at_mut((i + 1) * size);
                 rest = tail;
@@ -113,21 +136,16 @@ impl TileMatrix {
 
     /// Every element `(i, i)`.
     pub fn diagonal(&self) -> Vec<f64> {
-        (0..self.num_tile_rows())
-            .flat_map(|t| {
-                let tile = self.tile(t, t);
-                (0..tile.nrows()).map(move |i| tile[(i, i)])
-            })
-            .collect()
+        (0..self.n).map(|i| self.get(i, i)).collect()
     }
 
     /// Adds `values[i]` to element `(i, i)`.
     pub fn add_to_diagonal(&mut self, values: &[f64]) {
-        let nb = self.nb;
+        let (nb, size) = (self.nb, self.tile_lanes());
         for (t, row) in self.rows_mut() {
-            let tile = &mut row[t * nb * nb..];
+            let tile = &mut row[t * size..];
             for (i, value) in values[t * nb..].iter().take(nb).enumerate() {
-                tile[i * (nb + 1)] += value;
+                tile[i / LANE * nb + i][i % LANE] += value;
             }
         }
     }
@@ -135,18 +153,19 @@ impl TileMatrix {
     /// Element `(i, j)` of the symmetric matrix.
     pub fn get(&self, i: usize, j: usize) -> f64 {
         let (i, j) = (i.max(j), i.min(j));
-        self.tile(i / self.nb, j / self.nb)[(i % self.nb, j % self.nb)]
+        let (row, column) = (i % self.nb, j % self.nb);
+        self.tile(i / self.nb, j / self.nb)[row / LANE * self.nb + column][row % LANE]
     }
 }
 
-/// A matrix over a raw tile of edge `nb`.
-pub fn tile_ref(tile: &[f64], rows: usize, cols: usize, nb: usize) -> MatRef<'_, f64> {
-    MatRef::from_column_major_slice_with_stride(tile, rows, cols, nb)
+/// A tile of edge `nb` with its live rows and columns, as panels of eight rows for the kernel.
+pub fn panels_of(tile: &[Lane], nb: usize, rows: usize, columns: usize) -> Panels<'_> {
+    Panels { lanes: tile, stride: nb, depth: columns, count: rows.div_ceil(LANE) }
 }
 
-/// A mutable matrix over a raw tile of edge `nb`.
-pub fn tile_mut(tile: &mut [f64], rows: usize, cols: usize, nb: usize) -> MatMut<'_, f64> {
-    MatMut::from_column_major_slice_with_stride_mut(tile, rows, cols, nb)
+/// How the squares of a tile of edge `nb` lie.
+pub fn layout_of(nb: usize) -> Layout {
+    Layout { down: nb / LANE, across: 1 }
 }
 
 #[cfg(test)]
@@ -160,11 +179,13 @@ pub(crate) mod tests {
         let mut tiles = TileMatrix::zeros("test", n).unwrap();
         let nb = tiles.nb();
         for (i, row) in tiles.rows_mut() {
-            for (k, value) in row.iter_mut().enumerate() {
-                let (j, r, c) = (k / (nb * nb), k % nb, k / nb % nb);
-                let (r, c) = (i * nb + r, j * nb + c);
-                if r < n && c <= r {
-                    *value = dense[(r, c)];
+            for (k, lane) in row.iter_mut().enumerate() {
+                let (j, panel, c) = (k / (nb * nb / LANE), k / nb % (nb / LANE), k % nb);
+                for (place, value) in lane.iter_mut().enumerate() {
+                    let (r, c) = (i * nb + panel * LANE + place, j * nb + c);
+                    if r < n && c <= r {
+                        *value = dense[(r, c)];
+                    }
                 }
             }
         }

@@ -1,0 +1,202 @@
+//! Curvature and posterior of any parameters, tile-packed.
+
+use hoarfrost_core::assemble::full::FullSum;
+use hoarfrost_core::cholesky::Factor;
+use hoarfrost_core::error::CoreError;
+use hoarfrost_core::posterior::full::{self, FullPosterior as Full};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::arrays::{Values, own_jacobian, with_slice};
+use crate::errors::to_python;
+use crate::output::{Array, computed, square};
+use crate::seam::run;
+
+/// Bytes of the curvature of `num_params` parameters while rows are added, and of its factor.
+#[pyfunction]
+pub fn full_bytes(num_params: usize) -> (usize, usize) {
+    (FullSum::bytes_of(num_params), Factor::bytes_of(num_params))
+}
+
+/// What `progress` of a factorisation over `num_params` columns counts up to, nearly.
+#[pyfunction]
+pub fn factor_flops(num_params: usize) -> f64 {
+    Factor::reported_flops(num_params)
+}
+
+/// A sum, or what is left of it while it is factored in its own memory.
+enum State {
+    Sum(FullSum),
+    Factoring(full::InPlace),
+    Gone,
+}
+
+/// The growing curvature of any parameters, tile-packed.
+#[pyclass(module = "hoarfrost._core")]
+pub struct FullCurvature {
+    state: State,
+}
+
+impl FullCurvature {
+    fn sum(&mut self, py: Python<'_>) -> PyResult<&mut FullSum> {
+        match &mut self.state {
+            State::Sum(sum) => Ok(sum),
+            State::Factoring(_) => Err(to_python(py, &CoreError::Incomplete)),
+            State::Gone => Err(to_python(py, &CoreError::Consumed)),
+        }
+    }
+}
+
+#[pymethods]
+impl FullCurvature {
+    #[new]
+    fn new(py: Python<'_>, num_params: usize) -> PyResult<Self> {
+        FullSum::new(num_params)
+            .map(|sum| Self { state: State::Sum(sum) })
+            .map_err(|error| to_python(py, &error))
+    }
+
+    /// Adds `rows^T rows` for `rows` (R, P).
+    fn add_rows(&mut self, rows: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = rows.py();
+        let rows = Values::new(rows)?;
+        let sum = self.sum(py)?;
+        rows.check_columns(py, "rows", sum.num_params())?;
+        with_slice!(&rows, |rows| run(py, None, move |driver| sum.add_rows(rows, driver)))
+    }
+
+    /// Adds another curvature over the same parameters, which stays as it is.
+    fn merge(&mut self, other: &Bound<'_, Self>) -> PyResult<()> {
+        let py = other.py();
+        let mut other = other.try_borrow_mut().map_err(|_| {
+            PyValueError::new_err("a curvature cannot be merged with itself, or while it is in use")
+        })?;
+        let (sum, other) = (self.sum(py)?, other.sum(py)?);
+        run(py, None, move |driver| sum.merge(other, driver))
+    }
+
+    /// Factors the curvature plus the prior precision (P,); without `keep` in its own memory.
+    #[pyo3(signature = (prior_precision, keep=true, progress=None))]
+    fn factor(
+        &mut self,
+        prior_precision: &Bound<'_, PyAny>,
+        keep: bool,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<FullPosterior> {
+        let py = prior_precision.py();
+        let prior = Values::double(prior_precision)?;
+        if let State::Sum(sum) = &mut self.state {
+            // Refused before the curvature is given up.
+            Full::check(sum, &prior).map_err(|error| to_python(py, &error))?;
+            run(py, None, |driver| sum.finish(driver).map(|_| ()))?;
+        }
+        if keep {
+            let sum = self.sum(py)?;
+            return run(py, progress, |driver| Full::new(sum, &prior, driver))
+                .map(|posterior| FullPosterior { posterior });
+        }
+        if let State::Sum(sum) = std::mem::replace(&mut self.state, State::Gone) {
+            let work = full::InPlace::new(sum, &prior).map_err(|error| to_python(py, &error))?;
+            self.state = State::Factoring(work);
+        }
+        let State::Factoring(work) = &mut self.state else {
+            return Err(to_python(py, &CoreError::Consumed));
+        };
+        run(py, progress, |driver| work.run(&prior, driver))?;
+        let State::Factoring(work) = std::mem::replace(&mut self.state, State::Gone) else {
+            return Err(to_python(py, &CoreError::Consumed));
+        };
+        work.into_posterior()
+            .map(|posterior| FullPosterior { posterior })
+            .map_err(|error| to_python(py, &error))
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        match &self.state {
+            State::Sum(sum) => sum.nbytes(),
+            State::Factoring(work) => work.nbytes(),
+            State::Gone => 0,
+        }
+    }
+}
+
+/// The posterior of any parameters.
+#[pyclass(module = "hoarfrost._core", frozen)]
+pub struct FullPosterior {
+    posterior: Full,
+}
+
+#[pymethods]
+impl FullPosterior {
+    #[getter]
+    fn num_params(&self) -> usize {
+        self.posterior.num_params()
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.posterior.nbytes()
+    }
+
+    fn log_det(&self) -> f64 {
+        self.posterior.factor().log_det()
+    }
+
+    /// The curvature again, from the factor and the prior precision (P,) that it was made with.
+    fn curvature(&self, prior_precision: &Bound<'_, PyAny>) -> PyResult<FullCurvature> {
+        let prior = Values::double(prior_precision)?;
+        run(prior_precision.py(), None, |driver| self.posterior.curvature(&prior, driver))
+            .map(|sum| FullCurvature { state: State::Sum(sum) })
+    }
+
+    #[pyo3(signature = (progress=None))]
+    fn variance<'py>(&self, py: Python<'py>, progress: Option<Py<PyAny>>) -> PyResult<Array<'py>> {
+        computed(py, &[self.posterior.num_params()], progress, |out, driver| {
+            out.copy_from_slice(&self.posterior.factor().inverse_diagonal(driver)?);
+            Ok(())
+        })
+    }
+
+    #[pyo3(signature = (order, progress=None))]
+    fn covariance<'py>(
+        &self,
+        order: &Bound<'py, PyAny>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Array<'py>> {
+        square(order, progress, |order, out, driver| self.posterior.covariance(order, out, driver))
+    }
+
+    #[pyo3(signature = (order, progress=None))]
+    fn precision<'py>(
+        &self,
+        order: &Bound<'py, PyAny>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Array<'py>> {
+        square(order, progress, |order, out, driver| self.posterior.precision(order, out, driver))
+    }
+
+    fn sample<'py>(&self, py: Python<'py>, seed: u64, n: usize) -> PyResult<Array<'py>> {
+        computed(py, &[n, self.posterior.num_params()], None, |out, driver| {
+            self.posterior.factor().sample(seed, 0, out, driver)
+        })
+    }
+
+    /// `J A^-1 J^T` (B, C, C) for a Jacobian (B, C, P).
+    fn functional_covariance<'py>(&self, jacobian: &Bound<'py, PyAny>) -> PyResult<Array<'py>> {
+        let py = jacobian.py();
+        let (mut jacobian, points, c) = own_jacobian(jacobian, self.posterior.num_params())?;
+        computed(py, &[points, c, c], None, |out, driver| {
+            self.posterior.functional_covariance(&mut jacobian, c, out, driver)
+        })
+    }
+
+    /// Its diagonal (B, C).
+    fn functional_variance<'py>(&self, jacobian: &Bound<'py, PyAny>) -> PyResult<Array<'py>> {
+        let py = jacobian.py();
+        let (mut jacobian, points, c) = own_jacobian(jacobian, self.posterior.num_params())?;
+        computed(py, &[points, c], None, |out, driver| {
+            self.posterior.functional_variance(&mut jacobian, out, driver)
+        })
+    }
+}

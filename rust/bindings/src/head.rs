@@ -1,0 +1,313 @@
+//! A last layer's curvature, and the posterior of a softmax's.
+
+use hoarfrost_core::assemble::head::{HeadSum, Outputs};
+use hoarfrost_core::error::CoreError;
+use hoarfrost_core::posterior::block_diagonal::{self, BlockDiagonalPosterior as BlockDiagonal};
+use hoarfrost_core::posterior::head::{self, HeadPosterior as Head};
+use hoarfrost_core::posterior::kronecker;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::arrays::{Values, with_slice};
+use crate::block_diagonal::BlockDiagonalPosterior;
+use crate::errors::to_python;
+use crate::kronecker::KroneckerBasis;
+use crate::output::{Array, computed, square, vector};
+use crate::seam::run;
+
+fn parse_outputs(outputs: &str) -> PyResult<Outputs> {
+    match outputs {
+        "softmax" => Ok(Outputs::Softmax),
+        "independent" => Ok(Outputs::Independent),
+        other => Err(PyValueError::new_err(format!(
+            "outputs must be 'softmax' or 'independent', got {other:?}"
+        ))),
+    }
+}
+
+/// Bytes of the curvature, of its factor, of the cached blocks of the covariance, and of what stands
+/// between curvature and factor while one is made from the other.
+#[pyfunction]
+#[pyo3(signature = (outputs, num_outputs, num_features, shared_prior=true))]
+pub fn head_bytes(
+    outputs: &str,
+    num_outputs: usize,
+    num_features: usize,
+    shared_prior: bool,
+) -> PyResult<(usize, usize, usize, usize)> {
+    let outputs = parse_outputs(outputs)?;
+    let curvature = HeadSum::bytes_of(outputs, num_outputs, num_features);
+    Ok(match outputs {
+        Outputs::Softmax => (
+            curvature,
+            Head::bytes_of(num_outputs, num_features, shared_prior),
+            Head::cache_bytes_of(num_outputs, num_features, shared_prior),
+            if shared_prior { 0 } else { Head::class_bytes_of(num_outputs, num_features) },
+        ),
+        Outputs::Independent => (
+            curvature,
+            BlockDiagonal::bytes_of(num_outputs, num_features),
+            BlockDiagonal::cache_bytes_of(num_outputs, num_features),
+            0,
+        ),
+    })
+}
+
+/// A sum, or what is left of it while it is given up for its factor.
+enum State {
+    Sum(Box<HeadSum>),
+    Softmax(Box<head::InPlace>),
+    Independent(Box<block_diagonal::InPlace>),
+    Gone,
+}
+
+/// The growing curvature of a last layer, in quarter-size blocks.
+#[pyclass(module = "hoarfrost._core")]
+pub struct HeadCurvature {
+    outputs: Outputs,
+    state: State,
+}
+
+impl HeadCurvature {
+    fn sum(&mut self, py: Python<'_>) -> PyResult<&mut HeadSum> {
+        match &mut self.state {
+            State::Sum(sum) => Ok(sum),
+            State::Gone => Err(to_python(py, &CoreError::Consumed)),
+            State::Softmax(_) | State::Independent(_) => Err(to_python(py, &CoreError::Incomplete)),
+        }
+    }
+
+    /// Gives the sum up for its factor, unless that has begun.
+    fn give_up(&mut self, py: Python<'_>, prior: &[f64]) -> PyResult<()> {
+        if let State::Sum(sum) = std::mem::replace(&mut self.state, State::Gone) {
+            let state = match self.outputs {
+                Outputs::Softmax => {
+                    head::InPlace::new(*sum, prior).map(Box::new).map(State::Softmax)
+                }
+                Outputs::Independent => {
+                    block_diagonal::InPlace::new(*sum, prior).map(Box::new).map(State::Independent)
+                }
+            };
+            self.state = state.map_err(|error| to_python(py, &error))?;
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl HeadCurvature {
+    #[new]
+    fn new(
+        py: Python<'_>,
+        outputs: &str,
+        num_outputs: usize,
+        num_features: usize,
+    ) -> PyResult<Self> {
+        let outputs = parse_outputs(outputs)?;
+        HeadSum::new(outputs, num_outputs, num_features)
+            .map(|sum| Self { outputs, state: State::Sum(Box::new(sum)) })
+            .map_err(|error| to_python(py, &error))
+    }
+
+    /// Adds `features` (B, D') with `outputs` (B, C): logits, or curvatures of independent outputs.
+    fn add(&mut self, features: &Bound<'_, PyAny>, outputs: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = features.py();
+        let (features, outputs) = (Values::new(features)?, Values::new(outputs)?);
+        let sum = self.sum(py)?;
+        features.check_columns(py, "features", sum.num_features())?;
+        outputs.check_columns(py, "outputs", sum.num_outputs())?;
+        with_slice!(&features, |features| with_slice!(&outputs, |outputs| {
+            run(py, None, move |driver| sum.add(features, outputs, driver))
+        }))
+    }
+
+    /// Adds the points of another curvature of the same kind, which stays as it is.
+    fn merge(&mut self, other: &Bound<'_, Self>) -> PyResult<()> {
+        let py = other.py();
+        let mut other = other.try_borrow_mut().map_err(|_| {
+            PyValueError::new_err("a curvature cannot be merged with itself, or while it is in use")
+        })?;
+        let (sum, other) = (self.sum(py)?, other.sum(py)?);
+        run(py, None, move |driver| sum.merge(other, driver))
+    }
+
+    /// Factors the curvature plus the prior precision (C * D',); without `keep` the curvature is
+    /// given up, and its memory given back as the factor takes it up.
+    #[pyo3(signature = (prior_precision, keep=true, progress=None))]
+    fn factor<'py>(
+        &mut self,
+        prior_precision: &Bound<'py, PyAny>,
+        keep: bool,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = prior_precision.py();
+        let prior = Values::double(prior_precision)?;
+        let outputs = self.outputs;
+        if let State::Sum(sum) = &mut self.state {
+            match outputs {
+                Outputs::Softmax => Head::check(sum, &prior),
+                Outputs::Independent => BlockDiagonal::check(sum, &prior),
+            }
+            .map_err(|error| to_python(py, &error))?;
+            // What is still in the panel is no part of the factorisation's progress.
+            run(py, None, |driver| sum.finish(driver).map(|_| ()))?;
+        }
+        if keep {
+            let sum = self.sum(py)?;
+            return match outputs {
+                Outputs::Softmax => run(py, progress, |driver| Head::new(sum, &prior, driver))
+                    .and_then(|posterior| as_python(py, HeadPosterior { posterior })),
+                Outputs::Independent => {
+                    run(py, progress, |driver| BlockDiagonal::new(sum, &prior, driver))
+                        .and_then(|posterior| as_python(py, BlockDiagonalPosterior { posterior }))
+                }
+            };
+        }
+        self.give_up(py, &prior)?;
+        match &mut self.state {
+            State::Softmax(work) => run(py, progress, |driver| work.run(&prior, driver))?,
+            State::Independent(work) => run(py, progress, |driver| work.run(&prior, driver))?,
+            State::Sum(_) | State::Gone => return Err(to_python(py, &CoreError::Consumed)),
+        }
+        match std::mem::replace(&mut self.state, State::Gone) {
+            State::Softmax(work) => work
+                .into_posterior()
+                .map_err(|error| to_python(py, &error))
+                .and_then(|posterior| as_python(py, HeadPosterior { posterior })),
+            State::Independent(work) => work
+                .into_posterior()
+                .map_err(|error| to_python(py, &error))
+                .and_then(|posterior| as_python(py, BlockDiagonalPosterior { posterior })),
+            State::Sum(_) | State::Gone => Err(to_python(py, &CoreError::Consumed)),
+        }
+    }
+
+    /// The eigendecomposition of this sum over one independent output with weights of one, in the
+    /// metric of a prior precision (D',).
+    fn kronecker(&mut self, prior_precision: &Bound<'_, PyAny>) -> PyResult<KroneckerBasis> {
+        let py = prior_precision.py();
+        let prior = Values::double(prior_precision)?;
+        let sum = self.sum(py)?;
+        run(py, None, move |driver| kronecker::KroneckerBasis::new(sum, &prior, driver))
+            .map(KroneckerBasis::new)
+    }
+
+    #[getter]
+    fn num_data(&mut self, py: Python<'_>) -> PyResult<usize> {
+        self.sum(py).map(|sum| sum.num_data())
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        match &self.state {
+            State::Sum(sum) => sum.nbytes(),
+            State::Softmax(work) => work.nbytes(),
+            State::Independent(work) => work.nbytes(),
+            State::Gone => 0,
+        }
+    }
+}
+
+fn as_python<T>(py: Python<'_>, posterior: T) -> PyResult<Bound<'_, PyAny>>
+where
+    T: pyo3::PyClass + Into<PyClassInitializer<T>>,
+{
+    Ok(Bound::new(py, posterior)?.into_any())
+}
+
+/// The posterior of a softmax's last layer.
+#[pyclass(module = "hoarfrost._core", frozen)]
+pub struct HeadPosterior {
+    posterior: Head,
+}
+
+#[pymethods]
+impl HeadPosterior {
+    #[getter]
+    fn num_params(&self) -> usize {
+        self.posterior.num_params()
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.posterior.nbytes()
+    }
+
+    fn log_det(&self) -> f64 {
+        self.posterior.log_det()
+    }
+
+    fn variance<'py>(&self, py: Python<'py>) -> PyResult<Array<'py>> {
+        computed(py, &[self.posterior.num_params()], None, |out, driver| {
+            self.posterior.variance(out, driver)
+        })
+    }
+
+    /// The marginal variances of each feature summed over the outputs (D',).
+    fn variance_by_feature<'py>(&self, py: Python<'py>) -> PyResult<Array<'py>> {
+        let values = run(py, None, |driver| self.posterior.variance_by_feature(driver))?;
+        vector(py, &values)
+    }
+
+    #[pyo3(signature = (order, progress=None))]
+    fn covariance<'py>(
+        &self,
+        order: &Bound<'py, PyAny>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Array<'py>> {
+        square(order, progress, |order, out, driver| self.posterior.covariance(order, out, driver))
+    }
+
+    #[pyo3(signature = (order, progress=None))]
+    fn precision<'py>(
+        &self,
+        order: &Bound<'py, PyAny>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Array<'py>> {
+        square(order, progress, |order, out, driver| self.posterior.precision(order, out, driver))
+    }
+
+    fn sample<'py>(&self, py: Python<'py>, seed: u64, n: usize) -> PyResult<Array<'py>> {
+        computed(py, &[n, self.posterior.num_params()], None, |out, driver| {
+            self.posterior.sample(seed, out, driver)
+        })
+    }
+
+    /// The covariance (B, C, C) of the outputs at `features` (B, D'), which may be a part of a
+    /// question about `question` points.
+    #[pyo3(signature = (features, question=0))]
+    fn functional_covariance<'py>(
+        &self,
+        features: &Bound<'py, PyAny>,
+        question: usize,
+    ) -> PyResult<Array<'py>> {
+        let py = features.py();
+        let (features, c) = (Values::new(features)?, self.posterior.num_outputs());
+        features.check_columns(py, "features", self.posterior.num_features())?;
+        let shape = [features.shape()[0], c, c];
+        with_slice!(&features, |features| computed(py, &shape, None, |out, driver| {
+            self.posterior.functional_covariance(features, question, out, driver)
+        }))
+    }
+
+    /// Its diagonal (B, C).
+    #[pyo3(signature = (features, question=0))]
+    fn functional_variance<'py>(
+        &self,
+        features: &Bound<'py, PyAny>,
+        question: usize,
+    ) -> PyResult<Array<'py>> {
+        let py = features.py();
+        let (features, c) = (Values::new(features)?, self.posterior.num_outputs());
+        features.check_columns(py, "features", self.posterior.num_features())?;
+        let shape = [features.shape()[0], c];
+        with_slice!(&features, |features| computed(py, &shape, None, |out, driver| {
+            self.posterior.functional_variance(features, question, out, driver)
+        }))
+    }
+
+    /// Gives back the memory of the cached covariance blocks.
+    fn drop_cache(&self) {
+        self.posterior.drop_cache();
+    }
+}

@@ -1,0 +1,225 @@
+//! The posterior of any parameters: one packed factor of all `P` of them.
+
+use crate::assemble::full::FullSum;
+use crate::cholesky::{Factor, Factorization, Standing, factor};
+use crate::error::{CoreError, check_prior_precision};
+use crate::kernel::dot::dot;
+use crate::posterior::matrix::{rows_in_order, scatter};
+use crate::storage::tiles::TileMatrix;
+use crate::threads::Driver;
+
+/// `N(mean, A^-1)` with `A = H + diag(prior_precision)`, factored.
+#[derive(Debug)]
+pub struct FullPosterior {
+    factor: Factor,
+}
+
+/// A curvature on its way to its posterior in its own memory.
+#[derive(Debug)]
+pub struct InPlace {
+    prior_precision: Vec<f64>,
+    work: Factorization,
+}
+
+impl InPlace {
+    /// Gives up a finished sum ([`FullSum::finish`]).
+    ///
+    /// # Errors
+    /// As [`FullPosterior::check`], which should have been called.
+    pub fn new(sum: FullSum, prior_precision: &[f64]) -> Result<Self, CoreError> {
+        FullPosterior::check(&sum, prior_precision)?;
+        let (tiles, unknown) = sum.into_tiles()?;
+        let work = prepare(tiles, prior_precision, unknown)?;
+        Ok(Self { prior_precision: prior_precision.to_vec(), work })
+    }
+
+    /// Goes on to the end.
+    ///
+    /// # Errors
+    /// As [`Factorization::run`]; [`CoreError::Incomplete`] for another prior than it began with.
+    pub fn run(&mut self, prior: &[f64], driver: &mut Driver<'_>) -> Result<(), CoreError> {
+        if prior != self.prior_precision && !self.is_lost() {
+            return Err(CoreError::Incomplete);
+        }
+        self.work.run(driver)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.work.is_lost()
+    }
+
+    /// The posterior, once [`InPlace::run`] came to its end.
+    ///
+    /// # Errors
+    /// [`CoreError::Incomplete`].
+    pub fn into_posterior(self) -> Result<FullPosterior, CoreError> {
+        Ok(FullPosterior { factor: self.work.into_factor()? })
+    }
+
+    /// Bytes held.
+    pub fn nbytes(&self) -> usize {
+        self.work.nbytes()
+    }
+}
+
+fn prepare(
+    mut tiles: TileMatrix,
+    prior_precision: &[f64],
+    unknown: Vec<f64>,
+) -> Result<Factorization, CoreError> {
+    tiles.add_to_diagonal(prior_precision);
+    Factorization::new(tiles, Standing { unknown, ..Standing::of(prior_precision) })
+}
+
+impl FullPosterior {
+    /// Factors a copy of the curvature plus `diag(prior_precision)`. Cost: `P^3 / 3` flops.
+    ///
+    /// # Errors
+    /// [`CoreError::PriorPrecision`] and [`CoreError::Shape`] before the work,
+    /// [`CoreError::NotPositiveDefinite`], [`CoreError::LostInRounding`],
+    /// [`CoreError::FactorCheck`], [`CoreError::Allocation`], [`CoreError::Interrupted`]; the
+    /// curvature stays in each case.
+    pub fn new(
+        sum: &mut FullSum,
+        prior_precision: &[f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<Self, CoreError> {
+        Self::check(sum, prior_precision)?;
+        let mut tiles = sum.finish(driver)?.try_clone("the factor")?;
+        tiles.add_to_diagonal(prior_precision);
+        let unknown = sum.rounding().to_vec();
+        let standing = Standing { unknown, ..Standing::of(prior_precision) };
+        Ok(Self { factor: factor(tiles, standing, driver)? })
+    }
+
+    /// Refuses a prior that does not fit a curvature.
+    ///
+    /// # Errors
+    /// [`CoreError::PriorPrecision`], [`CoreError::Shape`].
+    pub fn check(sum: &FullSum, prior_precision: &[f64]) -> Result<(), CoreError> {
+        CoreError::check_len("prior_precision", sum.num_params(), prior_precision.len())?;
+        check_prior_precision(prior_precision)
+    }
+
+    /// The curvature again, `L L^T - diag(prior_precision)`, with the prior that the factor was made
+    /// with; it carries the rounding of the precision. Cost: `P^3 / 3` flops.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::Allocation`], [`CoreError::Interrupted`].
+    pub fn curvature(
+        &self,
+        prior_precision: &[f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<FullSum, CoreError> {
+        CoreError::check_len("prior_precision", self.num_params(), prior_precision.len())?;
+        let mut tiles = self.factor.try_clone("the curvature")?.into_matrix(driver)?;
+        let relative = self.factor.certainty().rounding;
+        let rounding = tiles.diagonal().into_iter().map(|a| relative * a).collect();
+        let negative: Vec<f64> = prior_precision.iter().map(|t| -t).collect();
+        tiles.add_to_diagonal(&negative);
+        FullSum::from_tiles(tiles, rounding)
+    }
+
+    /// Number of parameters `P`.
+    pub fn num_params(&self) -> usize {
+        self.factor.n()
+    }
+
+    /// Bytes held.
+    pub fn nbytes(&self) -> usize {
+        self.factor.nbytes()
+    }
+
+    /// The factor.
+    pub fn factor(&self) -> &Factor {
+        &self.factor
+    }
+
+    /// `A^-1` with entry `(i, j)` at `out[order[i], order[j]]`. Cost: `2 P^3 / 3` flops.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::Interrupted`], [`CoreError::Allocation`].
+    pub fn covariance(
+        &self,
+        order: &[usize],
+        out: &mut [f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        let mut rows = rows_in_order(out, order)?;
+        self.factor.inverse_rows(&mut rows, driver)?;
+        permute(rows, order, driver)
+    }
+
+    /// `A` in the order of [`FullPosterior::covariance`]. Cost: `P^3 / 3` flops.
+    ///
+    /// # Errors
+    /// As [`FullPosterior::covariance`].
+    pub fn precision(
+        &self,
+        order: &[usize],
+        out: &mut [f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        let mut rows = rows_in_order(out, order)?;
+        self.factor.product_rows(&mut rows, driver)?;
+        permute(rows, order, driver)
+    }
+
+    /// `J A^-1 J^T` for each point: `jacobian` is `B x C x P`, `out` is `B x C x C`; the Jacobian is
+    /// overwritten. Cost: `P^2` flops a row.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::Allocation`], [`CoreError::Interrupted`].
+    pub fn functional_covariance(
+        &self,
+        jacobian: &mut [f64],
+        num_outputs: usize,
+        out: &mut [f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        let (n, c) = (self.num_params(), num_outputs);
+        if c == 0 {
+            return Err(CoreError::Shape { what: "number of outputs", expected: 1, found: 0 });
+        }
+        let points = jacobian.len() / (c * n);
+        CoreError::check_len("the functional covariance", points * c * c, out.len())?;
+        self.factor.solve_lower(jacobian, driver)?;
+        let tasks: Vec<_> = jacobian.chunks_exact(c * n).zip(out.chunks_exact_mut(c * c)).collect();
+        driver.for_each(tasks, (c * c * n) as f64, 0, |(point, v), _| {
+            for a in 0..c {
+                for b in 0..=a {
+                    let value = dot(&point[a * n..(a + 1) * n], &point[b * n..(b + 1) * n]);
+                    v[a * c + b] = value;
+                    v[b * c + a] = value;
+                }
+            }
+        })
+    }
+
+    /// The diagonals of [`FullPosterior::functional_covariance`]: `out` is `B x C`.
+    ///
+    /// # Errors
+    /// As [`FullPosterior::functional_covariance`].
+    pub fn functional_variance(
+        &self,
+        jacobian: &mut [f64],
+        out: &mut [f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        let n = self.num_params();
+        CoreError::check_len("the functional variance", jacobian.len() / n, out.len())?;
+        self.factor.solve_lower(jacobian, driver)?;
+        let tasks: Vec<_> = jacobian.chunks_exact(n).zip(out).collect();
+        driver.for_each(tasks, (2 * n) as f64, 0, |(row, v), _| *v = dot(row, row))
+    }
+}
+
+/// Puts the columns of dense rows into the caller's order.
+fn permute(
+    rows: Vec<&mut [f64]>,
+    order: &[usize],
+    driver: &mut Driver<'_>,
+) -> Result<(), CoreError> {
+    let n = order.len();
+    driver.for_each(rows, 4.0 * n as f64, n, |row, scratch| scatter(row, order, scratch))
+}

@@ -1,0 +1,7 @@
+//! Where numbers lie: memory, symmetric matrices in tiles, and a head's in blocks.
+
+pub mod blocks;
+pub mod buffer;
+#[cfg(target_os = "linux")]
+mod pages;
+pub mod tiles;
