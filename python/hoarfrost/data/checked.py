@@ -106,19 +106,48 @@ def num_batches(data_loader: Any) -> int | None:
     return len(data_loader) if isinstance(data_loader, Sized) else None
 
 
-def input_batches(inputs: Tree) -> Iterator[CheckedBatch]:
-    """Batches of inputs from an array, a tree of arrays, or an `InputsLoader`."""
+def input_batches(inputs: Any, structure: Any = None) -> Iterator[CheckedBatch]:
+    """Batches of inputs from an array, a tree of arrays, an `InputsLoader`, or a list of them.
+
+    Parameters
+    ----------
+    inputs : array, tree of arrays, InputsLoader, or list of batches
+        A list holds batches of inputs, or pairs of inputs and targets, which are left out.
+    structure : jax.tree_util.PyTreeDef, optional
+        Of one batch of inputs, by which a list of batches is told from inputs that are a list;
+        without it nothing is a list of batches.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For a `DataLoader`.
+    DataError, ShapeError
+        If inputs cannot be used; the batch is named.
+    """
     if isinstance(inputs, DataLoader):
         raise InvalidArgumentError(
             "inputs is a DataLoader, which gives targets too; give loader.to_inputs_loader()"
         )
+    batches = inputs.in_order() if isinstance(inputs, InputsLoader) else _listed(inputs, structure)
     first: list[tuple[int, ...]] | None = None
-    for index, batch in enumerate(
-        inputs.in_order() if isinstance(inputs, InputsLoader) else [inputs]
-    ):
+    for index, batch in enumerate(batches):
         checked, size, first = _check_inputs(batch, index, first)
         if size:
             yield CheckedBatch(index, checked, None, size)
+
+
+def _listed(inputs: Any, structure: Any) -> list[Any]:
+    """The batches of a list, or what is given as the only one."""
+    if structure is None or not isinstance(inputs, list) or not inputs:
+        return [inputs]
+    if jax.tree.structure(inputs) == structure:
+        return [inputs]
+    if all(jax.tree.structure(batch) == structure for batch in inputs):
+        return inputs
+    pairs = all(isinstance(batch, tuple | list) and len(batch) == 2 for batch in inputs)
+    if pairs and all(jax.tree.structure(batch[0]) == structure for batch in inputs):
+        return [batch[0] for batch in inputs]
+    return [inputs]
 
 
 def _iterate(data_loader: Any) -> Iterator[Any]:

@@ -176,7 +176,7 @@ def fit_network(
         else residuals.log_likelihood(residuals.noise_precision),
         num_data=sums.num_data,
         store=FactorStore(curvature if keep else None, keep, memory_budget, prior.vector),
-        prior_mean=centre,
+        centre=centre,
         residuals=residuals,
     )
     try:

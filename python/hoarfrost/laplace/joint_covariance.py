@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from hoarfrost.data.checked import input_batches
 from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.structure.base import Factor
 from hoarfrost.memory import check_room
@@ -19,7 +18,7 @@ def joint_covariance(linearised: LinearisedNetwork, factor: Factor, inputs: Tree
     MemoryLimitError
         If it does not fit.
     """
-    points = sum(batch.size for batch in input_batches(inputs))
+    points = sum(batch.size for batch in linearised.batches(inputs))
     check_room(
         f"the joint covariance of {linearised.num_outputs} outputs at {points:,} inputs, with what "
         "it is made from,",

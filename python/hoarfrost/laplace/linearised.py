@@ -6,6 +6,7 @@ import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,12 +39,15 @@ class LinearisedNetwork:
         ``C``.
     head : HeadPass or None
         The last-layer pass, where the trainable leaves are a last layer.
+    input_structure : jax.tree_util.PyTreeDef
+        Of one batch of inputs.
     """
 
     subset: Subset
     likelihood: Likelihood
     num_outputs: int
     head: HeadPass | None
+    input_structure: Any = None
 
     @property
     def trainable(self) -> Tree:
@@ -79,7 +83,11 @@ class LinearisedNetwork:
         DataError
             If there is no input.
         """
-        return self.walk_batches(input_batches(inputs))
+        return self.walk_batches(self.batches(inputs))
+
+    def batches(self, inputs: Tree) -> Iterator[CheckedBatch]:
+        """Checked batches of inputs in each of the forms that they may have."""
+        return input_batches(inputs, self.input_structure)
 
     def walk_batches(self, batches: Iterator[CheckedBatch]) -> Iterator[Piece]:
         """`walk` over batches that are checked already; their targets come along."""
@@ -157,7 +165,8 @@ def linearise(subset: Subset, likelihood: Likelihood, first: CheckedBatch) -> Li
     head = None
     if likelihood.head != "general":  # the core has a form for every other curvature
         head = find_head(subset, inputs, (size, *shape[1:]))
-    return LinearisedNetwork(subset, likelihood, shape[1], head)
+    structure = jax.tree.structure(first.inputs)
+    return LinearisedNetwork(subset, likelihood, shape[1], head, structure)
 
 
 def _check_finite(tree: Tree, kind: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hoarfrost.checks import check_draws
-from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches
+from hoarfrost.data.checked import CheckedBatch, data_batches
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.laplace.evidence.evidence import Evidence
 from hoarfrost.laplace.evidence.noise import Residuals
@@ -50,8 +51,6 @@ class Laplace:
         Of all data at the mean, constants included.
     num_data : int
         Number of data points.
-    prior_mean : ndarray
-        Of the prior, shape ``(P,)``, float64.
     tuning : Tuning or None
         The certificate of the last `optimize_prior_precision` or `optimize_hyperparameters`.
     """
@@ -62,7 +61,7 @@ class Laplace:
     log_likelihood: float
     num_data: int
     store: FactorStore
-    prior_mean: np.ndarray
+    centre: np.ndarray
     residuals: Residuals | None = None
     collections: Mapping[str, Tree] = field(default_factory=dict)
     tuning: Tuning | None = None
@@ -78,9 +77,14 @@ class Laplace:
         return self.linearised.mean.copy()
 
     @property
+    def prior_mean(self) -> np.ndarray:
+        """Of the prior, shape ``(P,)``, float64."""
+        return self.centre.copy()
+
+    @property
     def prior_precision(self) -> Any:
         """A float where one was given for all parameters, else a tree like the trainable one."""
-        return self.prior.value
+        return jax.tree.map(copy.copy, self.prior.value)
 
     @property
     def noise_std(self) -> float | tuple[float, ...] | None:
@@ -94,7 +98,7 @@ class Laplace:
     @property
     def deviation(self) -> np.ndarray:
         """The mean's distance from the prior's mean, shape ``(P,)``, float64."""
-        return self.linearised.mean - self.prior_mean
+        return self.linearised.mean - self.centre
 
     @property
     def evidence(self) -> Evidence:
@@ -324,7 +328,7 @@ class Laplace:
 
         Parameters
         ----------
-        inputs : array, tree of arrays or InputsLoader
+        inputs : array, tree of arrays, InputsLoader or list of batches
             Axis 0 runs over the B points.
         joint : bool
             Whether covariances of outputs at different points are wanted too.
@@ -341,12 +345,12 @@ class Laplace:
         """
         if joint:
             return joint_covariance(self.linearised, self.factor, inputs)
-        outputs = self.gaussian_outputs(input_batches(inputs), "covariance")
+        outputs = self.gaussian_outputs(self.linearised.batches(inputs), "covariance")
         return np.concatenate([piece.known_covariance for piece in outputs])
 
     def functional_variance(self, inputs: Tree) -> np.ndarray:
         """The diagonal of `functional_covariance`, without forming it; shape ``(B, C)``."""
-        outputs = self.gaussian_outputs(input_batches(inputs), "variance")
+        outputs = self.gaussian_outputs(self.linearised.batches(inputs), "variance")
         return np.concatenate([piece.known_variance for piece in outputs])
 
     def predict(
@@ -362,7 +366,7 @@ class Laplace:
 
         Parameters
         ----------
-        inputs : array, tree of arrays or InputsLoader
+        inputs : array, tree of arrays, InputsLoader or list of batches
             Axis 0 runs over the B points.
         link : {"probit", "mc", "bridge", "nn"}, optional
             How probabilities follow from the distribution of the outputs. "probit", the default for
@@ -393,7 +397,7 @@ class Laplace:
                 f"log is True, but predictions of the {likelihood.name} likelihood are no "
                 "probabilities; leave it out, or use log_prob for the density of given targets"
             )
-        found = self._targets(quantity, chosen, input_batches(inputs), draws)
+        found = self._targets(quantity, chosen, self.linearised.batches(inputs), draws)
         if quantity == "moments":
             mean, epistemic, noise = found
             return mean, epistemic + noise
@@ -424,7 +428,7 @@ class Laplace:
                 f"{likelihood.name!r}; use predict"
             )
         chosen, draws = choose_link("moments", likelihood, link), _draws(seed, n_samples)
-        found = self._targets("moments", chosen, input_batches(inputs), draws)
+        found = self._targets("moments", chosen, self.linearised.batches(inputs), draws)
         gaussian = bool(getattr(likelihood, "gaussian_targets", False))
         mean, epistemic, noise = found
         return RegressionPrediction(mean, epistemic, noise, likelihood.name, gaussian)
@@ -527,7 +531,7 @@ class Laplace:
         scale = self.evidence.scale
         self.store = self.store.holding(optimum.factor, self.prior.vector, scale)
         self.tuning = optimum.tuning
-        return optimum.prior_precision
+        return self.prior_precision
 
     def __repr__(self) -> str:
         likelihood = self.linearised.likelihood.name

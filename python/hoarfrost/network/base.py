@@ -35,6 +35,9 @@ class Network(Protocol):
     def join(self, params: Tree, mutable: Tree) -> Tree:
         """What a user holds for this network again, from ``(params, mutable)``."""
 
+    def idle_in_training(self, params: Tree, mutable: Tree, inputs: Tree) -> tuple[str, ...]:
+        """Layers with a training mode that `train` does not put into it, for a warning."""
+
     def moving(self, trainable: Mapping[Path, bool], mutable: Tree) -> tuple[bool, ...]:
         """Which leaves of `mutable` training updates, in tree order.
 

@@ -45,6 +45,10 @@ class FunctionNetwork:
         """The parameters, with the entries of `mutable` beside them."""
         return {**params, **mutable} if mutable else params
 
+    def idle_in_training(self, params: Tree, mutable: Tree, inputs: Tree) -> tuple[str, ...]:
+        """A function has one mode: nothing in it waits for another."""
+        return ()
+
     def moving(self, trainable: Mapping[Path, bool], mutable: Tree) -> tuple[bool, ...]:
         """A function has one mode: it moves nothing."""
         return (False,) * len(jax.tree.leaves(mutable))

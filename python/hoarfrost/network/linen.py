@@ -19,6 +19,9 @@ from hoarfrost.errors import ShapeError
 from hoarfrost.network.base import first_array, hash_of, same
 from hoarfrost.types import Path, Tree, path_of
 
+# The arguments by which Flax modules are told whether they train, and their value if they do.
+_FLAGS = {"train": True, "training": True, "deterministic": False, "use_running_average": False}
+
 
 @dataclass(frozen=True, eq=False)
 class LinenNetwork:
@@ -27,8 +30,9 @@ class LinenNetwork:
     Parameters
     ----------
     module : flax.linen.Module
-        The module; its ``__call__`` gets ``train=True`` or ``train=False`` if it takes ``train``
-        (or ``**kwargs``). Of a tuple that it returns, the first item is used.
+        The module; its ``__call__`` is told whether it trains by whichever of ``train``,
+        ``training``, ``deterministic`` and ``use_running_average`` it takes (``train`` where it
+        takes ``**kwargs``). Of a tuple that it returns, the first item is used.
     bare : bool
         Whether ``params`` is the module's "params" tree itself; otherwise it is
         ``{"params": tree}``.
@@ -56,9 +60,13 @@ class LinenNetwork:
     def train(
         self, params: Tree, mutable: Tree, inputs: Tree, key: jax.Array
     ) -> tuple[jax.Array, Tree]:
-        """Outputs in training mode with dropout drawn from `key`, and the new collections."""
+        """Outputs in training mode, and the new collections.
+
+        Dropout is drawn from `key`, and every other random stream from a key made of it.
+        """
         variables, mode = self._variables(params, mutable), _mode(type(self.module), True)
-        rngs = {"dropout": key}
+        # Flax takes the "params" stream for each that has no key of its own.
+        rngs = {"dropout": key, "params": jax.random.fold_in(key, 1)}
         with _explained(self.module, inputs):
             if not mutable:
                 outputs = self.module.apply(variables, inputs, rngs=rngs, **mode)
@@ -69,6 +77,28 @@ class LinenNetwork:
         # The containers that came in go out, so that a loop over steps compiles once.
         updated = jax.tree.unflatten(jax.tree.structure(mutable), jax.tree.leaves(updated))
         return first_array(outputs, type(self.module).__name__), updated
+
+    def idle_in_training(self, params: Tree, mutable: Tree, inputs: Tree) -> tuple[str, ...]:
+        """Layers that stay in evaluation mode in training, as nothing tells the module's mode.
+
+        Dropout that does not act and BatchNorm that does not move, by their paths; empty where the
+        module's ``__call__`` takes a flag. Traced from shapes, never run.
+        """
+        if _mode(type(self.module), True):
+            return ()
+        found: list[str] = []
+
+        def look(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            if context.method_name == "__call__" and _is_idle(context.module, args, kwargs):
+                found.append("/".join(context.module.path) or type(context.module).__name__)
+            return call(*args, **kwargs)
+
+        def run(key: jax.Array) -> Any:
+            with nn.intercept_methods(look):
+                return self.train(params, mutable, inputs, key)
+
+        jax.eval_shape(run, jax.random.PRNGKey(0))
+        return tuple(dict.fromkeys(found))
 
     def split(self, variables: Tree) -> tuple[Tree, Tree]:
         """Variables ``{"params": ..., "batch_stats": ...}`` as ``(params, mutable)``."""
@@ -125,6 +155,21 @@ def init_linen(
     return dict(_init(LinenNetwork(module), structure, tuple(leaves), params_key, dropout_key))
 
 
+def _is_idle(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a layer that has a training mode is in evaluation mode in this call."""
+    if isinstance(layer, nn.BatchNorm):
+        flag, acts, second = "use_running_average", True, args[1:2]
+    elif isinstance(layer, nn.Dropout):
+        flag, acts, second = "deterministic", layer.rate > 0, args[1:2]
+    elif isinstance(layer, nn.MultiHeadDotProductAttention):
+        flag, acts, second = "deterministic", layer.dropout_rate > 0, ()
+    else:
+        return False
+    given = kwargs.get(flag, second[0] if second else None)
+    own = getattr(layer, flag)
+    return bool(acts and (own if given is None else given))
+
+
 def _moves(module: Path, owners: Mapping[Path, bool]) -> bool:
     """Whether a statistic of the module at this path moves with the parameters there."""
     while True:
@@ -169,13 +214,13 @@ def _explained(module: nn.Module, inputs: Tree) -> Iterator[None]:
         ) from error
 
 
-def _takes_train(module: type[nn.Module]) -> bool:
+def _mode(module: type[nn.Module], train: bool) -> dict[str, bool]:
+    """The arguments that tell a module whether it trains."""
     # A Sequential takes any keyword, only to hand it to its first layer, which need not take it.
     if issubclass(module, nn.Sequential):
-        return False
+        return {}
     parameters = inspect.signature(module.__call__).parameters.values()
-    return any(p.name == "train" or p.kind is p.VAR_KEYWORD for p in parameters)
-
-
-def _mode(module: type[nn.Module], train: bool) -> dict[str, Any]:
-    return {"train": train} if _takes_train(module) else {}
+    names = {p.name for p in parameters}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        names.add("train")
+    return {name: train == trains for name, trains in _FLAGS.items() if name in names}

@@ -43,6 +43,12 @@ class NamedNetwork:
         own = mutable.get(self.name, {})
         return {self.name: self.network.join(params[self.name], own)}
 
+    def idle_in_training(self, params: Tree, mutable: Tree, inputs: Tree) -> tuple[str, ...]:
+        """Layers of the named network that stay in evaluation mode in training."""
+        own = mutable.get(self.name, {})
+        found = self.network.idle_in_training(params[self.name], own, inputs)
+        return tuple(f"{self.name}/{layer}" for layer in found)
+
     def moving(self, trainable: Mapping[Path, bool], mutable: Tree) -> tuple[bool, ...]:
         """Which statistics of the named network training updates, in tree order."""
         own = {path[1:]: chosen for path, chosen in trainable.items() if path[0] == self.name}
@@ -100,6 +106,11 @@ class JoinedNetwork:
         """The variables of both again, under their names."""
         parts = (self.mean, self.log_variance)
         return {part.name: part.join(params, mutable)[part.name] for part in parts}
+
+    def idle_in_training(self, params: Tree, mutable: Tree, inputs: Tree) -> tuple[str, ...]:
+        """Layers of both that stay in evaluation mode in training."""
+        parts = (self.mean, self.log_variance)
+        return tuple(x for part in parts for x in part.idle_in_training(params, mutable, inputs))
 
     def moving(self, trainable: Mapping[Path, bool], mutable: Tree) -> tuple[bool, ...]:
         """Which statistics of both training updates, in tree order: by name."""

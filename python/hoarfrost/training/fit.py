@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -145,6 +146,7 @@ def fit_map(
     num_outputs = _check_first_batch(subset, likelihood, train_loader, "train_data_loader")
     if val_loader is not None:
         _check_first_batch(subset, likelihood, val_loader, "val_data_loader")
+    _warn_of_idle_layers(subset, train_loader)
     if not names:
         predict = None
     elif predict is None:
@@ -349,3 +351,17 @@ def _check_first_batch(
         )
     likelihood.check_targets(targets, shape[1], 0)
     return shape[1]
+
+
+def _warn_of_idle_layers(subset: Subset, loader: DataLoader) -> None:
+    """Say which layers would train in evaluation mode, and what to do."""
+    inputs = next(iter(loader.epoch(0)))[0]
+    idle = subset.network.idle_in_training(subset.params, subset.mutable, inputs)
+    if idle:
+        warnings.warn(
+            f"the network trains with {', '.join(idle)} in evaluation mode: its __call__ takes "
+            "none of train, training, deterministic and use_running_average. Let it take train, "
+            "and hand that on to these layers, as in nn.Dropout(rate, deterministic=not train)",
+            UserWarning,
+            stacklevel=3,
+        )
