@@ -217,7 +217,10 @@ def test_quantiles_and_intervals(small):
         (lambda: prediction.quantile(1.0), "q is 1.0; give a number between 0 and 1"),
         (lambda: prediction.quantile([]), r"q is \[\]"),
         (lambda: prediction.credible_interval(0.0), "error is 0.0; give a number"),
-        (lambda: prediction.credible_interval(0.1, "both"), "interval_type is 'both'; give 'two"),
+        (
+            lambda: prediction.credible_interval(0.1, "both"),
+            "interval_type is 'both'; give one of 'two",
+        ),
     ):
         with pytest.raises(InvalidArgumentError, match=message):
             call()

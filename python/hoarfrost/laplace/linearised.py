@@ -20,8 +20,11 @@ from hoarfrost.dtypes import is_finite
 from hoarfrost.errors import DataError, NonFiniteError, SelectionError
 from hoarfrost.freezing import Subset
 from hoarfrost.laplace.plan import MemoryPlan, make_plan
-from hoarfrost.laplace.structure.base import HeadKind, Setting
+from hoarfrost.laplace.structure.base import Factor, HeadKind, Setting
 from hoarfrost.likelihood import Gaussian, Likelihood
+from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
+from hoarfrost.predictive.link import Needs
+from hoarfrost.predictive.weight_samples import WeightSamples
 from hoarfrost.types import Array, Tree, ravelled
 
 
@@ -97,6 +100,29 @@ class LinearisedNetwork:
             raise DataError("inputs are empty: there is no point along axis 0 to predict for")
         size = bucket_size(first.size, run.max_points)
         return stream(run, itertools.chain([first], batches), size)
+
+    def gaussian_outputs(
+        self, factor: Factor, batches: Iterator[CheckedBatch], needs: Needs
+    ) -> Iterator[GaussianOutputs]:
+        """The distribution of the outputs where the parameters have this precision, piece by piece.
+
+        `needs` says which of "variance" and "covariance" is computed.
+        """
+        start = 0
+        for piece in self.walk_batches(batches):
+            variance = covariance = None
+            if needs == "variance":
+                variance = factor.functional_variance(piece.block)
+            else:
+                covariance = factor.functional_covariance(piece.block)
+            dtype = piece.outputs.dtype
+            yield GaussianOutputs(piece.outputs, dtype, variance, covariance, piece.targets, start)
+            start += len(piece.outputs)
+
+    def weight_samples(self, trainable: Tree) -> WeightSamples:
+        """Draws of the trainable tree beside the frozen parameters, for the network itself."""
+        subset = self.subset
+        return WeightSamples(subset.partition, trainable, subset.frozen, subset.mutable)
 
     def plan(self, memory_budget: int | None, prior_precision: Array | None = None) -> MemoryPlan:
         """The memory that each structure would take, with one prior for all or with this one."""

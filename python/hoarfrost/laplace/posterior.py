@@ -28,7 +28,6 @@ from hoarfrost.predictive.evaluate import over_outputs, over_weights
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
 from hoarfrost.predictive.link import Draws, Link, Needs, Quantity, choose_link, quantity_of
 from hoarfrost.predictive.prediction import RegressionPrediction
-from hoarfrost.predictive.weight_samples import WeightSamples
 from hoarfrost.prior import PriorPrecision, resolve_prior_precision
 from hoarfrost.types import Tree
 
@@ -345,12 +344,12 @@ class Laplace:
         """
         if joint:
             return joint_covariance(self.linearised, self.factor, inputs)
-        outputs = self.gaussian_outputs(self.linearised.batches(inputs), "covariance")
+        outputs = self._outputs(self.linearised.batches(inputs), "covariance")
         return np.concatenate([piece.known_covariance for piece in outputs])
 
     def functional_variance(self, inputs: Tree) -> np.ndarray:
         """The diagonal of `functional_covariance`, without forming it; shape ``(B, C)``."""
-        outputs = self.gaussian_outputs(self.linearised.batches(inputs), "variance")
+        outputs = self._outputs(self.linearised.batches(inputs), "variance")
         return np.concatenate([piece.known_variance for piece in outputs])
 
     def predict(
@@ -458,30 +457,6 @@ class Laplace:
         chosen, draws = choose_link("density", likelihood, link), _draws(seed, n_samples)
         return self._targets("density", chosen, self._checked(data_loader), draws)
 
-    def gaussian_outputs(
-        self, batches: Iterator[CheckedBatch], needs: Needs
-    ) -> Iterator[GaussianOutputs]:
-        """The distribution of the linearised network's outputs, piece by piece.
-
-        `needs` says which of "variance" and "covariance" is computed.
-        """
-        start = 0
-        for piece in self.linearised.walk_batches(batches):
-            variance = covariance = None
-            if needs == "variance":
-                variance = self.factor.functional_variance(piece.block)
-            else:
-                covariance = self.factor.functional_covariance(piece.block)
-            dtype = piece.outputs.dtype
-            yield GaussianOutputs(piece.outputs, dtype, variance, covariance, piece.targets, start)
-            start += len(piece.outputs)
-
-    def weight_samples(self, seed: int, n_samples: int) -> WeightSamples:
-        """Draws of the trainable parameters beside the frozen ones, for the network itself."""
-        subset = self.linearised.subset
-        drawn = self.sample(seed, n_samples)
-        return WeightSamples(subset.partition, drawn, subset.frozen, subset.mutable)
-
     def with_collections(self, collections: Mapping[str, Tree]) -> Laplace:
         """The same posterior, whose `merge` adds these collections beside the parameters."""
         return dataclasses.replace(self, collections=collections)
@@ -491,11 +466,13 @@ class Laplace:
     ) -> np.ndarray:
         likelihood = self.linearised.likelihood
         if link.needs == "weights":
-            samples = self.weight_samples(draws.seed, draws.n_samples)
+            samples = self.linearised.weight_samples(self.sample(draws.seed, draws.n_samples))
             network = self.linearised.subset.network
             return over_weights(quantity, likelihood, network, samples, batches)
-        outputs = self.gaussian_outputs(batches, link.needs)
-        return over_outputs(link, quantity, likelihood, outputs, draws)
+        return over_outputs(link, quantity, likelihood, self._outputs(batches, link.needs), draws)
+
+    def _outputs(self, batches: Iterator[CheckedBatch], needs: Needs) -> Iterator[GaussianOutputs]:
+        return self.linearised.gaussian_outputs(self.factor, batches, needs)
 
     def _checked(self, data_loader: Any) -> Iterator[CheckedBatch]:
         likelihood, num_outputs = self.linearised.likelihood, self.linearised.num_outputs

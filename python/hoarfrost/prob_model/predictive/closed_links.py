@@ -49,7 +49,9 @@ def closed_log_probs(
             )
         temperature = math.exp(float(np.asarray(calib_params[KEY]["params"]["log_temp"])[0]))
     chosen = choose_link("probabilities", likelihood.output, link)
-    pieces = laplace.gaussian_outputs(input_batches(inputs), chosen.needs)
+    pieces = laplace.linearised.gaussian_outputs(
+        laplace.factor, input_batches(inputs), chosen.needs
+    )
     divided = (outputs.divided(temperature) for outputs in pieces)
     return over_outputs(chosen, "probabilities", likelihood.output, divided, Draws(0, 1))
 
