@@ -21,7 +21,7 @@ from hoarfrost.calibration import (
 )
 from hoarfrost.data import DataLoader
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError, NotFittedError, ShapeError
-from hoarfrost.likelihood import gaussian_mixture, mixture
+from hoarfrost.predictive import classes, numbers
 from hoarfrost.prob_model import (
     CalibCheckpointer,
     CalibConfig,
@@ -51,10 +51,8 @@ ADAM = optax.adam(1e-2)
 FAST = optax.adam(0.1)
 QUIET = FitMonitor(verbose=False)
 
-CLASSIFICATION = CalibrationStatistics(mixture.log_prob, mixture.mode, mixture.mean)
-REGRESSION = CalibrationStatistics(
-    gaussian_mixture.log_prob, gaussian_mixture.mean, gaussian_mixture.variance
-)
+CLASSIFICATION = CalibrationStatistics(classes.log_prob, classes.mode, classes.mean)
+REGRESSION = CalibrationStatistics(numbers.log_prob, numbers.mean, numbers.variance)
 
 
 def log_temp(variables):
@@ -231,7 +229,7 @@ def test_metrics_see_the_uncertainty_that_is_asked_for(classifier):
         return 0.0
 
     classifier.calibrate(CLASSES, None, calib(1, metrics=(spy,)))
-    own = calib(1, metrics=(spy,), uncertainty_fn=mixture.entropy)
+    own = calib(1, metrics=(spy,), uncertainty_fn=classes.entropy)
     classifier.calibrate(CLASSES, None, own)
     assert seen == [((60,), (60, 2), (60,)), ((60,), (60,), (60,))]
 
@@ -379,7 +377,7 @@ def test_failures_keep_the_calibration_that_there_was(classifier, n_epochs):
         (lambda m: CalibMonitor(metrics=[max]), InvalidArgumentError, "metrics must be a tuple"),
         (lambda m: CalibMonitor(uncertainty_fn=3), InvalidArgumentError, "uncertainty_fn must be"),
         (
-            lambda m: CalibMonitor(uncertainty_fn=mixture.mean),
+            lambda m: CalibMonitor(uncertainty_fn=classes.mean),
             InvalidArgumentError,
             "uncertainty_fn was given without metrics",
         ),

@@ -13,8 +13,8 @@ from jax.flatten_util import ravel_pytree
 
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.laplace import fit_laplace
-from hoarfrost.laplace.gaussian_head import KroneckerFactor, SeparateFactors
 from hoarfrost.laplace.plan import make_plan
+from hoarfrost.laplace.structure.gaussian_head import GramFactor, SeparateFactors
 from hoarfrost.likelihood import Gaussian
 
 
@@ -77,7 +77,7 @@ def exact_evidence(data, tau, noise_std):
 @pytest.mark.parametrize("tau", [1e-3, 0.7, 50.0])
 def test_linear_regression_by_a_second_route(regression, tau, noise_std):
     posterior = fit(regression, at_map(regression, tau, noise_std), noise_std, prior_precision=tau)
-    assert isinstance(posterior.factor, KroneckerFactor)
+    assert isinstance(posterior.factor, GramFactor)
     expected = exact_evidence(regression, tau, noise_std)
     np.testing.assert_allclose(posterior.log_marginal_likelihood(), expected, rtol=1e-9)
     # The same through prior and noise asked for afterwards.
@@ -125,7 +125,7 @@ def test_every_member_of_a_gaussian_head(regression, prior):
     noise = (0.3, 1.2)
     params = at_map(regression, 1.0, noise)
     posterior = fit(regression, params, noise, prior_precision=PRIORS[prior])
-    assert isinstance(posterior.factor, KroneckerFactor if prior == "shared" else SeparateFactors)
+    assert isinstance(posterior.factor, GramFactor if prior == "shared" else SeparateFactors)
     flat, unravel = ravel_pytree(params)
     jacobian = np.asarray(jax.jacobian(lambda v: linear(unravel(v), regression.x))(flat))
     precision = np.einsum("ncp,c,ncq->pq", jacobian, np.square(noise) ** -1.0, jacobian)

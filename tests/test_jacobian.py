@@ -9,8 +9,8 @@ from jax.flatten_util import ravel_pytree
 
 from hoarfrost.curvature import JacobianPass
 from hoarfrost.curvature.jacobian import CHUNK_BYTES
-from hoarfrost.curvature.stream import bucket_size, cut, piece_size
-from hoarfrost.freezing import make_partition
+from hoarfrost.data.pieces import bucket_size, cut, piece_size
+from hoarfrost.freezing import Subset, make_partition
 from hoarfrost.likelihood import Bernoulli, Categorical, Gaussian
 from hoarfrost.network import FunctionNetwork
 
@@ -19,7 +19,9 @@ def make(small, likelihood, trainable=None):
     partition = make_partition(small.params, trainable)
     size = ravel_pytree(partition.split(small.params)[0])[0].size
     network = FunctionNetwork(small.apply)
-    return partition, JacobianPass(network, partition, likelihood, small.params, {}, 4, size)
+    return partition, JacobianPass(
+        Subset(network, partition, small.params, {}), likelihood, 4, size
+    )
 
 
 def dense_jacobian(small, partition):

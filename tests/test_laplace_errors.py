@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hoarfrost.curvature.stream import data_batches
 from hoarfrost.data import DataLoader
+from hoarfrost.data.checked import data_batches
 from hoarfrost.errors import (
     DataError,
     InvalidArgumentError,
@@ -19,7 +19,7 @@ from hoarfrost.errors import (
     ShapeError,
 )
 from hoarfrost.laplace import fit_laplace
-from hoarfrost.laplace.structures import HeadCurvature
+from hoarfrost.laplace.structure.head import HeadCurvature
 
 
 def last_only(path, _):
@@ -362,7 +362,7 @@ def test_the_sum_so_far_stays_valid_when_a_batch_is_refused(small):
     linearised = posterior.linearised
     from hoarfrost.curvature.stream import stream
 
-    curvature = HeadCurvature.empty(linearised.head.layout, linearised.likelihood)
+    curvature = HeadCurvature.empty(linearised.setting())
     bad = [(small.x[:6], small.y[:6]), (spoiled(small.x[:6], np.nan), small.y[:6])]
     with pytest.raises(NonFiniteError, match="batch 1"):
         for piece in stream(linearised.head, data_batches(bad), 6):

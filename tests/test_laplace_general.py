@@ -43,7 +43,7 @@ def fit(small, subset="all", loader=None, **options):
 
 def dense_ggn(small, posterior):
     """H by the textbook formula."""
-    partition = posterior.linearised.partition
+    partition = posterior.linearised.subset.partition
     selected, frozen = partition.split(small.params)
     flat, unravel = ravel_pytree(selected)
     jacobian = np.asarray(

@@ -121,7 +121,7 @@ def test_precision_is_the_hessian_of_the_last_layers_log_joint(small, x64, train
         prior_precision=0.3,
         progress=False,
     )
-    partition = posterior.linearised.partition
+    partition = posterior.linearised.subset.partition
     selected, frozen = partition.split(params)
     flat, unravel = ravel_pytree(selected)
 
@@ -150,7 +150,7 @@ def test_evidence_by_a_second_route(small, x64):
         prior_precision=tau,
         progress=False,
     )
-    partition = posterior.linearised.partition
+    partition = posterior.linearised.subset.partition
     selected, frozen = partition.split(params)
     flat, unravel = ravel_pytree(selected)
     jacobian = np.asarray(

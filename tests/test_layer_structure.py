@@ -9,9 +9,9 @@ import pytest
 from flax import linen as nn
 
 from hoarfrost.curvature import HeadLayout, find_head
-from hoarfrost.curvature.layer import _head_program
+from hoarfrost.curvature.head import _head_program
 from hoarfrost.errors import StructureError
-from hoarfrost.freezing import make_partition
+from hoarfrost.freezing import Subset, make_partition
 from hoarfrost.laplace import fit_laplace
 from hoarfrost.network import as_network
 
@@ -26,7 +26,7 @@ BIAS = GENERATOR.standard_normal(4).astype(np.float32)
 def find(model, params, x=X, trainable=None, num_outputs=4):
     network, tree, mutable = as_network(model, params)
     partition = make_partition(tree, trainable)
-    head = find_head(network, partition, tree, mutable, x, (len(x), num_outputs))
+    head = find_head(Subset(network, partition, tree, mutable), x, (len(x), num_outputs))
     return head, (None if head is None else head(x, len(x)))
 
 
@@ -151,7 +151,7 @@ def test_no_jacobian_is_formed():
     }
     head, _ = find(dense, params, wide, num_outputs=num_outputs)
     compiled = _head_program.lower(
-        head.network, head.partition, head.layout, params, {}, wide, head.direction
+        head.subset.network, head.subset.partition, head.layout, params, {}, wide, head.direction
     ).compile()
     scratch = compiled.memory_analysis().temp_size_in_bytes
     assert scratch < 4 * 4 * num_points * (num_inputs + num_outputs)

@@ -7,6 +7,7 @@ import pytest
 
 from hoarfrost import metric
 from hoarfrost.errors import InvalidArgumentError, ShapeError
+from hoarfrost.metric import classification
 
 N, C = 503, 4
 RNG = np.random.default_rng(0)
@@ -155,12 +156,12 @@ def test_metrics_work_while_tracing():
 
 def test_one_compilation_per_shape():
     metric.ece(PREDS, PROBS, TARGETS)
-    before = metric._calibration_errors._cache_size()
+    before = classification._calibration_errors._cache_size()
     metric.ece(PREDS, PROBS, TARGETS[::-1].copy())
     metric.mce(PREDS, PROBS, TARGETS)
-    assert metric._calibration_errors._cache_size() == before
+    assert classification._calibration_errors._cache_size() == before
     metric.ece(PREDS, PROBS, TARGETS, n_bins=3)
-    assert metric._calibration_errors._cache_size() == before + 1
+    assert classification._calibration_errors._cache_size() == before + 1
 
 
 @pytest.mark.parametrize(

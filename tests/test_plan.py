@@ -6,7 +6,8 @@ import pytest
 
 from hoarfrost.errors import InvalidArgumentError, MemoryLimitError
 from hoarfrost.laplace import MemoryPlan, plan_laplace
-from hoarfrost.laplace.plan import available_bytes, check_memory_budget, make_plan
+from hoarfrost.laplace.plan import make_plan
+from hoarfrost.memory import available_bytes, check_memory_budget
 
 
 def plan(available, head=None):
@@ -17,6 +18,7 @@ def plan(available, head=None):
         factor_bytes={"full": 400, "diag": 20},
         cache_bytes={"full": 0 if head is None else 250, "diag": 0},
         bytes_available=available,
+        in_place={"full"} if head is None else (),
     )
 
 

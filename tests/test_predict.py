@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hoarfrost import fit_laplace
+from hoarfrost import fit_laplace, memory
 from hoarfrost.data import DataLoader, InputsLoader
 from hoarfrost.errors import DataError, InvalidArgumentError, MemoryLimitError, ShapeError
-from hoarfrost.laplace import plan
 from hoarfrost.likelihood import Gaussian, HeteroscedasticGaussian
 
 EPS32 = float(np.finfo(np.float32).eps)
@@ -218,7 +217,10 @@ def test_quantiles_and_intervals(small):
         (lambda: prediction.quantile(1.0), "q is 1.0; give a number between 0 and 1"),
         (lambda: prediction.quantile([]), r"q is \[\]"),
         (lambda: prediction.credible_interval(0.0), "error is 0.0; give a number"),
-        (lambda: prediction.credible_interval(0.1, "both"), "interval_type is 'both'; give 'two"),
+        (
+            lambda: prediction.credible_interval(0.1, "both"),
+            "interval_type is 'both'; give one of 'two",
+        ),
     ):
         with pytest.raises(InvalidArgumentError, match=message):
             call()
@@ -280,7 +282,7 @@ def test_joint_covariance_equals_the_dense_product(small, structure, likelihood,
 @pytest.mark.parametrize("trainable", [last_only, None])
 def test_a_joint_covariance_that_does_not_fit_is_said_before(small, trainable, monkeypatch):
     posterior, _ = fit(small, trainable=trainable)
-    monkeypatch.setattr(plan, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
     with pytest.raises(MemoryLimitError, match=r"joint covariance of 4 outputs at 12 inputs") as e:
         posterior.functional_covariance(small.x, joint=True)
     assert e.value.bytes_available == 1000

@@ -14,8 +14,8 @@ from flax import linen as nn
 
 from hoarfrost.data import DataLoader, InputsLoader
 from hoarfrost.errors import DataError, InvalidArgumentError, NonFiniteError, NotFittedError
-from hoarfrost.laplace import links
-from hoarfrost.likelihood import mixture
+from hoarfrost.predictive import classes, weight_samples
+from hoarfrost.predictive.link.bridge import bridge
 from hoarfrost.prob_model import (
     FitConfig,
     FitMonitor,
@@ -24,7 +24,6 @@ from hoarfrost.prob_model import (
     MAPPosteriorApproximator,
     ProbClassifier,
 )
-from hoarfrost.training import ensemble
 
 RNG = np.random.default_rng(4)
 X = RNG.normal(size=(25, 4)).astype(np.float32)
@@ -38,8 +37,9 @@ TRACES: list[tuple[int, ...]] = []
 
 class Net(nn.Module):
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, train=False):
         TRACES.append(x.shape)
+        # Statistics that stay as they are, on purpose.
         x = nn.BatchNorm(use_running_average=True)(nn.Dense(5, name="body")(x))
         return nn.Dense(3, name="head")(jnp.tanh(x))
 
@@ -201,13 +201,13 @@ def test_nothing_is_compiled_again_between_calls_and_fits(model):
 def test_parameters_are_no_constants_of_the_program(model):
     samples = model.posterior.weight_samples(3, KEY)
     network = model.likelihood.network
-    text = ensemble._program.lower(
+    text = weight_samples._program.lower(
         network,
         samples.partition,
-        mixture.mean,
+        classes.mean,
         None,
         3,
-        ensemble._arrays(samples),
+        weight_samples._arrays(samples),
         X,
         (),
     ).as_text()
@@ -219,13 +219,13 @@ def test_chunks_bound_memory_and_change_nothing(model, monkeypatch):
     whole = model.predictive.mean(INPUTS, rng=KEY)
     samples = model.posterior.weight_samples(30, KEY)
     network = model.likelihood.network
-    assert ensemble.chunk_size(network, samples, X) == 30
-    ensemble._chunk_size.cache_clear()
+    assert weight_samples.chunk_size(network, samples, X) == 30
+    weight_samples._chunk_size.cache_clear()
     # 25 points x 3 logits x 4 bytes a sample.
-    monkeypatch.setattr(ensemble, "MAX_BYTES", 25 * 3 * 4 * 8)
-    assert ensemble.chunk_size(network, samples, X) == 7
+    monkeypatch.setattr(weight_samples, "MAX_BYTES", 25 * 3 * 4 * 8)
+    assert weight_samples.chunk_size(network, samples, X) == 7
     close(model.predictive.mean(INPUTS, rng=KEY), whole)
-    ensemble._chunk_size.cache_clear()
+    weight_samples._chunk_size.cache_clear()
 
 
 def test_map_is_a_point_mass(map_model):
@@ -290,12 +290,12 @@ def test_beyond_the_last_layer_the_predictive_is_that_of_the_linearised_network(
 
 def test_chunks_change_nothing_for_the_linearised_network(whole, monkeypatch):
     mean = whole.predictive.mean(INPUTS, rng=KEY)
-    ensemble._chunk_size.cache_clear()
-    monkeypatch.setattr(ensemble, "MAX_BYTES", 2000)
+    weight_samples._chunk_size.cache_clear()
+    monkeypatch.setattr(weight_samples, "MAX_BYTES", 2000)
     samples = whole.posterior.weight_samples(30, KEY)
-    assert ensemble.chunk_size(whole.likelihood.network, samples, X) < 30
+    assert weight_samples.chunk_size(whole.likelihood.network, samples, X) < 30
     close(whole.predictive.mean(INPUTS, rng=KEY), mean)
-    ensemble._chunk_size.cache_clear()
+    weight_samples._chunk_size.cache_clear()
 
 
 def test_both_sampling_links_are_the_same_in_a_last_layer(model):
@@ -339,7 +339,7 @@ def test_closed_links_are_calibrated_too(model, link):
         variance = np.einsum("bcc->bc", covariance) / 4
         expected = jax.nn.softmax(logits / 2 / np.sqrt(1 + np.pi / 8 * variance))
     else:
-        expected = np.exp(links.bridge(logits / 2, covariance / 4))
+        expected = np.exp(bridge(logits / 2, covariance / 4))
     close(got, expected)
     assert np.abs(np.asarray(got) - model.predictive.mean(INPUTS, link=link)).max() > 1e-3
 
@@ -357,17 +357,17 @@ def test_links_that_a_point_mass_has(map_model):
 def test_extreme_logits_stay_finite(strict):
     outputs = jnp.array([[[1e4, 0.0, -1e4]], [[-1e4, 1e4, 0.0]]])
     for statistic in (
-        mixture.mean,
-        mixture.aleatoric_variance,
-        mixture.epistemic_variance,
-        mixture.entropy,
-        mixture.aleatoric_entropy,
-        mixture.epistemic_entropy,
+        classes.mean,
+        classes.aleatoric_variance,
+        classes.epistemic_variance,
+        classes.entropy,
+        classes.aleatoric_entropy,
+        classes.epistemic_entropy,
     ):
         assert np.isfinite(statistic(outputs)).all()
     for label in range(3):
-        assert np.isfinite(mixture.log_prob(outputs, jnp.array([label]))).all()
-    np.testing.assert_allclose(mixture.entropy(outputs), np.log(2), rtol=1e-6)
+        assert np.isfinite(classes.log_prob(outputs, jnp.array([label]))).all()
+    np.testing.assert_allclose(classes.entropy(outputs), np.log(2), rtol=1e-6)
 
 
 CALLS = {

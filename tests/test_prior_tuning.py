@@ -138,7 +138,7 @@ def test_the_posterior_has_one_factor_while_it_is_tuned(fitted, monkeypatch):
     laplace = fitted.laplace
     variance = laplace.variance()
     fitted.prior_log_variance_tuning(VAL)
-    assert laplace.kept_factor is None and fitted.laplace is not laplace
+    assert laplace.store.held is None and fitted.laplace is not laplace
     np.testing.assert_allclose(laplace.variance(), variance)
 
 

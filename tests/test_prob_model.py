@@ -21,6 +21,7 @@ from hoarfrost.errors import (
     ShapeError,
 )
 from hoarfrost.laplace import fit_network
+from hoarfrost.laplace.evidence.bounded_search import bounded_maximum
 from hoarfrost.prior import DiagonalGaussianPrior, IsotropicGaussianPrior
 from hoarfrost.prob_model import (
     FitCallback,
@@ -33,9 +34,8 @@ from hoarfrost.prob_model import (
     LaplacePosteriorApproximator,
     MAPPosteriorApproximator,
     ProbClassifier,
-    laplace_posterior,
 )
-from hoarfrost.training.bounded_search import bounded_maximum
+from hoarfrost.prob_model.posterior import laplace as laplace_posterior
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(30, 4)).astype(np.float32)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hoarfrost import fit_laplace
+from hoarfrost import fit_laplace, memory
 from hoarfrost.errors import InvalidArgumentError, MemoryLimitError, NotPositiveDefiniteError
-from hoarfrost.laplace import plan
 from hoarfrost.likelihood import Gaussian
 
 EPS = np.finfo(np.float64).eps
@@ -78,7 +77,7 @@ def test_the_evidence_is_maximised_as_with_the_curvature(fit):
 
 
 def test_a_search_that_is_broken_off_loses_nothing(fit, monkeypatch):
-    from hoarfrost.laplace import tuning
+    from hoarfrost.laplace.evidence import tuning
 
     def broken_off(*arguments):
         raise KeyboardInterrupt
@@ -96,7 +95,7 @@ def test_a_search_that_is_broken_off_loses_nothing(fit, monkeypatch):
 
 
 def test_a_search_whose_warning_is_an_error_loses_nothing(fit, monkeypatch):
-    from hoarfrost.laplace import concave_search
+    from hoarfrost.laplace.evidence import concave_search
 
     kept, dropped = fit(True), fit(False)
     monkeypatch.setattr(concave_search, "MAX_EVALUATIONS", 2)
@@ -107,7 +106,7 @@ def test_a_search_whose_warning_is_an_error_loses_nothing(fit, monkeypatch):
 
 def test_a_search_on_validation_data_works_without_the_curvature(fit, small):
     from hoarfrost.data import DataLoader
-    from hoarfrost.prob_model.prior_tuning import ReferencePrior, tune_on_validation_data
+    from hoarfrost.prob_model.posterior.prior_tuning import ReferencePrior, tune_on_validation_data
 
     val = DataLoader.from_array_data((small.x, small.y))
     kept, dropped = fit(True), fit(False)
@@ -147,7 +146,7 @@ def test_the_budget_of_the_fit_holds(fit):
 
 def test_what_does_not_fit_is_refused_before_the_work(fit, monkeypatch):
     dropped = fit(False)
-    monkeypatch.setattr(plan, "available_bytes", lambda: 100)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 100)
     with pytest.raises(MemoryLimitError, match="comes back from the factor beside it, needs") as e:
         dropped.with_prior_precision(2.0)
     assert e.value.bytes_available == 100

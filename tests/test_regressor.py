@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from hoarfrost.data import DataLoader
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError, NotFittedError, ShapeError
-from hoarfrost.likelihood import gaussian_mixture
+from hoarfrost.predictive import numbers
 from hoarfrost.prior import DiagonalGaussianPrior, IsotropicGaussianPrior
 from hoarfrost.prob_model import (
     FitCheckpointer,
@@ -92,7 +92,7 @@ def test_precision_is_the_fisher_information_of_the_subset(names):
     laplace, state = prob_model.posterior.laplace, prob_model.posterior.state.get()
     assert status["laplace"]["num_params"] == laplace.num_params
     assert set(state.params) == {"model", "lik_log_var"}
-    partition = laplace.linearised.partition
+    partition = laplace.linearised.subset.partition
     trainable, frozen = partition.split(state.params)
     flat, unravel = ravel_pytree(trainable)
 
@@ -205,7 +205,7 @@ def test_quantiles_invert_the_mixture(both):
     levels = [0.025, 0.5, 0.9]
     found = predictive.quantile(levels, inputs, 9, KEY)
     outputs = predictive.sample_calibrated_outputs(inputs, 9, KEY)
-    means, stds = gaussian_mixture.means_and_stds(outputs)
+    means, stds = numbers.means_and_stds(outputs)
     for level, quantile in zip(levels, found, strict=True):
         below = jnp.mean(jax.scipy.special.ndtr((quantile - means) / stds), axis=0)
         np.testing.assert_allclose(below, level, atol=2e-6)
@@ -245,7 +245,7 @@ def test_entropies(both):
         np.exp(-0.5 * ((grid[:, None] - [0.0, 3.0]) / std) ** 2) / (std * math.sqrt(2 * math.pi)), 1
     )
     expected = -np.sum(density * np.log(density)) * (grid[1] - grid[0])
-    got = gaussian_mixture.entropy(outputs, KEY, 4000)
+    got = numbers.entropy(outputs, KEY, 4000)
     np.testing.assert_allclose(got, [expected], atol=0.03)
     fewer = predictive.entropy(inputs, **{**many, "n_target_samples": 2})
     assert np.any(fewer != total)
@@ -310,7 +310,7 @@ def test_prior_is_the_same_in_training_and_in_the_posterior(kind):
         [
             np.full(leaf.size, path[0] == "lik_log_var" and path[2] == "head")
             for path, leaf in zip(
-                laplace.linearised.partition.paths, jax.tree.leaves(params), strict=True
+                laplace.linearised.subset.partition.paths, jax.tree.leaves(params), strict=True
             )
         ]
     )

@@ -11,12 +11,12 @@ from flax import linen as nn
 
 from hoarfrost.data import DataLoader
 from hoarfrost.errors import DataError, InvalidArgumentError, NonFiniteError, ShapeError
-from hoarfrost.freezing import make_partition
+from hoarfrost.freezing import Subset, make_partition
 from hoarfrost.likelihood import Categorical, Gaussian
 from hoarfrost.network import FunctionNetwork, as_network, init_linen
 from hoarfrost.prior import DiagonalGaussianPrior, IsotropicGaussianPrior
 from hoarfrost.training import EarlyStopping, fit_map
-from hoarfrost.training.step import init_optimizer, moving_statistics
+from hoarfrost.training.step import init_optimizer
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(12, 3)).astype(np.float32)
@@ -47,14 +47,14 @@ def fit(network=LINEAR, params=PARAMS, mutable=None, *, selector=None, data=None
     defaults = {
         "prior": PRIOR,
         "likelihood": Categorical(),
-        "partition": make_partition(params, selector),
         "train_loader": loader() if data is None else data,
         "optimizer": optax.sgd(1e-2),
         "n_epochs": 1,
         "key": KEY,
         "verbose": False,
     }
-    return fit_map(network, params, mutable or {}, **(defaults | options))
+    subset = Subset(network, make_partition(params, selector), params, mutable or {})
+    return fit_map(subset, **(defaults | options))
 
 
 def negative_log_joint(params, x, y, n_data=12):
@@ -184,10 +184,10 @@ def test_statistics_without_parameters_belong_to_the_module_around_them():
         def __call__(self, x):
             return Block(name="b")(Block(name="a")(x))
 
-    _, params, mutable = as_network(Outer(), init_linen(Outer(), X, KEY, KEY))
+    network, params, mutable = as_network(Outer(), init_linen(Outer(), X, KEY, KEY))
     partition = make_partition(params, lambda path, v: "b" in path)
     # Leaves in order: a/n/mean, a/n/var, b/n/mean, b/n/var.
-    assert moving_statistics(partition, mutable) == (False, False, True, True)
+    assert network.moving(partition.by_path, mutable) == (False, False, True, True)
 
 
 class Dropped(nn.Module):

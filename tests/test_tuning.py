@@ -11,9 +11,10 @@ from scipy.optimize import minimize
 from test_evidence import at_map, bent, exact_evidence, fit, linear, regression  # noqa: F401
 
 from hoarfrost.errors import InvalidArgumentError, NotPositiveDefiniteError
-from hoarfrost.laplace import concave_search, fit_laplace, tuning
-from hoarfrost.laplace.evidence_problem import EvidenceProblem
-from hoarfrost.laplace.prior_groups import prior_groups
+from hoarfrost.laplace import fit_laplace
+from hoarfrost.laplace.evidence import concave_search, tuning
+from hoarfrost.laplace.evidence.groups import prior_groups
+from hoarfrost.laplace.evidence.problem import EvidenceProblem
 
 STRUCTURES = ["scalar", "layerwise", "weights_biases", "diagonal"]
 
@@ -51,7 +52,7 @@ def problem_of(posterior, structure, noise=False):
         posterior.deviation,
         posterior.log_likelihood,
         posterior.residuals,
-        posterior.noise_precision,
+        posterior.evidence.noise_precision,
         noise,
         False,
         None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +11,7 @@ from flax import linen as nn
 
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.network import LinenNetwork
-
-Tree = Any
+from hoarfrost.types import Tree
 
 
 @dataclass(frozen=True)

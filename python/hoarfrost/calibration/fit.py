@@ -22,8 +22,8 @@ from hoarfrost.training.monitor import (
     check_early_stopping,
     recorded_values,
 )
+from hoarfrost.types import Tree
 
-Tree = Any
 Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 
 

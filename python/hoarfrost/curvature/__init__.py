@@ -1,7 +1,7 @@
 """JAX passes that feed the core: layer inputs, Jacobian rows, and the stream that carries them."""
 
+from hoarfrost.curvature.head import HeadLayout, HeadPass, find_head
 from hoarfrost.curvature.jacobian import JacobianPass
-from hoarfrost.curvature.layer import HeadLayout, HeadPass, find_head
 from hoarfrost.curvature.result import PassResult
 
 __all__ = ["HeadLayout", "HeadPass", "JacobianPass", "PassResult", "find_head"]

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from hoarfrost.curvature.result import PassResult, all_finite, wide_dtype
-from hoarfrost.freezing import Partition
+from hoarfrost.curvature.result import PassResult
+from hoarfrost.dtypes import all_finite, wide_dtype
+from hoarfrost.freezing import Partition, Subset
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.network import Network
-
-Tree = Any
+from hoarfrost.types import Tree
 
 # Bytes of the rows of one chunk: large enough for the core's panels, small beside P x P.
 CHUNK_BYTES = 64 * 2**20
@@ -74,39 +73,34 @@ class JacobianPass:
 
     Attributes
     ----------
-    network, partition : Network, Partition
+    subset : Subset
         The network and which of its leaves are trainable.
     likelihood : Likelihood or None
         Rows are ``R_n^T J_n`` with the root of its curvature; None: the Jacobian itself.
-    params, mutable : trees
-        The full parameters and the other collections; arguments of the program.
     num_outputs, num_params : int
         ``C`` and ``P``, which set the number of points of a chunk.
     """
 
-    network: Network
-    partition: Partition
+    subset: Subset
     likelihood: Likelihood | None
-    params: Tree
-    mutable: Tree
     num_outputs: int
     num_params: int
 
     @property
     def max_points(self) -> int:
         """Points of a chunk whose rows take about `CHUNK_BYTES`."""
-        trainable, _ = self.partition.split(self.params)
-        itemsize: int = wide_dtype(*jax.tree.leaves(trainable)).itemsize
+        itemsize: int = wide_dtype(*jax.tree.leaves(self.subset.trainable)).itemsize
         return max(1, CHUNK_BYTES // (self.num_outputs * self.num_params * itemsize))
 
     def __call__(self, inputs: Tree, size: int) -> PassResult:
         """Dispatch one piece, of which the first `size` points are real."""
+        subset = self.subset
         result: PassResult = _rows_program(
-            self.network,
-            self.partition,
+            subset.network,
+            subset.partition,
             self.likelihood,
-            self.params,
-            self.mutable,
+            subset.params,
+            subset.mutable,
             inputs,
             size,
         )

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-
-Tree = Any
 
 
 class PassResult(NamedTuple):
@@ -31,27 +27,3 @@ class PassResult(NamedTuple):
     outputs_finite: jax.Array
     block_finite: jax.Array
     structure_holds: jax.Array
-
-
-def all_finite(tree: Tree) -> jax.Array:
-    """Whether every inexact number of a tree is finite; shape ``()``."""
-    finite = jnp.asarray(True)
-    for leaf in jax.tree.leaves(tree):
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
-            finite = finite & jnp.all(jnp.isfinite(leaf))
-    return finite
-
-
-def wide_dtype(*arrays: Any) -> Any:
-    """float64 where one of the arrays is, else float32: what is computed with half-precision."""
-    # Not `jnp.promote_types`, which refuses these pairs under strict dtype promotion.
-    wide = any(array.dtype == jnp.float64 for array in arrays)
-    return jnp.dtype(jnp.float64 if wide else jnp.float32)
-
-
-def as_core_array(array: jax.Array) -> np.ndarray:
-    """A C-contiguous float32 or float64 NumPy view of a device array (free on the CPU)."""
-    host = np.asarray(array)
-    if host.dtype not in (np.float32, np.float64):
-        host = host.astype(np.float32)
-    return np.ascontiguousarray(host)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import cached_property
-from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from hoarfrost.checks import check_integer, check_switch
 from hoarfrost.data import operations
 from hoarfrost.data.arrays import ArrayBatches
 from hoarfrost.data.batch import checked_batch, concatenate, num_points
@@ -97,7 +97,7 @@ class Loader:
         DataError
             While iterating: if there is no batch at all, or one does not fit together.
         """
-        return self._pass(checked_integer(n, "n", least=0))
+        return self._pass(check_integer("n", n, 0))
 
     def in_order(self) -> Iterator[Any]:
         """The batches in the order in which the data were given, shuffled or not."""
@@ -114,7 +114,7 @@ class Loader:
         A batch with fewer than `divisor` points is left out.
         """
         return type(self)(
-            operations.chop(self._batches, checked_integer(divisor, "divisor"), self._names)
+            operations.chop(self._batches, check_integer("divisor", divisor), self._names)
         )
 
     def split(self, n_data: int) -> tuple[Self, Self]:
@@ -129,7 +129,7 @@ class Loader:
         InvalidArgumentError
             If `n_data` does not leave at least one point on either side, where the size is known.
         """
-        n_data = checked_integer(n_data, "n_data")
+        n_data = check_integer("n_data", n_data)
         sizes = self._batches.sizes
         if sizes is not None and n_data >= sum(sizes):
             raise InvalidArgumentError(
@@ -156,8 +156,8 @@ class Loader:
         InvalidArgumentError
             If more points are asked for than there are, without replacement.
         """
-        seed = checked_integer(seed, "seed", least=0)
-        n_samples = checked_integer(n_samples, "n_samples")
+        seed = check_integer("seed", seed, 0)
+        n_samples = check_integer("n_samples", n_samples)
         size = self.size
         if not replace and n_samples > size:
             raise InvalidArgumentError(
@@ -206,27 +206,16 @@ def array_source(
 ) -> ArrayBatches:
     """Arrays as batches, after checking the options that every loader of arrays has."""
     if batch_size is not None:
-        batch_size = checked_integer(
-            batch_size, "batch_size", hint="; None puts all points in one batch"
+        batch_size = check_integer(
+            "batch_size", batch_size, hint="; None puts all points in one batch"
         )
-    for name, value in (("shuffle", shuffle), ("prefetch", prefetch)):
-        if not isinstance(value, (bool, np.bool_)):
-            raise InvalidArgumentError(f"{name} must be True or False, but it is {value!r}")
     return ArrayBatches(
         checked_batch(data, names, "the data"),
         batch_size=batch_size,
-        shuffle=bool(shuffle),
-        prefetch=bool(prefetch),
-        seed=checked_integer(seed, "seed", least=0),
+        shuffle=check_switch("shuffle", shuffle),
+        prefetch=check_switch("prefetch", prefetch),
+        seed=check_integer("seed", seed, 0),
     )
-
-
-def checked_integer(value: Any, name: str, least: int = 1, hint: str = "") -> int:
-    """The argument as an int, after checking that it is one and not below `least`."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral) or value < least:
-        kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        raise InvalidArgumentError(f"{name} must be {kind}, but it is {value!r}{hint}")
-    return int(value)
 
 
 def _empty() -> DataError:

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Self
 import jax
 import numpy as np
 
+from hoarfrost.checks import check_integer
 from hoarfrost.data import operations
-from hoarfrost.data.base import Loader, array_source, checked_integer
+from hoarfrost.data.base import Loader, array_source
 from hoarfrost.data.batch import INPUTS, PAIR, TARGETS, feature_shape
 from hoarfrost.data.single import InputsLoader, TargetsLoader
 from hoarfrost.data.streams import Batches, StreamBatches, reiterable
@@ -54,7 +55,7 @@ class DataLoader(Loader):
     ) -> None:
         super().__init__(iterable)
         if num_unique_labels is not None:
-            num_unique_labels = checked_integer(num_unique_labels, "num_unique_labels")
+            num_unique_labels = check_integer("num_unique_labels", num_unique_labels)
         self._num_unique_labels = num_unique_labels
 
     @classmethod

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from hoarfrost.data import operations
 from hoarfrost.data.base import Loader, array_source
 from hoarfrost.data.batch import INPUTS, TARGETS, feature_shape
-
-if TYPE_CHECKING:
-    from hoarfrost.data.loaders import DataLoader
 
 
 class InputsLoader(Loader):
@@ -33,7 +30,7 @@ class InputsLoader(Loader):
     _names: ClassVar[tuple[str, ...]] = INPUTS
 
     @classmethod
-    def from_data_loader(cls, data_loader: DataLoader) -> Self:
+    def from_data_loader(cls, data_loader: Loader) -> Self:
         """The inputs of a `DataLoader`, in the order given (never shuffled)."""
         return cls(operations.select(data_loader._batches, 0, INPUTS))
 
@@ -96,7 +93,7 @@ class TargetsLoader(Loader):
     _names: ClassVar[tuple[str, ...]] = TARGETS
 
     @classmethod
-    def from_data_loader(cls, data_loader: DataLoader) -> Self:
+    def from_data_loader(cls, data_loader: Loader) -> Self:
         """The targets of a `DataLoader`, in the order given (never shuffled)."""
         return cls(operations.select(data_loader._batches, 1, TARGETS))
 

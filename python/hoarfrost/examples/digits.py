@@ -35,7 +35,7 @@ from hoarfrost.examples.digits_data import (
 )
 from hoarfrost.examples.figures import draw
 from hoarfrost.examples.output import write_whole
-from hoarfrost.freezing import make_partition, selection_table
+from hoarfrost.freezing import Subset, make_partition, selection_table
 from hoarfrost.laplace import plan_network
 from hoarfrost.prior import IsotropicGaussianPrior
 from hoarfrost.prob_model import (
@@ -127,7 +127,8 @@ def _print_plan(model: ProbClassifier, inputs: np.ndarray) -> None:
     """Show what will be trainable, and the memory of the posterior over it, before any work."""
     start = model.joint.init(inputs)
     partition = make_partition(start.params, all_but_head, argument="freeze_fun")
-    plan = plan_network(model.joint.network, start.params, start.mutable or {}, partition, inputs)
+    subset = Subset(model.joint.network, partition, start.params, start.mutable or {})
+    plan = plan_network(subset, inputs)
     print("MAP training moves every leaf; the posterior is over the trainable ones:")
     print(selection_table(start.params, partition))
     # What the front's "auto" does; the curvature stays, since the prior precision is tuned.

@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 
-from hoarfrost.curvature.stream import (
-    Batch,
-    data_batches,
-    input_batches,
-    num_batches,
-    piece_size,
-    stream,
-)
+from hoarfrost.curvature.assembly import assemble
+from hoarfrost.curvature.sums import Sums
+from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches, num_batches
+from hoarfrost.data.pieces import piece_size
 from hoarfrost.errors import DataError, InvalidArgumentError, NotPositiveDefiniteError
-from hoarfrost.freezing import Partition, Selector, make_partition
-from hoarfrost.laplace.gaussian_head import GaussianHeadCurvature
+from hoarfrost.freezing import Selector, Subset, make_partition
+from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.linearised import LinearisedNetwork, linearise
-from hoarfrost.laplace.noise import Residuals, sum_of_squares
-from hoarfrost.laplace.plan import STRUCTURES, Keep, MemoryPlan, check_memory_budget
+from hoarfrost.laplace.plan import Keep, MemoryPlan
 from hoarfrost.laplace.posterior import Laplace
-from hoarfrost.laplace.prior_precision import resolve_prior_mean, resolve_prior_precision
-from hoarfrost.laplace.structures import (
-    Curvature,
-    DenseCurvature,
-    DiagonalCurvature,
-    Factor,
-    HeadCurvature,
-)
+from hoarfrost.laplace.store import FactorStore
+from hoarfrost.laplace.structure.base import Curvature, Factor
+from hoarfrost.laplace.structure.registry import check_structure, structure_for
 from hoarfrost.likelihood import Gaussian, Likelihood, resolve
-from hoarfrost.network import Network, as_network
+from hoarfrost.memory import check_memory_budget
+from hoarfrost.network import as_network
+from hoarfrost.prior import resolve_prior_mean, resolve_prior_precision
 from hoarfrost.progress import progress_bar
-
-Tree = Any
+from hoarfrost.types import Array, Tree
 
 # Operations from which on a factorisation takes more than a fraction of a second.
 _LONG_FACTORISATION = 1e10
@@ -123,13 +113,9 @@ def fit_laplace(
     >>> posterior.num_params, posterior.num_data
     (4, 3)
     """
-    network, tree, mutable = as_network(model, params)
-    partition = make_partition(tree, trainable)
+    subset = _subset(model, params, trainable)
     posterior = fit_network(
-        network,
-        tree,
-        mutable,
-        partition,
+        subset,
         data_loader,
         likelihood=likelihood,
         hessian_structure=hessian_structure,
@@ -140,14 +126,11 @@ def fit_laplace(
         progress=progress,
     )
     # What comes out of `merge` goes where `params` came from, so it holds what `params` held.
-    return posterior.with_collections(mutable)
+    return posterior.with_collections(subset.mutable)
 
 
 def fit_network(
-    network: Network,
-    params: Tree,
-    mutable: Mapping[str, Tree],
-    partition: Partition,
+    subset: Subset,
     data_loader: Any,
     *,
     likelihood: str | Likelihood = "categorical",
@@ -158,18 +141,18 @@ def fit_network(
     memory_budget: int | None = None,
     progress: bool = True,
 ) -> Laplace:
-    """`fit_laplace` for a network, a tree and a partition that exist already."""
+    """`fit_laplace` for a subset that exists already."""
     likelihood = resolve(likelihood)
     _check_choices(hessian_structure, keep_curvature)
     check_memory_budget(memory_budget)
-    trainable = partition.split(params)[0]
+    trainable = subset.trainable
     prior = resolve_prior_precision(prior_precision, trainable)
     centre = resolve_prior_mean(prior_mean, trainable)
     batches = data_batches(data_loader)
     first = next(batches, None)
     if first is None:  # data_batches raises by itself; this is for the reader and the type checker
         raise DataError("data_loader is empty: it gave no data point; give at least one batch")
-    linearised = linearise(network, params, mutable, partition, likelihood, first)
+    linearised = linearise(subset, likelihood, first)
     plan = linearised.plan(memory_budget, prior.vector)
     structure, keep = plan.choose(hessian_structure, keep_curvature)
     if hessian_structure == "auto" and structure != "full":
@@ -179,26 +162,25 @@ def fit_network(
             UserWarning,
             stacklevel=3,
         )
-    curvature = _empty_curvature(linearised, structure)
-    total = num_batches(data_loader)
-    log_likelihood, num_data, residuals = _accumulate(
-        linearised, curvature, itertools.chain([first], batches), first, total, progress
-    )
+    setting = linearised.setting(prior.vector)
+    curvature = structure_for(structure, setting).empty(setting)
+    sums = _assemble(linearised, curvature, first, batches, num_batches(data_loader), progress)
+    residuals = _residuals(likelihood, sums)
     posterior = Laplace(
         linearised=linearised,
         hessian_structure=structure,
         prior=prior,
-        log_likelihood=log_likelihood,
-        num_data=num_data,
-        kept_factor=None,
-        curvature=curvature if keep else None,
-        prior_mean=centre,
+        # In float64 throughout, whatever the network computes in.
+        log_likelihood=sums.log_likelihood
+        if residuals is None
+        else residuals.log_likelihood(residuals.noise_precision),
+        num_data=sums.num_data,
+        store=FactorStore(curvature if keep else None, keep, memory_budget, prior.vector),
+        centre=centre,
         residuals=residuals,
-        keeps_curvature=keep,
-        memory_budget=memory_budget,
     )
     try:
-        posterior.kept_factor = _factor(curvature, prior.vector, keep, progress)
+        posterior.store.held = _factor(curvature, prior.vector, keep, progress)
     except NotPositiveDefiniteError as error:
         # The pass over the data is not lost: a larger prior precision can still be given.
         if keep:
@@ -232,88 +214,73 @@ def plan_laplace(
     >>> plan.num_params, plan.head
     (640, 'softmax')
     """
-    network, tree, mutable = as_network(model, params)
-    partition = make_partition(tree, trainable)
-    return plan_network(
-        network,
-        tree,
-        mutable,
-        partition,
-        inputs,
-        likelihood=likelihood,
-        memory_budget=memory_budget,
-    )
+    subset = _subset(model, params, trainable)
+    return plan_network(subset, inputs, likelihood=likelihood, memory_budget=memory_budget)
 
 
 def plan_network(
-    network: Network,
-    params: Tree,
-    mutable: Mapping[str, Tree],
-    partition: Partition,
+    subset: Subset,
     inputs: Tree,
     *,
     likelihood: str | Likelihood = "categorical",
     memory_budget: int | None = None,
 ) -> MemoryPlan:
-    """`plan_laplace` for a network, a tree and a partition that exist already."""
+    """`plan_laplace` for a subset that exists already."""
     check_memory_budget(memory_budget)
     first = next(input_batches(inputs), None)
     if first is None:
         raise DataError("inputs are empty: give at least one point")
-    linearised = linearise(network, params, mutable, partition, resolve(likelihood), first)
+    linearised = linearise(subset, resolve(likelihood), first)
     return linearised.plan(memory_budget)
 
 
-def _accumulate(
+def _subset(model: Any, params: Tree, trainable: Selector | None) -> Subset:
+    network, tree, mutable = as_network(model, params)
+    return Subset(network, make_partition(tree, trainable), tree, mutable)
+
+
+def _assemble(
     linearised: LinearisedNetwork,
     curvature: Curvature,
-    batches: Any,
-    first: Batch,
+    first: CheckedBatch,
+    rest: Iterable[CheckedBatch],
     total: int | None,
     progress: bool,
-) -> tuple[float, int, Residuals | None]:
-    """Go over the data once: the curvature takes every point.
-
-    Returns the log-likelihood, the number of data, and the residuals under Gaussian noise.
-    """
+) -> Sums:
+    """Go over the data once: the curvature takes every point."""
     likelihood, num_outputs = linearised.likelihood, linearised.num_outputs
     run = linearised.fitting_pass()
     size = piece_size(first.size, run.max_points)
 
-    def checked() -> Any:
-        for batch in batches:
-            if batch is not first:
-                likelihood.check_targets(batch.targets, num_outputs, batch.index)
+    def checked() -> Iterator[CheckedBatch]:
+        yield first
+        for batch in rest:
+            likelihood.check_targets(batch.targets, num_outputs, batch.index)
             yield batch
 
-    log_likelihood, num_data, squares = 0.0, 0, np.zeros(num_outputs)
-    pieces = None if total is None else total * -(-first.size // size)
-    with progress_bar(description="Curvature", total=pieces, enabled=progress, unit="piece") as bar:
-        for piece in stream(run, checked(), size, likelihood):
-            curvature.add(piece.outputs, piece.block)
-            if piece.log_prob is not None:
-                log_likelihood += float(np.sum(piece.log_prob, dtype=np.float64))
-            if isinstance(likelihood, Gaussian):
-                squares += sum_of_squares(piece.outputs, piece.targets)
-            num_data += len(piece.outputs)
-            bar.update()
-        if bar.total is not None and bar.n < bar.total:
-            # A last batch that is smaller has fewer pieces than were counted on.
-            bar.total = bar.n
-            bar.refresh()
+    squares = np.zeros(num_outputs) if isinstance(likelihood, Gaussian) else None
+    return assemble(
+        run,
+        checked(),
+        size,
+        likelihood,
+        curvature,
+        Sums(squares=squares),
+        num_pieces=None if total is None else total * -(-first.size // size),
+        progress=progress,
+    )
+
+
+def _residuals(likelihood: Likelihood, sums: Sums) -> Residuals | None:
+    """What the data say about Gaussian noise of a given size."""
     if not isinstance(likelihood, Gaussian):
-        return log_likelihood, num_data, None
-    residuals = Residuals(num_data, squares, _noise_precision(likelihood, num_outputs))
-    # In float64 throughout, whatever the network computes in.
-    return residuals.log_likelihood(residuals.noise_precision), num_data, residuals
+        return None
+    assert sums.squares is not None
+    noise = likelihood.noise_precision(len(sums.squares))
+    return Residuals(sums.num_data, sums.squares, noise)
 
 
-def _noise_precision(likelihood: Gaussian, num_outputs: int) -> np.ndarray:
-    """``1 / std^2`` of each output, shape ``(C,)``."""
-    return np.asarray(likelihood.noise_std, dtype=np.float64) ** -2.0 * np.ones(num_outputs)
-
-
-def _factor(curvature: Curvature, prior: np.ndarray, keep: bool, progress: bool) -> Factor:
+def _factor(curvature: Curvature, prior: Array, keep: bool, progress: bool) -> Factor:
     """The factor, with a bar that counts operations where it takes more than a moment."""
     flops = curvature.flops(prior)
     if not progress or flops < _LONG_FACTORISATION:
@@ -326,24 +293,8 @@ def _factor(curvature: Curvature, prior: np.ndarray, keep: bool, progress: bool)
         return curvature.factor(prior, keep=keep, progress=show)
 
 
-def _empty_curvature(linearised: LinearisedNetwork, structure: str) -> Curvature:
-    layout = None if linearised.head is None else linearised.head.layout
-    num_params = linearised.mean.size
-    if structure == "diag":
-        return DiagonalCurvature.empty(num_params, layout, linearised.likelihood)
-    if layout is None:
-        return DenseCurvature.empty(num_params)
-    if isinstance(linearised.likelihood, Gaussian):
-        noise = _noise_precision(linearised.likelihood, linearised.num_outputs)
-        return GaussianHeadCurvature.empty(layout, noise)
-    return HeadCurvature.empty(layout, linearised.likelihood)
-
-
 def _check_choices(hessian_structure: Any, keep_curvature: Any) -> None:
-    if hessian_structure not in (*STRUCTURES, "auto"):
-        raise InvalidArgumentError(
-            f"hessian_structure is {hessian_structure!r}; give 'full', 'diag' or 'auto'"
-        )
+    check_structure(hessian_structure)
     if not isinstance(keep_curvature, bool) and keep_curvature != "auto":
         raise InvalidArgumentError(
             f"keep_curvature is {keep_curvature!r}; give True, False or 'auto'"

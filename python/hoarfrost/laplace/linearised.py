@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from hoarfrost.curvature import HeadPass, JacobianPass, find_head
-from hoarfrost.curvature.layer import MAX_POINTS
-from hoarfrost.curvature.result import all_finite
-from hoarfrost.curvature.stream import (
-    Batch,
-    Piece,
-    bucket_size,
-    cut,
-    input_batches,
-    piece_size,
-    stream,
-)
+from hoarfrost.curvature.head import MAX_POINTS
+from hoarfrost.curvature.stream import Piece, stream
+from hoarfrost.data.checked import CheckedBatch, input_batches
+from hoarfrost.data.pieces import bucket_size, cut, piece_size
+from hoarfrost.dtypes import is_finite
 from hoarfrost.errors import DataError, NonFiniteError, SelectionError
-from hoarfrost.freezing import Partition
-from hoarfrost.laplace.plan import HeadKind, MemoryPlan, make_plan
+from hoarfrost.freezing import Subset
+from hoarfrost.laplace.plan import MemoryPlan, make_plan
+from hoarfrost.laplace.structure.base import Factor, HeadKind, Setting
 from hoarfrost.likelihood import Gaussian, Likelihood
-from hoarfrost.network import Network
-
-Tree = Any
+from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
+from hoarfrost.predictive.link import Needs
+from hoarfrost.predictive.weight_samples import WeightSamples
+from hoarfrost.types import Array, Tree, ravelled
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,28 +34,28 @@ class LinearisedNetwork:
 
     Attributes
     ----------
-    network, partition, likelihood
-        What is compiled into the passes.
-    params, mutable : trees
-        The full parameters and the other collections.
+    subset : Subset
+        The network at its MAP, and which of its leaves are trainable.
+    likelihood : Likelihood
+        Of the targets.
     num_outputs : int
         ``C``.
     head : HeadPass or None
         The last-layer pass, where the trainable leaves are a last layer.
+    input_structure : jax.tree_util.PyTreeDef
+        Of one batch of inputs.
     """
 
-    network: Network
-    partition: Partition
+    subset: Subset
     likelihood: Likelihood
-    params: Tree
-    mutable: Tree
     num_outputs: int
     head: HeadPass | None
+    input_structure: Any = None
 
     @property
     def trainable(self) -> Tree:
         """The trainable tree at the MAP."""
-        return self.partition.split(self.params)[0]
+        return self.subset.trainable
 
     @property
     def head_kind(self) -> HeadKind | None:
@@ -70,10 +66,9 @@ class LinearisedNetwork:
         return "gaussian" if isinstance(self.likelihood, Gaussian) else kind
 
     @functools.cached_property
-    def mean(self) -> np.ndarray:
+    def mean(self) -> Array:
         """The trainable parameters in one vector, shape ``(P,)``, float64."""
-        leaves = jax.tree.leaves(self.trainable)
-        return np.concatenate([np.asarray(leaf).astype(np.float64).ravel() for leaf in leaves])
+        return ravelled(self.trainable)
 
     def fitting_pass(self) -> HeadPass | JacobianPass:
         """The pass whose results a curvature adds up."""
@@ -91,57 +86,80 @@ class LinearisedNetwork:
         DataError
             If there is no input.
         """
-        return self.walk_batches(input_batches(inputs))
+        return self.walk_batches(self.batches(inputs))
 
-    def walk_batches(self, batches: Iterator[Batch]) -> Iterator[Piece]:
+    def batches(self, inputs: Tree) -> Iterator[CheckedBatch]:
+        """Checked batches of inputs in each of the forms that they may have."""
+        return input_batches(inputs, self.input_structure)
+
+    def walk_batches(self, batches: Iterator[CheckedBatch]) -> Iterator[Piece]:
         """`walk` over batches that are checked already; their targets come along."""
         run = self.predicting_pass()
         first = next(batches, None)
         if first is None:
             raise DataError("inputs are empty: there is no point along axis 0 to predict for")
         size = bucket_size(first.size, run.max_points)
-        return stream(run, _chain(first, batches), size)
+        return stream(run, itertools.chain([first], batches), size)
 
-    def plan(
-        self, memory_budget: int | None, prior_precision: np.ndarray | None = None
-    ) -> MemoryPlan:
+    def gaussian_outputs(
+        self, factor: Factor, batches: Iterator[CheckedBatch], needs: Needs
+    ) -> Iterator[GaussianOutputs]:
+        """The distribution of the outputs where the parameters have this precision, piece by piece.
+
+        `needs` says which of "variance" and "covariance" is computed.
+        """
+        start = 0
+        for piece in self.walk_batches(batches):
+            variance = covariance = None
+            if needs == "variance":
+                variance = factor.functional_variance(piece.block)
+            else:
+                covariance = factor.functional_covariance(piece.block)
+            dtype = piece.outputs.dtype
+            yield GaussianOutputs(piece.outputs, dtype, variance, covariance, piece.targets, start)
+            start += len(piece.outputs)
+
+    def weight_samples(self, trainable: Tree) -> WeightSamples:
+        """Draws of the trainable tree beside the frozen parameters, for the network itself."""
+        subset = self.subset
+        return WeightSamples(subset.partition, trainable, subset.frozen, subset.mutable)
+
+    def plan(self, memory_budget: int | None, prior_precision: Array | None = None) -> MemoryPlan:
         """The memory that each structure would take, with one prior for all or with this one."""
-        if self.head is None:
-            return make_plan(self.mean.size, memory_budget=memory_budget)
-        layout = self.head.layout
-        same_prior = True
-        if prior_precision is not None:
-            classes = prior_precision[layout.order()].reshape(layout.num_outputs, -1)
-            same_prior = bool((classes == classes[0]).all())
+        setting = self.setting(prior_precision)
         return make_plan(
-            self.mean.size,
+            setting.num_params,
+            setting.head,
+            setting.num_outputs,
+            setting.num_features,
+            memory_budget,
+            same_prior=setting.same_prior,
+        )
+
+    def setting(self, prior_precision: Array | None = None) -> Setting:
+        """What a structure is chosen and made for, with one prior for all or with this one."""
+        size = self.mean.size
+        if self.head is None:
+            return Setting(size, likelihood=self.likelihood)
+        layout, same_prior = self.head.layout, True
+        if prior_precision is not None:
+            by_output = prior_precision[layout.order()].reshape(layout.num_outputs, -1)
+            same_prior = bool((by_output == by_output[0]).all())
+        return Setting(
+            size,
             self.head_kind,
             layout.num_outputs,
             layout.num_features,
-            memory_budget,
-            same_prior=same_prior,
+            same_prior,
+            layout,
+            self.likelihood,
         )
 
     def _jacobian(self, likelihood: Likelihood | None) -> JacobianPass:
-        return JacobianPass(
-            self.network,
-            self.partition,
-            likelihood,
-            self.params,
-            self.mutable,
-            self.num_outputs,
-            self.mean.size,
-        )
+        return JacobianPass(self.subset, likelihood, self.num_outputs, self.mean.size)
 
 
-def linearise(
-    network: Network,
-    params: Tree,
-    mutable: Tree,
-    partition: Partition,
-    likelihood: Likelihood,
-    first: Batch,
-) -> LinearisedNetwork:
+def linearise(subset: Subset, likelihood: Likelihood, first: CheckedBatch) -> LinearisedNetwork:
     """Check a network against its likelihood and the first batch, and find its structure.
 
     Raises
@@ -154,15 +172,15 @@ def linearise(
         If there is no number to train.
     """
     # On the device once, not once for every piece.
-    params, mutable = jax.tree.map(jnp.asarray, (params, mutable))
+    params, mutable = jax.tree.map(jnp.asarray, (subset.params, subset.mutable))
+    subset = replace(subset, params=params, mutable=mutable)
     _check_finite(params, "parameter")
     _check_finite(mutable, "variable")
-    if not any(leaf.size for leaf in jax.tree.leaves(partition.split(params)[0])):
+    if not any(leaf.size for leaf in jax.tree.leaves(subset.trainable)):
         raise SelectionError(
             "the trainable parameters hold no number: all of them have an axis of length 0"
         )
-    # From shapes alone; traced once for each shape, never run.
-    shape = tuple(_evaluate.eval_shape(network, params, mutable, first.inputs).shape)  # type: ignore[no-untyped-call]
+    shape = subset.output_shape(first.inputs)
     likelihood.check_outputs(shape)
     if first.targets is not None:
         likelihood.check_targets(first.targets, shape[1], first.index)
@@ -172,37 +190,16 @@ def linearise(
     inputs = cut(first.inputs, 0, size, min(size, first.size))
     head = None
     if likelihood.head != "general":  # the core has a form for every other curvature
-        head = find_head(network, partition, params, mutable, inputs, (size, *shape[1:]))
-    return LinearisedNetwork(network, partition, likelihood, params, mutable, shape[1], head)
-
-
-@functools.partial(jax.jit, static_argnames="network")
-def _evaluate(network: Network, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
-    return network.evaluate(params, mutable, inputs)
+        head = find_head(subset, inputs, (size, *shape[1:]))
+    structure = jax.tree.structure(first.inputs)
+    return LinearisedNetwork(subset, likelihood, shape[1], head, structure)
 
 
 def _check_finite(tree: Tree, kind: str) -> None:
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        if not _is_finite(leaf):
+        if not is_finite(leaf):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise NonFiniteError(
                 f"the {kind} {name!r} holds a NaN or an infinity; train again with a smaller step, "
                 "or load other parameters"
             )
-
-
-def _is_finite(leaf: jax.Array) -> bool:
-    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-        return True
-    if all(device.platform == "cpu" for device in leaf.devices()):
-        # A program for it would cost more to compile than the check itself.
-        return bool(np.isfinite(np.asarray(leaf)).all())
-    return bool(_all_finite(leaf))
-
-
-_all_finite = jax.jit(all_finite)
-
-
-def _chain(first: Batch, rest: Iterator[Batch]) -> Iterator[Batch]:
-    yield first
-    yield from rest

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,23 +13,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.checks import check_draws
+from hoarfrost.data.checked import CheckedBatch, data_batches
 from hoarfrost.errors import InvalidArgumentError, ShapeError
-from hoarfrost.laplace.arguments import check_draws
-from hoarfrost.laplace.density import log_prob_of_targets
-from hoarfrost.laplace.evidence import log_marginal_likelihood
-from hoarfrost.laplace.joint import joint_covariance
+from hoarfrost.laplace.evidence.evidence import Evidence
+from hoarfrost.laplace.evidence.noise import Residuals
+from hoarfrost.laplace.evidence.tuning import LARGEST, SMALLEST, Optimum, Tuning, optimise
+from hoarfrost.laplace.joint_covariance import joint_covariance
 from hoarfrost.laplace.linearised import LinearisedNetwork
-from hoarfrost.laplace.links import Link, is_classifier, log_prob_link, prediction_link
-from hoarfrost.laplace.noise import Residuals
-from hoarfrost.laplace.predict import log_probabilities, mean_of_targets, moments_of_targets
-from hoarfrost.laplace.prior_precision import PriorPrecision
-from hoarfrost.laplace.refactor import noise_scale, recovered_curvature, refactored
-from hoarfrost.laplace.regression import RegressionPrediction
-from hoarfrost.laplace.structures import Curvature, Factor
-from hoarfrost.laplace.tuning import LARGEST, SMALLEST, Optimum, Tuning, optimise
-from hoarfrost.likelihood import Gaussian, Regression
+from hoarfrost.laplace.store import FactorStore
+from hoarfrost.laplace.structure.base import Curvature, Factor
+from hoarfrost.likelihood import Classification, Gaussian, Regression
+from hoarfrost.predictive.evaluate import over_outputs, over_weights
+from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
+from hoarfrost.predictive.link import Draws, Link, Needs, Quantity, choose_link, quantity_of
+from hoarfrost.predictive.prediction import RegressionPrediction
+from hoarfrost.prior import PriorPrecision, resolve_prior_precision
+from hoarfrost.types import Tree
 
-Tree = Any
+LinkName = Literal["probit", "mc", "bridge", "nn"]
 
 
 @dataclass(eq=False, repr=False)
@@ -47,8 +50,6 @@ class Laplace:
         Of all data at the mean, constants included.
     num_data : int
         Number of data points.
-    prior_mean : ndarray
-        Of the prior, shape ``(P,)``, float64.
     tuning : Tuning or None
         The certificate of the last `optimize_prior_precision` or `optimize_hyperparameters`.
     """
@@ -58,15 +59,11 @@ class Laplace:
     prior: PriorPrecision
     log_likelihood: float
     num_data: int
-    kept_factor: Factor | None
-    curvature: Curvature | None
-    prior_mean: np.ndarray
+    store: FactorStore
+    centre: np.ndarray
     residuals: Residuals | None = None
     collections: Mapping[str, Tree] = field(default_factory=dict)
     tuning: Tuning | None = None
-    keeps_curvature: bool = True
-    memory_budget: int | None = None
-    kept_variance: np.ndarray | None = field(default=None, init=False)
 
     @property
     def num_params(self) -> int:
@@ -79,9 +76,14 @@ class Laplace:
         return self.linearised.mean.copy()
 
     @property
+    def prior_mean(self) -> np.ndarray:
+        """Of the prior, shape ``(P,)``, float64."""
+        return self.centre.copy()
+
+    @property
     def prior_precision(self) -> Any:
         """A float where one was given for all parameters, else a tree like the trainable one."""
-        return self.prior.value
+        return jax.tree.map(copy.copy, self.prior.value)
 
     @property
     def noise_std(self) -> float | tuple[float, ...] | None:
@@ -93,49 +95,31 @@ class Laplace:
         return tuple(std) if isinstance(std, Sequence) else std
 
     @property
-    def noise_precision(self) -> np.ndarray | None:
-        """``1 / noise_std^2`` of each output, shape ``(C,)``; None without Gaussian noise."""
-        if self.residuals is None or self.noise_std is None:
-            return None
-        return self.residuals.noise_precision_of(self.noise_std)
-
-    @property
     def deviation(self) -> np.ndarray:
         """The mean's distance from the prior's mean, shape ``(P,)``, float64."""
-        return self.linearised.mean - self.prior_mean
+        return self.linearised.mean - self.centre
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the log marginal likelihood depends on, beside the factor."""
+        return Evidence(
+            self.prior,
+            self.deviation,
+            self.log_likelihood,
+            self.linearised.likelihood.name,
+            self.residuals,
+            self.noise_std,
+        )
 
     @property
     def factor(self) -> Factor:
-        """The factorised precision, made again where a search that was broken off gave it up."""
-        if self.kept_factor is None:
-            scale = noise_scale(self, self.noise_precision)
-            self._take(self.held_curvature.factor(self.prior.vector, scale=scale))
-        assert self.kept_factor is not None
-        return self.kept_factor
+        """The factorised precision."""
+        return self.store.factor
 
     @property
-    def held_curvature(self) -> Curvature:
-        """The curvature of a posterior that keeps it, or whose factor was released."""
-        assert self.curvature is not None
-        return self.curvature
-
-    def release_factor(self) -> Factor:
-        """Hand the factor over, so that it and its successor need not both be held.
-
-        The curvature is there from then on, recovered from the factor where it was not kept. The
-        next member that needs a factor makes it again.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If the curvature was not kept and does not come back from the factor.
-        MemoryLimitError
-            If it does, and there is no room for it.
-        """
-        if self.curvature is None:
-            self.curvature = recovered_curvature(self, "prior_precision")
-        factor, self.kept_factor, self.kept_variance = self.factor, None, None
-        return factor
+    def curvature(self) -> Curvature | None:
+        """The curvature of the likelihood; None where it is not kept."""
+        return self.store.curvature
 
     @property
     def nbytes(self) -> int:
@@ -148,8 +132,7 @@ class Laplace:
         After predictions for many inputs a last layer keeps blocks of its covariance, half as large
         as its factor, which make later ones faster. They are made again when needed.
         """
-        self.kept_variance = None
-        self.factor.drop_cache()
+        self.store.drop_cache()
 
     def precision(self) -> np.ndarray:
         """The posterior precision ``H + T``, shape ``(P, P)``, float64."""
@@ -161,9 +144,7 @@ class Laplace:
 
     def variance(self) -> np.ndarray:
         """The diagonal of the covariance, without forming it; shape ``(P,)``, float64."""
-        if self.kept_variance is None:
-            self.kept_variance = self.factor.variance()
-        return self.kept_variance.copy()
+        return self.store.variance()
 
     def log_marginal_likelihood(
         self, prior_precision: Any = None, noise_std: float | Sequence[float] | None = None
@@ -188,13 +169,8 @@ class Laplace:
         MemoryLimitError
             If the curvature comes back from the factor, and there is no room for it.
         """
-        if prior_precision is None and noise_std is None:
-            prior, log_likelihood, factor = self.prior, self.log_likelihood, self.factor
-        else:
-            prior, log_likelihood, factor = refactored(self, prior_precision, noise_std)
-        return log_marginal_likelihood(
-            log_likelihood, prior.vector, self.deviation, factor.log_det()
-        )
+        evidence, store = self._under(prior_precision, noise_std)
+        return evidence.value(store.factor.log_det())
 
     def optimize_prior_precision(
         self, structure: Literal["scalar", "layerwise", "weights_biases", "diagonal"] = "scalar"
@@ -223,7 +199,7 @@ class Laplace:
         InvalidArgumentError
             If the structure is none of these, or the curvature was not kept.
         """
-        return self._adopt(optimise(self, structure, noise=False))
+        return self._adopt(self._optimum(structure, noise=False))
 
     def optimize_prior_scale(self, low: float = SMALLEST, high: float = LARGEST) -> Any:
         """Multiply the prior precision that there is by the factor of the largest evidence.
@@ -248,7 +224,7 @@ class Laplace:
                 f"bounds are low={low!r} and high={high!r}; give two positive numbers, the smaller "
                 "one first"
             )
-        return self._adopt(optimise(self, "scale", noise=False, bounds=(low, high)))
+        return self._adopt(self._optimum("scale", noise=False, bounds=(low, high)))
 
     def optimize_hyperparameters(
         self, structure: Literal["scalar", "layerwise", "weights_biases", "diagonal"] = "scalar"
@@ -274,7 +250,7 @@ class Laplace:
         InvalidArgumentError
             If the likelihood is not Gaussian, the structure unknown, or the curvature not kept.
         """
-        optimum = optimise(self, structure, noise=True)
+        optimum = self._optimum(structure, noise=True)
         value = self._adopt(optimum)
         assert optimum.noise_std is not None
         return value, optimum.noise_std
@@ -289,11 +265,8 @@ class Laplace:
         MemoryLimitError
             If it comes back from the factor, and there is no room for it.
         """
-        prior, _, factor = refactored(self, prior_precision)
-        curvature = self.curvature if self.keeps_curvature else None
-        return dataclasses.replace(
-            self, prior=prior, kept_factor=factor, curvature=curvature, tuning=None
-        )
+        evidence, store = self._under(prior_precision)
+        return dataclasses.replace(self, prior=evidence.prior, store=store, tuning=None)
 
     def sample(self, seed: int, n_samples: int) -> Tree:
         """Draws from the posterior.
@@ -345,16 +318,16 @@ class Laplace:
                     f"tree{jax.tree_util.keystr(path)} has shape {shape}, but the parameter has "
                     f"shape {own.shape}; give a tree such as one draw of sample()"
                 )
-        _, frozen = self.linearised.partition.split(self.linearised.params)
-        params = self.linearised.partition.merge(tree, frozen)
-        return {**params, **self.collections} if self.collections else params
+        subset = self.linearised.subset
+        params = subset.partition.merge(tree, subset.frozen)
+        return subset.network.join(params, self.collections)
 
     def functional_covariance(self, inputs: Tree, *, joint: bool = False) -> np.ndarray:
         """Covariance of the outputs, ``J Sigma J^T``, of the linearised network.
 
         Parameters
         ----------
-        inputs : array, tree of arrays or InputsLoader
+        inputs : array, tree of arrays, InputsLoader or list of batches
             Axis 0 runs over the B points.
         joint : bool
             Whether covariances of outputs at different points are wanted too.
@@ -370,19 +343,19 @@ class Laplace:
             If a joint covariance does not fit.
         """
         if joint:
-            return joint_covariance(self, inputs)
-        pieces = self.linearised.walk(inputs)
-        return np.concatenate([self.factor.functional_covariance(p.block) for p in pieces])
+            return joint_covariance(self.linearised, self.factor, inputs)
+        outputs = self._outputs(self.linearised.batches(inputs), "covariance")
+        return np.concatenate([piece.known_covariance for piece in outputs])
 
     def functional_variance(self, inputs: Tree) -> np.ndarray:
         """The diagonal of `functional_covariance`, without forming it; shape ``(B, C)``."""
-        pieces = self.linearised.walk(inputs)
-        return np.concatenate([self.factor.functional_variance(p.block) for p in pieces])
+        outputs = self._outputs(self.linearised.batches(inputs), "variance")
+        return np.concatenate([piece.known_variance for piece in outputs])
 
     def predict(
         self,
         inputs: Tree,
-        link: Link | None = None,
+        link: LinkName | None = None,
         n_samples: int = 100,
         seed: int = 0,
         *,
@@ -392,7 +365,7 @@ class Laplace:
 
         Parameters
         ----------
-        inputs : array, tree of arrays or InputsLoader
+        inputs : array, tree of arrays, InputsLoader or list of batches
             Axis 0 runs over the B points.
         link : {"probit", "mc", "bridge", "nn"}, optional
             How probabilities follow from the distribution of the outputs. "probit", the default for
@@ -416,20 +389,18 @@ class Laplace:
             float32).
         """
         likelihood = self.linearised.likelihood
-        chosen = prediction_link(likelihood, link)
-        drawn = check_draws(seed, n_samples)[::-1]
-        if is_classifier(likelihood):
-            log_p = log_probabilities(self, inputs, chosen, *drawn)
-            return log_p if log else np.exp(log_p)
-        if log:
+        quantity = quantity_of(likelihood)
+        chosen, draws = choose_link(quantity, likelihood, link), _draws(seed, n_samples)
+        if log and quantity != "probabilities":
             raise InvalidArgumentError(
                 f"log is True, but predictions of the {likelihood.name} likelihood are no "
                 "probabilities; leave it out, or use log_prob for the density of given targets"
             )
-        if isinstance(likelihood, Regression):
-            prediction = moments_of_targets(self, inputs, chosen, *drawn)
-            return prediction.mean, prediction.variance
-        return mean_of_targets(self, inputs, chosen, *drawn)
+        found = self._targets(quantity, chosen, self.linearised.batches(inputs), draws)
+        if quantity == "moments":
+            mean, epistemic, noise = found
+            return mean, epistemic + noise
+        return np.exp(found) if quantity == "probabilities" and not log else found
 
     def predict_regression(
         self, inputs: Tree, link: Literal["nn"] | None = None, n_samples: int = 100, seed: int = 0
@@ -450,16 +421,19 @@ class Laplace:
             If the likelihood is one of classes, or one without a variance.
         """
         likelihood = self.linearised.likelihood
-        if is_classifier(likelihood) or not isinstance(likelihood, Regression):
+        if isinstance(likelihood, Classification) or not isinstance(likelihood, Regression):
             raise InvalidArgumentError(
                 f"predict_regression is for real targets and counts, and the likelihood is "
                 f"{likelihood.name!r}; use predict"
             )
-        drawn = check_draws(seed, n_samples)[::-1]
-        return moments_of_targets(self, inputs, prediction_link(likelihood, link), *drawn)
+        chosen, draws = choose_link("moments", likelihood, link), _draws(seed, n_samples)
+        found = self._targets("moments", chosen, self.linearised.batches(inputs), draws)
+        gaussian = bool(getattr(likelihood, "gaussian_targets", False))
+        mean, epistemic, noise = found
+        return RegressionPrediction(mean, epistemic, noise, likelihood.name, gaussian)
 
     def log_prob(
-        self, data_loader: Any, link: Link | None = None, n_samples: int = 100, seed: int = 0
+        self, data_loader: Any, link: LinkName | None = None, n_samples: int = 100, seed: int = 0
     ) -> np.ndarray:
         """Log-density of given targets under the predictive distribution, shape ``(N,)``.
 
@@ -479,18 +453,49 @@ class Laplace:
         ndarray
             One number a point, in the order of the data, finite for logits of any finite size.
         """
-        chosen = log_prob_link(self.linearised.likelihood, link)
-        return log_prob_of_targets(self, data_loader, chosen, *check_draws(seed, n_samples)[::-1])
+        likelihood = self.linearised.likelihood
+        chosen, draws = choose_link("density", likelihood, link), _draws(seed, n_samples)
+        return self._targets("density", chosen, self._checked(data_loader), draws)
 
     def with_collections(self, collections: Mapping[str, Tree]) -> Laplace:
         """The same posterior, whose `merge` adds these collections beside the parameters."""
         return dataclasses.replace(self, collections=collections)
 
-    def _take(self, factor: Factor) -> None:
-        """Hold a factor; a curvature that is only there for want of one goes."""
-        self.kept_factor, self.kept_variance = factor, None
-        if not self.keeps_curvature:
-            self.curvature = None
+    def _targets(
+        self, quantity: Quantity, link: Link, batches: Iterator[CheckedBatch], draws: Draws
+    ) -> np.ndarray:
+        likelihood = self.linearised.likelihood
+        if link.needs == "weights":
+            samples = self.linearised.weight_samples(self.sample(draws.seed, draws.n_samples))
+            network = self.linearised.subset.network
+            return over_weights(quantity, likelihood, network, samples, batches)
+        return over_outputs(link, quantity, likelihood, self._outputs(batches, link.needs), draws)
+
+    def _outputs(self, batches: Iterator[CheckedBatch], needs: Needs) -> Iterator[GaussianOutputs]:
+        return self.linearised.gaussian_outputs(self.factor, batches, needs)
+
+    def _checked(self, data_loader: Any) -> Iterator[CheckedBatch]:
+        likelihood, num_outputs = self.linearised.likelihood, self.linearised.num_outputs
+        return data_batches(
+            data_loader,
+            lambda targets, index: likelihood.check_targets(targets, num_outputs, index),
+        )
+
+    def _under(
+        self, prior_precision: Any = None, noise_std: float | Sequence[float] | None = None
+    ) -> tuple[Evidence, FactorStore]:
+        """The evidence and the factor under another prior or noise; None: as it is."""
+        if prior_precision is None and noise_std is None:
+            return self.evidence, self.store
+        prior = None
+        if prior_precision is not None:
+            prior = resolve_prior_precision(prior_precision, self.linearised.trainable)
+        evidence = self.evidence.at(prior, noise_std)
+        changed = "prior_precision" if noise_std is None else "noise_std"
+        return evidence, self.store.at(evidence.prior.vector, evidence.scale, changed)
+
+    def _optimum(self, structure: str, **options: Any) -> Optimum:
+        return optimise(self.evidence, self.store, self.linearised.trainable, structure, **options)
 
     def _adopt(self, optimum: Optimum) -> Any:
         self.prior = PriorPrecision(optimum.prior_precision, optimum.prior_vector)
@@ -500,9 +505,10 @@ class Laplace:
             self.linearised = dataclasses.replace(
                 self.linearised, likelihood=Gaussian(optimum.noise_std)
             )
-        self._take(optimum.factor)
+        scale = self.evidence.scale
+        self.store = self.store.holding(optimum.factor, self.prior.vector, scale)
         self.tuning = optimum.tuning
-        return optimum.prior_precision
+        return self.prior_precision
 
     def __repr__(self) -> str:
         likelihood = self.linearised.likelihood.name
@@ -510,3 +516,7 @@ class Laplace:
             f"Laplace(num_params={self.num_params}, num_data={self.num_data}, "
             f"likelihood={likelihood!r}, hessian_structure={self.hessian_structure!r})"
         )
+
+
+def _draws(seed: Any, n_samples: Any) -> Draws:
+    return Draws(*check_draws(seed, n_samples))

@@ -14,25 +14,29 @@ A likelihood of your own is a frozen dataclass that derives from `CustomLikeliho
 ``log_prob(outputs, targets)``, with ``output_curvature(outputs)``, ``sample(outputs, key)`` and
 ``mean(outputs)`` where the defaults will not do; its curvature is compared with `jax.hessian` when
 an object is made, and the object then goes to ``fit_laplace(..., likelihood=...)``. What the rest
-of the package asks of a likelihood is `Likelihood`; one whose targets are numbers with known
-moments, `Regression`.
+of the package asks of a likelihood is `Likelihood`; of one whose targets are classes,
+`Classification`; of numbers with known moments, `Regression`.
 """
 
-from hoarfrost.likelihood.base import Likelihood, Regression, resolve
+from hoarfrost.likelihood.base import Classification, Likelihood, MarginalDensity, Regression
 from hoarfrost.likelihood.bernoulli import Bernoulli
 from hoarfrost.likelihood.categorical import Categorical
 from hoarfrost.likelihood.custom import CustomLikelihood
 from hoarfrost.likelihood.gaussian import Gaussian
 from hoarfrost.likelihood.heteroscedastic import HeteroscedasticGaussian
+from hoarfrost.likelihood.named import NAMED, resolve
 from hoarfrost.likelihood.poisson import Poisson
 
 __all__ = [
+    "NAMED",
     "Bernoulli",
     "Categorical",
+    "Classification",
     "CustomLikelihood",
     "Gaussian",
     "HeteroscedasticGaussian",
     "Likelihood",
+    "MarginalDensity",
     "Poisson",
     "Regression",
     "resolve",

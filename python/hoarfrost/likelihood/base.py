@@ -56,6 +56,38 @@ class Likelihood(Protocol):
 
 
 @runtime_checkable
+class Classification(Likelihood, Protocol):
+    """A likelihood whose mean is a probability: of classes, or of yes or no for each output.
+
+    The two methods that start with "host" are NumPy's, in float64: a closed form is worked out
+    there, whatever the network computes in.
+    """
+
+    def log_probs(self, outputs: jax.Array) -> jax.Array:
+        """Log-probabilities that add up to `mean`, at least float32, shape ``(..., C)``."""
+
+    def host_log_probs(self, outputs: np.ndarray) -> np.ndarray:
+        """The same, shape ``(B, C)``."""
+
+    def host_log_prob(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Log-probability of each target, shape ``(B,)``."""
+
+
+@runtime_checkable
+class MarginalDensity(Likelihood, Protocol):
+    """A likelihood whose targets have a density in closed form where outputs are Gaussian."""
+
+    def marginal_log_prob(
+        self, outputs: np.ndarray, covariance: np.ndarray, targets: np.ndarray
+    ) -> np.ndarray:
+        """Log-density of each target, shape ``(B,)``.
+
+        `outputs` are the means of the outputs, ``(B, C)``, and `covariance` their covariances,
+        ``(B, C, C)``, both float64.
+        """
+
+
+@runtime_checkable
 class Regression(Likelihood, Protocol):
     """A likelihood of numbers rather than classes, with moments in closed form.
 
@@ -81,40 +113,6 @@ class Regression(Likelihood, Protocol):
             Each ``(B, D)``, float64: the mean of the targets, the variance of their mean, and the
             mean of their variance. The variance of the targets is the sum of the last two.
         """
-
-
-def resolve(likelihood: str | Likelihood) -> Likelihood:
-    """The likelihood that a name or an object stands for.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If it is neither "categorical", "bernoulli", "poisson" nor a `Likelihood`.
-    """
-    from hoarfrost.likelihood.bernoulli import Bernoulli
-    from hoarfrost.likelihood.categorical import Categorical
-    from hoarfrost.likelihood.poisson import Poisson
-
-    if isinstance(likelihood, str):
-        named: dict[str, Likelihood] = {
-            "categorical": Categorical(),
-            "bernoulli": Bernoulli(),
-            "poisson": Poisson(),
-        }
-        if likelihood in named:
-            return named[likelihood]
-    elif isinstance(likelihood, Likelihood) and not isinstance(likelihood, type):
-        return likelihood
-    raise InvalidArgumentError(
-        f"likelihood is {likelihood!r}; give 'categorical', 'bernoulli', 'poisson', "
-        "hoarfrost.likelihood.Gaussian(noise_std=...) or another likelihood, such as a "
-        "hoarfrost.likelihood.CustomLikelihood of your own"
-    )
-
-
-def at_least_float32(values: jax.Array) -> jax.Array:
-    """Half-precision values widened: a sum over them needs more than 8 or 11 bits."""
-    return values.astype(jnp.float32) if values.dtype.itemsize < 4 else values
 
 
 def check_matrix_outputs(likelihood: str, shape: tuple[int, ...], least: int, remedy: str) -> None:

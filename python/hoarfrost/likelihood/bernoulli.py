@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.dtypes import at_least_float32
 from hoarfrost.errors import ShapeError
-from hoarfrost.likelihood.base import at_least_float32, check_labels, check_matrix_outputs
+from hoarfrost.likelihood.base import check_labels, check_matrix_outputs
+from hoarfrost.likelihood.logits import log_sigmoid
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,21 @@ class Bernoulli:
     def mean(self, outputs: jax.Array) -> jax.Array:
         """Probability of a 1 for each output, shape ``(B, C)``."""
         return jax.nn.sigmoid(at_least_float32(outputs))
+
+    def log_probs(self, outputs: jax.Array) -> jax.Array:
+        """Log-probabilities of a 1, shape ``(..., C)``."""
+        return jax.nn.log_sigmoid(at_least_float32(outputs))
+
+    def host_log_probs(self, outputs: np.ndarray) -> np.ndarray:
+        """Log-probabilities of a 1 in float64, shape ``(B, C)``."""
+        return log_sigmoid(outputs)
+
+    def host_log_prob(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Log-probability of the labels of each point in float64, shape ``(B,)``."""
+        # By the sign of the logit: log p(0) from log p(1) would lose what is near certainty.
+        sign = 2 * targets.reshape(outputs.shape).astype(np.float64) - 1
+        labels: np.ndarray = log_sigmoid(sign * outputs).sum(axis=1)
+        return labels
 
     def head_weights(self, outputs: np.ndarray) -> np.ndarray:
         """``p (1 - p)`` in float64, shape ``(B, C)``."""

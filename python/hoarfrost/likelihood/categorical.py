@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.dtypes import at_least_float32
 from hoarfrost.errors import ShapeError
-from hoarfrost.likelihood.base import at_least_float32, check_labels, check_matrix_outputs
+from hoarfrost.likelihood.base import check_labels, check_matrix_outputs
+from hoarfrost.likelihood.logits import log_softmax
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,20 @@ class Categorical:
     def mean(self, outputs: jax.Array) -> jax.Array:
         """Probabilities, shape ``(B, C)``."""
         return jax.nn.softmax(at_least_float32(outputs), axis=1)
+
+    def log_probs(self, outputs: jax.Array) -> jax.Array:
+        """Log-probabilities, shape ``(..., C)``."""
+        return jax.nn.log_softmax(at_least_float32(outputs), axis=-1)
+
+    def host_log_probs(self, outputs: np.ndarray) -> np.ndarray:
+        """Log-probabilities in float64, shape ``(B, C)``."""
+        return log_softmax(outputs)
+
+    def host_log_prob(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Log-probability of each label in float64, shape ``(B,)``."""
+        chosen = targets.astype(np.int64)[:, None]
+        picked: np.ndarray = np.take_along_axis(log_softmax(outputs), chosen, axis=1)[:, 0]
+        return picked
 
     def head_weights(self, outputs: np.ndarray) -> np.ndarray:
         """``p (1 - p)`` in float64, shape ``(B, C)``: the diagonal of Lambda."""

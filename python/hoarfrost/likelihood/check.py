@@ -45,7 +45,7 @@ def negative_hessians(likelihood: Any, outputs: jax.Array, targets: jax.Array) -
 
 
 @functools.lru_cache(maxsize=256)
-def check_likelihood(likelihood: Any) -> CurvatureCheck:
+def check_likelihood(likelihood: Any, defined: frozenset[str]) -> CurvatureCheck:
     """Compare `output_curvature` with the mean Hessian over targets that `sample` draws.
 
     Where the Hessian does not depend on the target this is exact but for rounding; elsewhere it is
@@ -55,6 +55,8 @@ def check_likelihood(likelihood: Any) -> CurvatureCheck:
     ----------
     likelihood : CustomLikelihood
         Hashable: an equal one is not checked again.
+    defined : frozenset of str
+        Which of "output_curvature" and "sample" its class brings itself.
 
     Raises
     ------
@@ -85,8 +87,7 @@ def check_likelihood(likelihood: Any) -> CurvatureCheck:
     scale = np.abs(mean).max(axis=(1, 2), keepdims=True)
     slack = _ROUNDING[outputs.dtype.itemsize] * np.maximum(scale, scale.max() * 1e-3)
     varies = bool(np.any(error * np.sqrt(_DRAWS) > slack))
-    defined = _defines(likelihood, "output_curvature")
-    if varies and not defined:
+    if varies and "output_curvature" not in defined:
         spread = hessians.max(axis=1) - hessians.min(axis=1)
         where = int(np.argmax((spread / slack).max(axis=(1, 2))))
         raise InvalidArgumentError(
@@ -111,7 +112,7 @@ def check_likelihood(likelihood: Any) -> CurvatureCheck:
             f"{_shown(points[where])} its entry ({row}, {column}) is "
             f"{curvature[where, row, column]:.6g}, and the Hessian's "
             f"{mean[where, row, column]:.6g}, a difference of "
-            f"{difference[where, row, column]:.3g}{_hint(likelihood, varies)}"
+            f"{difference[where, row, column]:.3g}{_hint(defined, varies)}"
         )
     least = np.linalg.eigvalsh((curvature + curvature.swapaxes(1, 2)) / 2)[:, 0]
     if np.any(least < -slack[:, 0, 0]):
@@ -166,15 +167,8 @@ def _hessian_program(likelihood: Any, outputs: jax.Array, targets: jax.Array) ->
     return negative_hessians(likelihood, outputs, targets)
 
 
-def _defines(likelihood: Any, method: str) -> bool:
-    """Whether a class brings a method of its own, rather than the base's."""
-    from hoarfrost.likelihood.custom import CustomLikelihood
-
-    return getattr(type(likelihood), method) is not getattr(CustomLikelihood, method)
-
-
-def _hint(likelihood: Any, varies: bool) -> str:
-    if varies and not _defines(likelihood, "sample"):
+def _hint(defined: frozenset[str], varies: bool) -> str:
+    if varies and "sample" not in defined:
         return (
             "; the Hessian depends on the target, so define sample(outputs, key) to draw targets "
             "from the model rather than from a standard normal"

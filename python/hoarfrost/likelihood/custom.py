@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.dtypes import at_least_float32
 from hoarfrost.errors import InvalidArgumentError, ShapeError
-from hoarfrost.likelihood.base import Head, at_least_float32, check_finite_targets
-from hoarfrost.likelihood.check import check_likelihood, negative_hessians
+from hoarfrost.likelihood.base import Head, check_finite_targets
+from hoarfrost.likelihood.check import CurvatureCheck, check_likelihood, negative_hessians
 
 # An eigenvalue of Lambda that is more negative than this part of the largest is no rounding error.
 _ROUNDING = 1e-3
@@ -79,7 +80,13 @@ class CustomLikelihood(abc.ABC):
                 "programs; decorate the class with @dataclasses.dataclass(frozen=True), and give "
                 "tuples in place of lists and arrays"
             ) from None
-        check_likelihood(self)
+        self._checked()
+
+    def _checked(self) -> CurvatureCheck:
+        cls = type(self)
+        names = ("output_curvature", "sample")
+        own = (n for n in names if getattr(cls, n) is not getattr(CustomLikelihood, n))
+        return check_likelihood(self, frozenset(own))
 
     @abc.abstractmethod
     def log_prob(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
@@ -109,7 +116,7 @@ class CustomLikelihood(abc.ABC):
     @property
     def head(self) -> Head:
         """Whether Lambda is diagonal, as the check found it."""
-        return "independent" if check_likelihood(self).diagonal else "general"
+        return "independent" if self._checked().diagonal else "general"
 
     def check_outputs(self, shape: tuple[int, ...]) -> None:
         """Raise `ShapeError` unless outputs are ``(B, C)`` with the right C."""

@@ -11,12 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.dtypes import at_least_float32
 from hoarfrost.errors import InvalidArgumentError, ShapeError
-from hoarfrost.likelihood.base import (
-    at_least_float32,
-    check_finite_targets,
-    check_matrix_outputs,
-)
+from hoarfrost.likelihood.base import check_finite_targets, check_matrix_outputs
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,7 @@ class Gaussian:
     noise_std: float | Sequence[float] = 1.0
 
     name: ClassVar[str] = "gaussian"
+    gaussian_targets: ClassVar[bool] = True
     head: ClassVar[Literal["softmax", "independent"]] = "independent"
 
     def __post_init__(self) -> None:
@@ -102,6 +100,26 @@ class Gaussian:
         outputs, variance = np.asarray(outputs, np.float64), np.asarray(variance, np.float64)
         noise = np.asarray(self.noise_std, dtype=np.float64) ** 2
         return outputs, variance, np.broadcast_to(noise, outputs.shape).copy()
+
+    def marginal_log_prob(
+        self, outputs: np.ndarray, covariance: np.ndarray, targets: np.ndarray
+    ) -> np.ndarray:
+        """``log N(y; f, V + diag(std^2))``, with what the outputs of a point share, ``(B,)``."""
+        index = np.arange(outputs.shape[1])
+        total = covariance.copy()
+        total[:, index, index] += 1 / self.head_weights(outputs)
+        root = np.linalg.cholesky(total)
+        residuals = (targets.reshape(outputs.shape).astype(np.float64) - outputs)[:, :, None]
+        whitened = np.linalg.solve(root, residuals)[:, :, 0]
+        log_det = 2 * np.log(np.einsum("bcc->bc", root)).sum(axis=1)
+        result: np.ndarray = -0.5 * (
+            np.square(whitened).sum(axis=1) + log_det + outputs.shape[1] * math.log(2 * math.pi)
+        )
+        return result
+
+    def noise_precision(self, num_outputs: int) -> np.ndarray:
+        """``1 / std^2`` of each output, shape ``(C,)``, float64."""
+        return np.asarray(self.noise_std, dtype=np.float64) ** -2.0 * np.ones(num_outputs)
 
     def head_weights(self, outputs: np.ndarray) -> np.ndarray:
         """``1 / std^2`` in float64, shape ``(B, C)``."""

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.dtypes import at_least_float32
 from hoarfrost.errors import ShapeError
-from hoarfrost.likelihood.base import at_least_float32, check_finite_targets
+from hoarfrost.likelihood.base import check_finite_targets
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class HeteroscedasticGaussian:
     """
 
     name: ClassVar[str] = "heteroscedastic_gaussian"
+    gaussian_targets: ClassVar[bool] = True
     head: ClassVar[Literal["softmax", "independent"]] = "independent"
 
     def check_outputs(self, shape: tuple[int, ...]) -> None:

@@ -9,12 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.dtypes import at_least_float32
 from hoarfrost.errors import InvalidArgumentError, ShapeError
-from hoarfrost.likelihood.base import (
-    at_least_float32,
-    check_finite_targets,
-    check_matrix_outputs,
-)
+from hoarfrost.likelihood.base import check_finite_targets, check_matrix_outputs
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,5 @@
 """The Fortuna-shaped front: a model, how it is fitted, and what it predicts."""
 
-from hoarfrost.prob_model.approximator import (
-    LaplacePosteriorApproximator,
-    MAPPosteriorApproximator,
-)
 from hoarfrost.prob_model.calib_config import (
     CalibCheckpointer,
     CalibConfig,
@@ -20,6 +16,10 @@ from hoarfrost.prob_model.fit_config import (
     FitMonitor,
     FitOptimizer,
     FitProcessor,
+)
+from hoarfrost.prob_model.posterior.approximator import (
+    LaplacePosteriorApproximator,
+    MAPPosteriorApproximator,
 )
 from hoarfrost.prob_model.regressor import ProbRegressor
 from hoarfrost.prob_model.state import JointState, PosteriorState

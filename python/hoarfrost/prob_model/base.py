@@ -11,18 +11,18 @@ from flax import linen as nn
 from hoarfrost.calibration import OutputCalibrator
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.prior import GaussianPrior
-from hoarfrost.prob_model.approximator import (
-    LaplacePosteriorApproximator,
-    PosteriorApproximator,
-    check_approximator,
-)
 from hoarfrost.prob_model.calib_config import CalibConfig
 from hoarfrost.prob_model.calibrate import calibrate
 from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
-from hoarfrost.prob_model.laplace_posterior import LaplacePosterior
 from hoarfrost.prob_model.loaders import as_data_loader
-from hoarfrost.prob_model.posterior import MAPPosterior
+from hoarfrost.prob_model.posterior.approximator import (
+    LaplacePosteriorApproximator,
+    PosteriorApproximator,
+    check_approximator,
+)
+from hoarfrost.prob_model.posterior.laplace import LaplacePosterior
+from hoarfrost.prob_model.posterior.map import MAPPosterior
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
 

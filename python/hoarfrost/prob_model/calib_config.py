@@ -10,9 +10,9 @@ from typing import Any
 
 import optax
 
+from hoarfrost.checks import check_counts, check_switch
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.prob_model.fit_config import FitMonitor, FitOptimizer, FitProcessor
-from hoarfrost.training.options import check_counts
 
 # Called with predictions, uncertainties and targets.
 CalibMetric = Callable[[Any, Any, Any], Any]
@@ -146,11 +146,9 @@ class CalibMonitor:
             eval_every_n_epochs=self.eval_every_n_epochs,
             verbose=self.verbose,
         )
-        if not isinstance(self.disable_calibration_metrics_computation, bool):
-            raise InvalidArgumentError(
-                "disable_calibration_metrics_computation must be True or False, but it is "
-                f"{self.disable_calibration_metrics_computation!r}"
-            )
+        check_switch(
+            "disable_calibration_metrics_computation", self.disable_calibration_metrics_computation
+        )
         if self.uncertainty_fn is not None and not callable(self.uncertainty_fn):
             raise InvalidArgumentError(
                 "uncertainty_fn must be a function of the calibrated outputs, or None, but it is "

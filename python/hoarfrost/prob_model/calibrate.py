@@ -10,15 +10,16 @@ import numpy as np
 from hoarfrost.calibration import CalibrationStatistics, OutputCalibrator, fit_calibrator
 from hoarfrost.data import DataLoader
 from hoarfrost.errors import MemoryLimitError
-from hoarfrost.laplace.plan import available_bytes
-from hoarfrost.likelihood import Likelihood, mixture
+from hoarfrost.likelihood import Likelihood
+from hoarfrost.memory import available_bytes
 from hoarfrost.network import Network
+from hoarfrost.predictive import classes
+from hoarfrost.predictive.weight_samples import WeightSamples, num_outputs, over_samples
 from hoarfrost.prob_model.calib_config import CalibConfig
-from hoarfrost.prob_model.calibrated import KEY
 from hoarfrost.prob_model.fit_config import FitProcessor
-from hoarfrost.prob_model.map_fit import Status, early_stopping_of, on_processor
-from hoarfrost.prob_model.posterior import Posterior
-from hoarfrost.training.ensemble import WeightSamples, num_outputs, over_samples
+from hoarfrost.prob_model.likelihood.calibrated import KEY
+from hoarfrost.prob_model.posterior.base import Posterior
+from hoarfrost.prob_model.posterior.map_fit import Status, early_stopping_of, on_processor
 
 
 def calibrate(
@@ -86,15 +87,15 @@ def _outputs(
     for index, targets in enumerate(targets_of):
         likelihood.check_targets(targets, width, index)
     needed = samples.size * sum(map(len, targets_of)) * width * 4
-    there = available_bytes()
-    if there is not None and needed > there:
+    available = available_bytes()
+    if available is not None and needed > available:
         raise MemoryLimitError(
             f"calibration keeps the outputs of {samples.size} weight samples at "
-            f"{sum(map(len, targets_of)):,} points, {needed:,} bytes, and there are {there:,}; "
+            f"{sum(map(len, targets_of)):,} points, {needed:,} bytes, and there are {available:,}; "
             "lower n_posterior_samples of CalibProcessor, or give fewer calibration data",
             needed,
-            there,
+            available,
         )
     inputs = ((inputs,) for inputs, _ in loader.in_order())
-    parts = over_samples(network, samples, mixture.raw, inputs, axis=1)
+    parts = over_samples(network, samples, classes.raw, inputs, axis=1)
     return list(zip(parts, targets_of, strict=True))

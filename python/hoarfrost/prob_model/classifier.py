@@ -11,11 +11,14 @@ from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import Categorical
 from hoarfrost.network import LinenNetwork, NamedNetwork
 from hoarfrost.prior import GaussianPrior, IsotropicGaussianPrior, check_prior
-from hoarfrost.prob_model.approximator import LaplacePosteriorApproximator, PosteriorApproximator
 from hoarfrost.prob_model.base import ProbModel
-from hoarfrost.prob_model.calibrated import as_calibrator
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.likelihood import ClassificationLikelihood
+from hoarfrost.prob_model.likelihood.calibrated import as_calibrator
+from hoarfrost.prob_model.posterior.approximator import (
+    LaplacePosteriorApproximator,
+    PosteriorApproximator,
+)
 from hoarfrost.prob_model.predictive import ClassificationPredictive
 from hoarfrost.prob_model.random import RandomNumberGenerator
 

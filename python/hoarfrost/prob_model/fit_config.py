@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optax
 
+from hoarfrost.checks import check_number, check_switch, is_whole
 from hoarfrost.errors import InvalidArgumentError
 
 FreezeFun = Callable[[tuple[str | int, ...], Any], str]
@@ -116,8 +114,8 @@ class FitCheckpointer:
     dump_state: bool = False
 
     def __post_init__(self) -> None:
-        _check_bool("start_from_current_state", self.start_from_current_state)
-        _check_bool("dump_state", self.dump_state)
+        check_switch("start_from_current_state", self.start_from_current_state)
+        check_switch("dump_state", self.dump_state)
         _check_integer("keep_top_n_checkpoints", self.keep_top_n_checkpoints, least=1)
         asked = {
             "save_checkpoint_dir": self.save_checkpoint_dir is not None,
@@ -188,13 +186,13 @@ class FitMonitor:
         if len(set(names)) < len(names):
             raise _invalid("metrics", "functions of different names, none of them 'loss'", names)
         _check_integer("early_stopping_patience", self.early_stopping_patience, least=0)
-        _check_number("early_stopping_min_delta", self.early_stopping_min_delta, positive=False)
+        check_number("early_stopping_min_delta", self.early_stopping_min_delta, positive=False)
         if self.eval_every_n_epochs is not None:
             _check_integer("eval_every_n_epochs", self.eval_every_n_epochs, least=0)
-        _check_bool(
+        check_switch(
             "disable_training_metrics_computation", self.disable_training_metrics_computation
         )
-        _check_bool("verbose", self.verbose)
+        check_switch("verbose", self.verbose)
         choices = [f"val_{name}" for name in names]
         if self.early_stopping_monitor not in choices:
             raise _invalid(
@@ -233,7 +231,7 @@ class FitProcessor:
     def __post_init__(self) -> None:
         if isinstance(self.devices, bool) or self.devices not in (-1, 0):
             raise _invalid("devices", "-1 (what JAX finds) or 0 (the CPU)", self.devices)
-        _check_bool("disable_jit", self.disable_jit)
+        check_switch("disable_jit", self.disable_jit)
 
 
 @dataclass(frozen=True)
@@ -258,7 +256,7 @@ class FitHyperparameters:
 
     def __post_init__(self) -> None:
         if self.max_grad_norm is not None:
-            _check_number(
+            check_number(
                 "max_grad_norm", self.max_grad_norm, positive=True, hint="; None clips nothing"
             )
         if self.gradient_accumulation_steps is not None:
@@ -326,20 +324,6 @@ def _invalid(name: str, expected: str, value: Any) -> InvalidArgumentError:
     return InvalidArgumentError(f"{name} must be {expected}, but it is {value!r}")
 
 
-def _check_bool(name: str, value: Any) -> None:
-    if not isinstance(value, (bool, np.bool_)):
-        raise _invalid(name, "True or False", value)
-
-
 def _check_integer(name: str, value: Any, least: int) -> None:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral) or value < least:
+    if not is_whole(value, least):
         raise _invalid(name, f"an integer of at least {least}", value)
-
-
-def _check_number(name: str, value: Any, positive: bool, hint: str = "") -> None:
-    fits = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not fits or value < 0 or (positive and value == 0):
-        least = "above 0" if positive else "of at least 0"
-        raise InvalidArgumentError(
-            f"{name} must be a finite number {least}, but it is {value!r}{hint}"
-        )

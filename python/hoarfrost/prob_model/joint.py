@@ -9,15 +9,12 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from hoarfrost.joined_network import JoinedNetwork
-from hoarfrost.network import NamedNetwork, init_linen
+from hoarfrost.checks import check_key
+from hoarfrost.network import Network, init_linen
 from hoarfrost.prior import GaussianPrior
-from hoarfrost.prob_model.likelihood import ClassificationLikelihood
-from hoarfrost.prob_model.random import RandomNumberGenerator, check_key
-from hoarfrost.prob_model.regression_likelihood import RegressionLikelihood
+from hoarfrost.prob_model.likelihood import ModelLikelihood
+from hoarfrost.prob_model.random import RandomNumberGenerator
 from hoarfrost.prob_model.state import JointState
-
-Tree = Any
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Joint:
     ----------
     prior : IsotropicGaussianPrior or DiagonalGaussianPrior
         Over all parameters.
-    likelihood : ClassificationLikelihood or RegressionLikelihood
+    likelihood : ModelLikelihood
         Of the targets, given parameters.
     modules : mapping of str to flax.linen.Module
         The networks as the user gave them, by the names under which their parameters stand.
@@ -37,14 +34,15 @@ class Joint:
     """
 
     prior: GaussianPrior
-    likelihood: ClassificationLikelihood | RegressionLikelihood
+    likelihood: ModelLikelihood
     modules: Mapping[str, nn.Module]
     random: RandomNumberGenerator
 
     @property
-    def network(self) -> NamedNetwork | JoinedNetwork:
+    def network(self) -> Network:
         """The network over parameters that are keyed by the names of `modules`."""
-        return self.likelihood.network
+        network: Network = self.likelihood.network
+        return network
 
     def init(self, input_shape: Any, rng: jax.Array | None = None) -> JointState:
         """Parameters drawn by the networks' initialisers.

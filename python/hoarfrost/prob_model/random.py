@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-from typing import Any
-
 import jax
-import numpy as np
 
+from hoarfrost.checks import is_whole
 from hoarfrost.errors import InvalidArgumentError
 
 # Keeps the stream apart from the keys of initialisation and training, which come from the seed.
@@ -27,7 +24,7 @@ class RandomNumberGenerator:
     """
 
     def __init__(self, seed: int) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**63:
+        if not is_whole(seed, 0) or int(seed) >= 2**63:
             raise InvalidArgumentError(f"seed is {seed!r}; give an integer from 0 to 2**63 - 1")
         self.seed: int = int(seed)
         self._key: jax.Array | None = None
@@ -55,18 +52,6 @@ class RandomNumberGenerator:
     def training_key(self) -> jax.Array:
         """The key of the dropout of training; the same at every call."""
         return jax.random.fold_in(jax.random.PRNGKey(self.seed), _TRAINING)
-
-
-def check_key(rng: Any) -> jax.Array:
-    """The argument, after checking that it is one JAX key, of the old kind or the new."""
-    is_key = isinstance(rng, jax.Array | np.ndarray) and (
-        (jax.numpy.issubdtype(rng.dtype, jax.dtypes.prng_key) and rng.ndim == 0)
-        or (rng.dtype == np.uint32 and rng.ndim == 1)
-    )
-    if not is_key:
-        raise InvalidArgumentError(f"rng is {rng!r}; give a key such as jax.random.PRNGKey(0)")
-    key: jax.Array = rng
-    return key
 
 
 def seed_from_key(key: jax.Array) -> int:

@@ -8,17 +8,19 @@ from flax import linen as nn
 
 from hoarfrost.calibration import RegressionTemperatureScaler
 from hoarfrost.errors import InvalidArgumentError
-from hoarfrost.joined_network import JoinedNetwork
 from hoarfrost.likelihood import HeteroscedasticGaussian
-from hoarfrost.network import LinenNetwork, NamedNetwork
+from hoarfrost.network import JoinedNetwork, LinenNetwork, NamedNetwork
 from hoarfrost.prior import GaussianPrior, IsotropicGaussianPrior, check_prior
-from hoarfrost.prob_model.approximator import LaplacePosteriorApproximator, PosteriorApproximator
 from hoarfrost.prob_model.base import ProbModel
-from hoarfrost.prob_model.calibrated import as_calibrator
 from hoarfrost.prob_model.joint import Joint
+from hoarfrost.prob_model.likelihood.calibrated import as_calibrator
+from hoarfrost.prob_model.likelihood.regression import RegressionLikelihood
+from hoarfrost.prob_model.posterior.approximator import (
+    LaplacePosteriorApproximator,
+    PosteriorApproximator,
+)
+from hoarfrost.prob_model.predictive.regression import RegressionPredictive
 from hoarfrost.prob_model.random import RandomNumberGenerator
-from hoarfrost.prob_model.regression_likelihood import RegressionLikelihood
-from hoarfrost.prob_model.regression_predictive import RegressionPredictive
 
 # A module without parameters of its own: those are in the state.
 _TEMPERATURE_SCALER = RegressionTemperatureScaler()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from hoarfrost.errors import InvalidArgumentError, NotFittedError
-
-Tree = Any
+from hoarfrost.types import Tree
 
 
 @dataclass(frozen=True)

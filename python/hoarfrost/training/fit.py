@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,20 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from hoarfrost.checks import check_counts
 from hoarfrost.data import DataLoader
-from hoarfrost.errors import InvalidArgumentError, NonFiniteError
-from hoarfrost.freezing import Partition
+from hoarfrost.data.checked import check_finite_inputs, epoch_batches
+from hoarfrost.dtypes import is_finite
+from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
+from hoarfrost.freezing import Partition, Subset
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.network import Network
 from hoarfrost.prior import GaussianPrior, check_prior
 from hoarfrost.progress import progress_bar
 from hoarfrost.training import step as programs
-from hoarfrost.training.batches import (
-    check_finite_params,
-    check_first_batch,
-    checked_batches,
-    padded,
-)
 from hoarfrost.training.monitor import (
     EarlyStopping,
     History,
@@ -35,10 +33,9 @@ from hoarfrost.training.monitor import (
     metric_names,
     recorded_values,
 )
-from hoarfrost.training.options import check_counts, check_gradient_options, check_optimizer
+from hoarfrost.training.options import check_gradient_options, check_optimizer
 from hoarfrost.training.state import Callback, TrainState
-
-Tree = Any
+from hoarfrost.types import Tree
 
 
 @dataclass(frozen=True)
@@ -64,13 +61,10 @@ class TrainingResult:
 
 
 def fit_map(
-    network: Network,
-    params: Tree,
-    mutable: Tree,
+    subset: Subset,
     *,
     prior: GaussianPrior,
     likelihood: Likelihood,
-    partition: Partition,
     train_loader: DataLoader,
     optimizer: optax.GradientTransformation,
     n_epochs: int,
@@ -98,14 +92,13 @@ def fit_map(
 
     Parameters
     ----------
-    network, params, mutable
-        From `hoarfrost.network.as_network`; the arrays are copied, never overwritten.
+    subset : Subset
+        The network, where training starts, and which parameters are trained; the arrays are copied,
+        never overwritten.
     prior : IsotropicGaussianPrior or DiagonalGaussianPrior
         Prior over all parameters.
     likelihood : Likelihood
         Density of the targets.
-    partition : Partition
-        Which parameters are trained.
     train_loader, val_loader : DataLoader
         Epoch n takes the order of ``train_loader.epoch(n)``.
     optimizer : optax.GradientTransformation
@@ -149,11 +142,11 @@ def fit_map(
     if early_stopping is not None:
         recorded = recorded_values(names, training_metrics, val_loader is not None)
         check_early_stopping(early_stopping, recorded)
-    check_finite_params(params)
-    known = (network, params, mutable, likelihood)
-    num_outputs = check_first_batch(*known, train_loader, argument="train_data_loader")
+    _check_finite_params(subset.params)
+    num_outputs = _check_first_batch(subset, likelihood, train_loader, "train_data_loader")
     if val_loader is not None:
-        check_first_batch(*known, val_loader, argument="val_data_loader")
+        _check_first_batch(subset, likelihood, val_loader, "val_data_loader")
+    _warn_of_idle_layers(subset, train_loader)
     if not names:
         predict = None
     elif predict is None:
@@ -161,8 +154,10 @@ def fit_map(
 
     optimizer = programs.with_options(optimizer, max_grad_norm, gradient_accumulation_steps)
     # Copies, because the steps reuse the buffers of the state that they are given.
-    trainable, frozen = partition.split(params)
-    trainable, mutable = jax.tree.map(lambda x: jnp.array(x, copy=True), (trainable, mutable))
+    trainable, frozen = subset.partition.split(subset.params)
+    trainable, mutable = jax.tree.map(
+        lambda x: jnp.array(x, copy=True), (trainable, subset.mutable)
+    )
     state = TrainState(
         params=trainable,
         frozen_params=frozen,
@@ -171,12 +166,12 @@ def fit_map(
         step=jnp.zeros((), jnp.int32),
     )
     run = _Run(
-        network=network,
-        partition=partition,
+        network=subset.network,
+        partition=subset.partition,
         likelihood=likelihood,
         optimizer=optimizer,
         predict=predict,
-        moving=programs.moving_statistics(partition, mutable),
+        moving=subset.network.moving(subset.partition.by_path, mutable),
         prior=prior,
         num_outputs=num_outputs,
         pad=not jax.tree.leaves(mutable),
@@ -209,7 +204,7 @@ def fit_map(
     if watch is not None and watch.best_state is not None:
         state = watch.best_state
     return TrainingResult(
-        params=partition.merge(state.params, state.frozen_params),
+        params=subset.partition.merge(state.params, state.frozen_params),
         mutable=state.mutable,
         status=history.status(),
         failure=failure,
@@ -245,12 +240,12 @@ class _Run:
         totals, points, rows = programs.no_totals(), 0, 0
         pairs = []
         num_data = np.float32(loader.size)
-        for inputs, targets, size in checked_batches(
-            loader, epoch, self.likelihood, self.num_outputs, argument="train_data_loader"
+        for checked in epoch_batches(
+            loader, epoch, self.check_targets, argument="train_data_loader"
         ):
-            rows = max(rows, size)
-            batch = padded(inputs, targets, size, rows if self.pad else size, points)
-            points += size
+            rows = max(rows, checked.size) if self.pad else checked.size
+            batch = programs.padded_batch(checked, rows, points)
+            points += checked.size
             frozen = state.frozen_params
             state, totals, predictions = step(
                 self.network,
@@ -269,7 +264,7 @@ class _Run:
             )
             state = replace(state, frozen_params=frozen)
             if predict is not None:
-                pairs.append((predictions, targets, size))
+                pairs.append((predictions, checked.targets, checked.size))
             state = self._call(state, "training_step_end")
         state = self._call(state, "training_epoch_end")
         # The one moment of an epoch at which the host waits for the device.
@@ -282,20 +277,22 @@ class _Run:
         """The negative log joint of validation data, and predictions with targets."""
         params = self.partition.merge(state.params, state.frozen_params)
         totals, pairs, rows = [], [], 0
-        for inputs, targets, size in checked_batches(
-            loader, 0, self.likelihood, self.num_outputs, argument="val_data_loader"
-        ):
-            rows = max(rows, size)
-            batch = padded(inputs, targets, size, rows, 0)
+        for checked in epoch_batches(loader, 0, self.check_targets, argument="val_data_loader"):
+            rows = max(rows, checked.size)
+            batch = programs.padded_batch(checked, rows, 0)
             total, predictions = programs.validation_step(
                 self.network, self.likelihood, self.predict, params, state.mutable, batch
             )
             totals.append(total)
             if self.predict is not None:
-                pairs.append((predictions, targets, size))
+                pairs.append((predictions, checked.targets, checked.size))
         prior = programs.log_prior(self.prior, params)
         totals, prior = jax.device_get((totals, prior))
         return -float(np.sum(totals, dtype=np.float64)) - float(prior), pairs
+
+    def check_targets(self, targets: np.ndarray, index: int) -> None:
+        """Raise a typed error that names the batch if targets do not fit."""
+        self.likelihood.check_targets(targets, self.num_outputs, index)
 
     def _call(self, state: TrainState, moment: str) -> TrainState:
         for callback in self.callbacks:
@@ -326,3 +323,45 @@ def _diverged(epoch: int, step: int) -> NonFiniteError:
         "the parameters before that step are kept. Try a smaller learning rate, max_grad_norm, or "
         "inputs scaled to about 1"
     )
+
+
+def _check_finite_params(params: Tree) -> None:
+    """Raise `NonFiniteError` that names the leaf if a parameter is NaN or infinite."""
+    for key_path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        if not is_finite(leaf):
+            raise NonFiniteError(
+                f"the parameter {jax.tree_util.keystr(key_path, simple=True, separator='/')} "
+                "holds a NaN or an infinity; start from finite parameters"
+            )
+
+
+def _check_first_batch(
+    subset: Subset, likelihood: Likelihood, loader: DataLoader, argument: str
+) -> int:
+    """The number of outputs, after checking that the first batch can be used; computes nothing."""
+    inputs, targets = next(iter(loader.epoch(0)))
+    check_finite_inputs(inputs, 0, argument)
+    targets = np.asarray(targets)
+    shape = subset.output_shape(inputs)
+    likelihood.check_outputs(shape)
+    if shape[0] != targets.shape[0]:
+        raise ShapeError(
+            f"the network's outputs have shape {shape} for a batch of {targets.shape[0]} points; "
+            "the first axis must run over the points"
+        )
+    likelihood.check_targets(targets, shape[1], 0)
+    return shape[1]
+
+
+def _warn_of_idle_layers(subset: Subset, loader: DataLoader) -> None:
+    """Say which layers would train in evaluation mode, and what to do."""
+    inputs = next(iter(loader.epoch(0)))[0]
+    idle = subset.network.idle_in_training(subset.params, subset.mutable, inputs)
+    if idle:
+        warnings.warn(
+            f"the network trains with {', '.join(idle)} in evaluation mode: its __call__ takes "
+            "none of train, training, deterministic and use_running_average. Let it take train, "
+            "and hand that on to these layers, as in nn.Dropout(rate, deterministic=not train)",
+            UserWarning,
+            stacklevel=3,
+        )

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from hoarfrost.checks import check_counts
 from hoarfrost.errors import InvalidArgumentError
-from hoarfrost.training.options import check_counts
 
 Metric = Callable[[np.ndarray, np.ndarray], Any]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
 from typing import Any
 
+from hoarfrost.checks import check_counts
 from hoarfrost.errors import InvalidArgumentError
 
 
@@ -15,13 +15,6 @@ def check_optimizer(optimizer: Any) -> None:
         raise InvalidArgumentError(
             f"the optimizer is {optimizer!r}; give an optax optimiser, such as optax.adam(1e-3)"
         )
-
-
-def check_counts(**counts: Any) -> None:
-    """Raise `InvalidArgumentError` unless every argument is a positive integer."""
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-            raise InvalidArgumentError(f"{name} is {value!r}; give a positive integer")
 
 
 def check_gradient_options(max_grad_norm: Any, gradient_accumulation_steps: Any) -> None:

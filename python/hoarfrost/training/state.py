@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 
 import jax
 
-Tree = Any
+from hoarfrost.types import Tree
 
 
 @jax.tree_util.register_dataclass

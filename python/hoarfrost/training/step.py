@@ -15,15 +15,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from hoarfrost.data.checked import CheckedBatch
+from hoarfrost.data.pieces import padded
 from hoarfrost.freezing import Partition
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.network import Network
 from hoarfrost.prior import GaussianPrior
 from hoarfrost.training.state import TrainState
+from hoarfrost.types import Tree
 
-Tree = Any
 Predict = Callable[[jax.Array], jax.Array]
 
 
@@ -51,7 +54,7 @@ def no_totals() -> Totals:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Batch:
+class PaddedBatch:
     """One batch on its way to a program.
 
     Attributes
@@ -70,6 +73,17 @@ class Batch:
     weight: Any
 
 
+def padded_batch(batch: CheckedBatch, rows: int, points_before: int) -> PaddedBatch:
+    """A batch with `rows` rows, the last of its points repeated as padding.
+
+    A repeated point is one that the network can take, so that its log-likelihood, which the
+    program leaves out, is finite and has a finite derivative.
+    """
+    inputs, targets = padded((batch.inputs, batch.targets), batch.size, rows)
+    weight = np.float32(batch.size / (points_before + batch.size))
+    return PaddedBatch(inputs, targets, np.float32(batch.size), weight)
+
+
 def train_step(
     network: Network,
     partition: Partition,
@@ -81,7 +95,7 @@ def train_step(
     totals: Totals,
     frozen: Tree,
     prior: GaussianPrior,
-    batch: Batch,
+    batch: PaddedBatch,
     num_data: float,
     key: jax.Array,
 ) -> tuple[TrainState, Totals, Any]:
@@ -145,18 +159,12 @@ def validation_step(
     predict: Predict | None,
     params: Tree,
     mutable: Tree,
-    batch: Batch,
+    batch: PaddedBatch,
 ) -> tuple[jax.Array, Any]:
     """Summed log-likelihood of a batch in evaluation mode, and its predictions."""
     outputs = network.evaluate(params, mutable, batch.inputs)
     total = _sum_log_prob(likelihood, outputs, batch)
     return total, None if predict is None else predict(outputs)
-
-
-@functools.partial(jax.jit, static_argnames=("network",))
-def outputs_of(network: Network, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
-    """Outputs of the network in evaluation mode."""
-    return network.evaluate(params, mutable, inputs)
 
 
 @jax.jit
@@ -189,36 +197,6 @@ def with_options(
     return optimizer
 
 
-def moving_statistics(partition: Partition, mutable: Tree) -> tuple[bool, ...]:
-    """Which leaves of the mutable collections training updates, in tree order.
-
-    A statistic belongs to the module that it sits in, or, where that has no parameters of its
-    own, to the nearest module around it that has. It moves unless all of the parameters there are
-    frozen.
-    """
-    leaves = jax.tree_util.tree_flatten_with_path(mutable)[0]
-    if partition.all_trainable or not leaves:
-        return (True,) * len(leaves)
-    # Modules' collections stand beside "params": the same path, but for that one entry.
-    at = partition.paths[0].index("params")
-    owners = {path[:at] + path[at + 1 :]: m for path, m in _paths_and_mask(partition)}
-    moving = []
-    for key_path, _ in leaves:
-        path = tuple(str(getattr(entry, "key", entry)) for entry in key_path)
-        module = path[:at] + path[at + 1 : -1]
-        while True:
-            below = [m for owner, m in owners.items() if owner[: len(module)] == module]
-            if below or not module:
-                break
-            module = module[:-1]
-        moving.append(any(below))
-    return tuple(moving)
-
-
-def _paths_and_mask(partition: Partition) -> list[tuple[tuple[str | int, ...], bool]]:
-    return list(zip(partition.paths, partition.mask, strict=True))
-
-
 def _move_statistics(old: Tree, new: Tree, moving: tuple[bool, ...]) -> Tree:
     leaves, structure = jax.tree.flatten(old)
     chosen = zip(leaves, jax.tree.leaves(new), moving, strict=True)
@@ -227,7 +205,7 @@ def _move_statistics(old: Tree, new: Tree, moving: tuple[bool, ...]) -> Tree:
     )
 
 
-def _sum_log_prob(likelihood: Likelihood, outputs: jax.Array, batch: Batch) -> jax.Array:
+def _sum_log_prob(likelihood: Likelihood, outputs: jax.Array, batch: PaddedBatch) -> jax.Array:
     log_prob = likelihood.log_prob(outputs, batch.targets)
     real = jnp.arange(log_prob.shape[0], dtype=jnp.float32) < batch.num_points
     return jnp.sum(jnp.where(real, log_prob, 0))

@@ -1,0 +1,56 @@
+"""One pass over the data: the curvature takes every point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from hoarfrost.curvature.stream import Pass, stream
+from hoarfrost.curvature.sums import Sums
+from hoarfrost.data.checked import CheckedBatch
+from hoarfrost.likelihood import Likelihood
+from hoarfrost.progress import progress_bar
+from hoarfrost.types import Array
+
+
+class Accumulator(Protocol):
+    """What adds up the curvature of points."""
+
+    def add(self, outputs: Array, block: Array) -> None:
+        """Add some points: their outputs ``(B, C)``, and their layer inputs or rows."""
+
+
+def assemble(
+    run: Pass,
+    batches: Iterable[CheckedBatch],
+    size: int,
+    likelihood: Likelihood,
+    curvature: Accumulator,
+    sums: Sums,
+    *,
+    num_pieces: int | None,
+    progress: bool,
+) -> Sums:
+    """Add all points to the curvature, and to the sums, which are given back.
+
+    Parameters
+    ----------
+    run, batches, size, likelihood
+        As for `hoarfrost.curvature.stream.stream`.
+    curvature : object with ``add(outputs, block)``
+        Changed in place.
+    num_pieces : int or None
+        What the progress bar counts up to, where it is known.
+    """
+    with progress_bar(
+        description="Curvature", total=num_pieces, enabled=progress, unit="piece"
+    ) as bar:
+        for piece in stream(run, batches, size, likelihood):
+            curvature.add(piece.outputs, piece.block)
+            sums = sums.add(piece)
+            bar.update()
+        if bar.total is not None and bar.n < bar.total:
+            # A last batch that is smaller has fewer pieces than were counted on.
+            bar.total = bar.n
+            bar.refresh()
+    return sums

@@ -1,0 +1,1 @@
+"""Structures of the posterior: one file each, listed in `registry`."""

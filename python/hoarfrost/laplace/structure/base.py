@@ -1,0 +1,251 @@
+"""What a structure of the posterior is: a curvature that adds up, its factor, and what it costs.
+
+The core counts a head's parameters class-major; everybody outside counts them as `ravel_pytree`
+does. The permutation between the two lives here and nowhere else: ``order[k]`` is the ravelled
+index of the core's index ``k``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from hoarfrost.curvature import HeadLayout
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.laplace.structure import joint
+from hoarfrost.likelihood import Likelihood
+from hoarfrost.types import Array
+
+HeadKind = Literal["softmax", "independent", "gaussian"]
+
+# What the curvature is multiplied by: a number, or one an output, shape ``(C,)``.
+Scale = float | Array
+
+# Called with the floating-point operations done so far.
+Progress = Callable[[float], object] | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a structure is chosen, costed and made for.
+
+    Attributes
+    ----------
+    num_params : int
+        ``P``.
+    head : {"softmax", "independent", "gaussian"} or None
+        The last-layer structure that there is, with its `num_outputs` ``C`` and `num_features`
+        ``D'``; None for any other parameters.
+    same_prior : bool
+        Whether the prior precision is the same for all outputs.
+    layout : HeadLayout or None
+        Where the layer's leaves sit, in a setting that something is made for.
+    likelihood : Likelihood or None
+        Of the targets, likewise.
+    """
+
+    num_params: int
+    head: HeadKind | None = None
+    num_outputs: int = 0
+    num_features: int = 0
+    same_prior: bool = True
+    layout: HeadLayout | None = None
+    likelihood: Likelihood | None = None
+
+    def order(self) -> Array:
+        """Ravelled index of each of the core's indices, shape ``(P,)``, int64."""
+        if self.layout is None:
+            return np.arange(self.num_params, dtype=np.int64)
+        return self.layout.order()
+
+    def require_likelihood(self) -> Likelihood:
+        """The likelihood, in a setting that something is made for."""
+        assert self.likelihood is not None
+        return self.likelihood
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes that a structure takes.
+
+    Attributes
+    ----------
+    curvature, factor, cache : int
+        Of the curvature, of its factor, and of what the core keeps between predictions.
+    in_place : bool
+        Whether a curvature that is not kept is factored where it lies.
+    """
+
+    curvature: int
+    factor: int
+    cache: int = 0
+    in_place: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """A factorised precision ``A = scale (H + T / scale)``.
+
+    Other noise multiplies all of ``H``; the core factors ``H`` with a prior divided by that
+    number, and what comes out is scaled here.
+
+    Attributes
+    ----------
+    posterior : object
+        The core's factor.
+    order : ndarray
+        Ravelled index of each core index, shape ``(P,)``, int64.
+    scale : float
+        What the core's precision is multiplied by.
+    """
+
+    posterior: Any
+    order: Array
+    scale: float = 1.0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the factor."""
+        return int(self.posterior.nbytes)
+
+    def drop_cache(self) -> None:
+        """Give back what is kept for later predictions; nothing but a last layer keeps any."""
+
+    def log_det(self) -> float:
+        """``log |A|``."""
+        return float(self.posterior.log_det()) + len(self.order) * math.log(self.scale)
+
+    def variance(self) -> Array:
+        """Diagonal of ``A^-1``, shape ``(P,)``."""
+        return self._ravelled(self._shrunk(self.posterior.variance()))
+
+    def prior_traces(self, prior_precision: Array, groups: Array, num_groups: int) -> Array:
+        """``sum_{i in g} T_i Sigma_ii`` for each group; `groups` has one index a parameter."""
+        weights = prior_precision * self.variance()
+        return np.bincount(groups, weights=weights, minlength=num_groups)
+
+    def covariance(self) -> Array:
+        """``A^-1``, shape ``(P, P)``."""
+        return self._shrunk(self.posterior.covariance(self.order))
+
+    def precision(self) -> Array:
+        """``A``, shape ``(P, P)``."""
+        precision: Array = self.posterior.precision(self.order)
+        if self.scale != 1.0:
+            precision *= self.scale
+        return precision
+
+    def deviations(self, seed: int, n_samples: int) -> Array:
+        """Draws of ``N(0, A^-1)``, shape ``(n_samples, P)``."""
+        draws = self._ravelled(self.posterior.sample(seed, n_samples))
+        if self.scale != 1.0:
+            draws /= math.sqrt(self.scale)
+        return draws
+
+    def functional_covariance(self, block: Array) -> Array:
+        """``J A^-1 J^T``, shape ``(B, C, C)``, from layer inputs or Jacobians."""
+        return self._shrunk(self.posterior.functional_covariance(block))
+
+    def functional_variance(self, block: Array) -> Array:
+        """Its diagonal, shape ``(B, C)``."""
+        return self._shrunk(self.posterior.functional_variance(block))
+
+    def joint_covariance(self, block: Array) -> Array:
+        """``J A^-1 J^T`` over all points together, shape ``(B, C, B, C)``, from Jacobians."""
+        return joint.from_rows(self, block)
+
+    def joint_bytes(self, points: int, num_outputs: int) -> int:
+        """Bytes of a joint covariance of so many points, with what it is made from."""
+        return joint.rows_bytes(points * num_outputs, len(self.order))
+
+    def curvature(self, prior_precision: Array, memory_budget: int | None) -> Curvature | None:
+        """``H`` again, from this factor and its prior; None where it does not come back."""
+        return None
+
+    def scaled(self, scale: float) -> Factor:
+        """The factor of `scale` times this precision."""
+        return dataclasses.replace(self, scale=self.scale * scale)
+
+    def _shrunk(self, values: Array) -> Array:
+        """Divide a covariance of the core, which belongs to nobody else yet, by the scale."""
+        if self.scale != 1.0:
+            values /= self.scale
+        return values
+
+    def _ravelled(self, core_order: Array) -> Array:
+        ravelled = np.empty_like(core_order)
+        ravelled[..., self.order] = core_order
+        return ravelled
+
+
+def common_scale(scale: Scale) -> float:
+    """The one number that all outputs share.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If they differ: only a last layer under Gaussian noise keeps its outputs apart.
+    """
+    values = np.atleast_1d(np.asarray(scale, dtype=np.float64))
+    # Noise that was given as standard deviations comes back with the rounding of a square.
+    if np.ptp(values) > 16 * np.finfo(np.float64).eps * values.max():
+        raise InvalidArgumentError(
+            "noise_std changes by another factor for each output (variances times "
+            f"{1 / np.asarray(scale)}), but this posterior's curvature adds all outputs up: give "
+            "all of them in the proportions of the fit, or fit again with this noise_std"
+        )
+    return float(values[0])
+
+
+class Curvature(Protocol):
+    """A sum ``H`` over the data, which is factored with a prior precision."""
+
+    def add(self, outputs: Array, block: Array) -> None:
+        """Add some points: their outputs ``(B, C)``, and their layer inputs or rows."""
+
+    def factor(
+        self,
+        prior_precision: Array,
+        *,
+        scale: Scale = 1.0,
+        keep: bool = True,
+        progress: Progress = None,
+    ) -> Factor:
+        """Factor ``scale H + T``; without `keep` the curvature may be used up by it."""
+
+    def flops(self, prior_precision: Array) -> float:
+        """Operations that `progress` counts up to; 0 where a factor takes but a moment."""
+
+
+class Structure(Protocol):
+    """A class of curvatures, as the registry lists it."""
+
+    structure: ClassVar[str]
+
+    @staticmethod
+    def suits(setting: Setting) -> bool:
+        """Whether it is for such parameters."""
+
+    @staticmethod
+    def cost(setting: Setting) -> Cost:
+        """What it takes, by arithmetic alone."""
+
+    @classmethod
+    def empty(cls, setting: Setting) -> Curvature:
+        """A curvature without points."""
+
+
+@runtime_checkable
+class SeparateNoise(Protocol):
+    """A curvature that keeps outputs apart, so that each can have a noise of its own."""
+
+    def shares_prior(self, prior_precision: Array) -> bool:
+        """Whether a prior is the same for all outputs."""
+
+    def eigenvalues(self, prior_precision: Array) -> Array:
+        """Of the curvature of one output, in the metric of a prior that all share."""

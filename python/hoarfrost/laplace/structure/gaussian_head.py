@@ -1,0 +1,230 @@
+"""A last layer under Gaussian noise: one Gram matrix of its inputs is the whole curvature.
+
+``H = diag(w) (x) G`` with ``G = sum_n a_n a_n^T`` and the noise precisions ``w``. Where the prior
+is the same for all outputs, one eigendecomposition of ``G`` in the metric of that prior gives the
+posterior for every noise and every multiple of the prior. Any other prior takes one factor an
+output, each of edge ``D'``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hoarfrost import _core
+from hoarfrost.laplace.structure import joint
+from hoarfrost.laplace.structure.base import Cost, Factor, Progress, Scale, Setting
+from hoarfrost.likelihood import Gaussian
+from hoarfrost.types import Array
+
+
+@dataclass(frozen=True, eq=False)
+class GramFactor(Factor):
+    """Outputs that share a prior; `noise_precision` has shape ``(C,)``, `multiple` is the prior's.
+
+    The noise is inside the core's factor, so `scale` only ever comes from `scaled`.
+    """
+
+    noise_precision: Array = dataclasses.field(default_factory=lambda: np.ones(1))
+    multiple: float = 1.0
+
+    def prior_traces(self, prior_precision: Array, groups: Array, num_groups: int) -> Array:
+        """``sum_{i in g} T_i Sigma_ii``; for one group from the eigenvalues alone."""
+        if num_groups > 1:
+            return super().prior_traces(prior_precision, groups, num_groups)
+        weighted = np.outer(self.noise_precision, self.posterior.eigenvalues())
+        return np.array([np.sum(self.multiple / (weighted + self.multiple))])
+
+    def functional_covariance(self, block: Array) -> Array:
+        """``J A^-1 J^T``, shape ``(B, C, C)``: outputs do not covary."""
+        return diagonal_matrices(self.functional_variance(block))
+
+    def joint_covariance(self, block: Array) -> Array:
+        """``J A^-1 J^T`` over all points, shape ``(B, C, B, C)``: outputs do not covary."""
+        return joint.from_variances(self, block)
+
+    def joint_bytes(self, points: int, num_outputs: int) -> int:
+        """Bytes of a joint covariance: nothing is made from all parameters."""
+        return joint.variances_bytes(points * num_outputs)
+
+
+@dataclass(frozen=True, eq=False)
+class SeparateFactors(Factor):
+    """One factor an output; `posterior` is a sequence of the core's, `scales` one number each."""
+
+    posterior: Sequence[Any]
+    scales: Array = dataclasses.field(default_factory=lambda: np.ones(1))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all factors."""
+        return sum(int(one.nbytes) for one in self.posterior)
+
+    def drop_cache(self) -> None:
+        """Give back what each factor keeps for later predictions."""
+        for one in self.posterior:
+            one.drop_cache()
+
+    def log_det(self) -> float:
+        """``log |A|``."""
+        log_scales = np.log(self.scales * self.scale) * self._edge
+        return float(sum(one.log_det() for one in self.posterior) + log_scales.sum())
+
+    def variance(self) -> Array:
+        """Diagonal of ``A^-1``, shape ``(P,)``."""
+        parts = [one.variance() for one in self.posterior]
+        return self._ravelled((np.stack(parts) / self._column).ravel())
+
+    def covariance(self) -> Array:
+        """``A^-1``, shape ``(P, P)``."""
+        identity = np.arange(self._edge, dtype=np.int64)
+        blocks = [one.covariance(identity) for one in self.posterior]
+        return self._block_diagonal(np.stack(blocks) / self._column[:, :, None])
+
+    def precision(self) -> Array:
+        """``A``, shape ``(P, P)``."""
+        identity = np.arange(self._edge, dtype=np.int64)
+        blocks = [one.precision(identity) for one in self.posterior]
+        return self._block_diagonal(np.stack(blocks) * self._column[:, :, None])
+
+    def deviations(self, seed: int, n_samples: int) -> Array:
+        """Draws of ``N(0, A^-1)``, shape ``(n_samples, P)``, each output from its own stream."""
+        seeds = np.random.SeedSequence(seed).generate_state(len(self.posterior), np.uint64)
+        parts = [
+            one.sample(int(own), n_samples) for one, own in zip(self.posterior, seeds, strict=True)
+        ]
+        draws = np.stack(parts, axis=1) / np.sqrt(self._column)
+        return self._ravelled(draws.reshape(n_samples, -1))
+
+    def functional_variance(self, block: Array) -> Array:
+        """The variance of each output, shape ``(B, C)``."""
+        parts = [one.functional_variance(block)[:, 0] for one in self.posterior]
+        variance: Array = np.stack(parts, axis=1) / self._column[:, 0]
+        return variance
+
+    def functional_covariance(self, block: Array) -> Array:
+        """``J A^-1 J^T``, shape ``(B, C, C)``: outputs do not covary."""
+        return diagonal_matrices(self.functional_variance(block))
+
+    def joint_covariance(self, block: Array) -> Array:
+        """``J A^-1 J^T`` over all points, shape ``(B, C, B, C)``: outputs do not covary."""
+        return joint.from_variances(self, block)
+
+    def joint_bytes(self, points: int, num_outputs: int) -> int:
+        """Bytes of a joint covariance: nothing is made from all parameters."""
+        return joint.variances_bytes(points * num_outputs)
+
+    @property
+    def _edge(self) -> int:
+        return len(self.order) // len(self.posterior)
+
+    @property
+    def _column(self) -> Array:
+        return (self.scales * self.scale)[:, None]
+
+    def _block_diagonal(self, blocks: Array) -> Array:
+        matrix = np.zeros((len(self.order), len(self.order)))
+        for part, block in zip(self.order.reshape(len(blocks), -1), blocks, strict=True):
+            matrix[np.ix_(part, part)] = block
+        return matrix
+
+
+@dataclass(eq=False)
+class GaussianHeadCurvature:
+    """The Gram matrix of a last layer's inputs, and the noise precision of each output.
+
+    The last eigendecomposition is kept for priors that are a multiple of its own.
+    """
+
+    gram: Any
+    noise_precision: Array
+    order: Array
+    basis: tuple[Array, Any] | None = None
+
+    structure: ClassVar[str] = "full"
+
+    @staticmethod
+    def suits(setting: Setting) -> bool:
+        """For a last layer under Gaussian noise of a given size."""
+        return setting.head == "gaussian"
+
+    @staticmethod
+    def cost(setting: Setting) -> Cost:
+        """One Gram matrix; one prior for all outputs leaves a single decomposition of it."""
+        curvature, factor, _ = _core.head_bytes("independent", 1, setting.num_features)
+        # The matrix, its eigenvectors, and the work space of their computation: three more.
+        one = 40 * setting.num_features**2
+        factor = one if setting.same_prior else setting.num_outputs * factor
+        return Cost(curvature, factor, 16 * setting.num_params)
+
+    @classmethod
+    def empty(cls, setting: Setting) -> GaussianHeadCurvature:
+        """No points yet."""
+        likelihood = setting.require_likelihood()
+        assert isinstance(likelihood, Gaussian)
+        gram = _core.HeadCurvature("independent", 1, setting.num_features)
+        return cls(gram, likelihood.noise_precision(setting.num_outputs), setting.order())
+
+    def add(self, outputs: Array, block: Array) -> None:
+        """Add points by their layer inputs ``(B, D')``; their outputs play no part."""
+        self.gram.add(block, np.ones((len(block), 1)))
+
+    def factor(
+        self,
+        prior_precision: Array,
+        *,
+        scale: Scale = 1.0,
+        keep: bool = True,
+        progress: Progress = None,
+    ) -> Factor:
+        """Factor ``scale H + T``; the Gram matrix stays as it is."""
+        noise = self.noise_precision * scale
+        priors = prior_precision[self.order].reshape(len(noise), -1)
+        if self.shares_prior(prior_precision):
+            start, multiple = self._basis(priors[0])
+            posterior = start.rescaled(multiple, noise)
+            return GramFactor(posterior, self.order, noise_precision=noise, multiple=multiple)
+        parts = [
+            self.gram.factor(prior / weight, progress=progress)
+            for prior, weight in zip(priors, noise, strict=True)
+        ]
+        return SeparateFactors(parts, self.order, scales=noise)
+
+    def flops(self, prior_precision: Array) -> float:
+        """Of one factor an output, or none: an eigendecomposition can not say how far it is."""
+        if self.shares_prior(prior_precision):
+            return 0.0
+        num_outputs = len(self.noise_precision)
+        return num_outputs * _core.factor_flops(len(self.order) // num_outputs)
+
+    def shares_prior(self, prior_precision: Array) -> bool:
+        """Whether a prior is the same for all outputs."""
+        priors = prior_precision[self.order].reshape(len(self.noise_precision), -1)
+        return bool((priors == priors[0]).all())
+
+    def eigenvalues(self, prior_precision: Array) -> Array:
+        """Of the Gram matrix in the metric of a prior that all outputs share, shape ``(D',)``."""
+        prior = prior_precision[self.order].reshape(len(self.noise_precision), -1)[0]
+        start, multiple = self._basis(prior)
+        values: Array = start.eigenvalues() / multiple
+        return values
+
+    def _basis(self, prior: Array) -> tuple[Any, float]:
+        if self.basis is not None:
+            ratio = prior / self.basis[0]
+            # A multiple is one number up to its own rounding.
+            if np.ptp(ratio) <= 4 * np.finfo(np.float64).eps * ratio[0]:
+                return self.basis[1], float(ratio[0])
+        start = self.gram.factor_kronecker(prior, np.ones(len(self.noise_precision)))
+        self.basis = (prior, start)
+        return start, 1.0
+
+
+def diagonal_matrices(variance: Array) -> Array:
+    """Matrices ``(B, C, C)`` with these diagonals ``(B, C)``."""
+    matrices: Array = np.eye(variance.shape[1]) * variance[:, :, None]
+    return matrices

@@ -1,0 +1,113 @@
+"""A last layer with its full covariance, from the layer's inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hoarfrost import _core
+from hoarfrost.laplace.structure import joint
+from hoarfrost.laplace.structure.base import Cost, Factor, Progress, Scale, Setting, common_scale
+from hoarfrost.likelihood import Likelihood
+from hoarfrost.types import Array
+
+
+@dataclass(frozen=True, eq=False)
+class HeadFactor(Factor):
+    """A last layer; `num_outputs` is its ``C``, `covaries` whether its outputs do."""
+
+    num_outputs: int = 1
+    covaries: bool = True
+
+    def drop_cache(self) -> None:
+        """Give back the blocks of the covariance; they are made again when needed."""
+        self.posterior.drop_cache()
+
+    def prior_traces(self, prior_precision: Array, groups: Array, num_groups: int) -> Array:
+        """``sum_{i in g} T_i Sigma_ii``: where outputs share prior and groups, in ``n^3 / 3``."""
+        by_output = groups[self.order].reshape(self.num_outputs, -1)
+        prior = prior_precision[self.order].reshape(self.num_outputs, -1)
+        if not ((by_output == by_output[0]).all() and (prior == prior[0]).all()):
+            return super().prior_traces(prior_precision, groups, num_groups)
+        weights = prior[0] * self._shrunk(self.posterior.variance_by_feature())
+        return np.bincount(by_output[0], weights=weights, minlength=num_groups)
+
+    def joint_covariance(self, block: Array) -> Array:
+        """``J A^-1 J^T`` over all points together, shape ``(B, C, B, C)``, from layer inputs."""
+        if self.covaries:
+            return joint.from_covariance(self, block, self.num_outputs)
+        return joint.from_variances(self, block)
+
+    def joint_bytes(self, points: int, num_outputs: int) -> int:
+        """Bytes of a joint covariance of so many points, with what it is made from."""
+        edge = points * num_outputs
+        if self.covaries:
+            return joint.covariance_bytes(edge, len(self.order))
+        return joint.variances_bytes(edge)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadCurvature:
+    """A last layer with its full covariance."""
+
+    likelihood: Likelihood
+    head: Any
+    order: Array
+    num_outputs: int
+
+    structure: ClassVar[str] = "full"
+
+    @staticmethod
+    def suits(setting: Setting) -> bool:
+        """For a last layer, of classes or of outputs that do not covary."""
+        return setting.head in ("softmax", "independent")
+
+    @staticmethod
+    def cost(setting: Setting) -> Cost:
+        """Blocks; one prior for all outputs leaves a softmax head a class less to factor."""
+        assert setting.head is not None
+        curvature, factor, cache = _core.head_bytes(
+            setting.head, setting.num_outputs, setting.num_features
+        )
+        if setting.head == "softmax" and not setting.same_prior:
+            factor = _core.dense_bytes(setting.num_params)
+        return Cost(curvature, factor, cache)
+
+    @classmethod
+    def empty(cls, setting: Setting) -> HeadCurvature:
+        """No points yet."""
+        likelihood = setting.require_likelihood()
+        head = _core.HeadCurvature(likelihood.head, setting.num_outputs, setting.num_features)
+        return cls(likelihood, head, setting.order(), setting.num_outputs)
+
+    def add(self, outputs: Array, block: Array) -> None:
+        """Add points by their outputs ``(B, C)`` and layer inputs ``(B, D')``."""
+        if self.likelihood.head == "softmax":
+            self.head.add(block, outputs)
+        else:
+            self.head.add(block, self.likelihood.head_weights(outputs.astype(np.float64)))
+
+    def factor(
+        self,
+        prior_precision: Array,
+        *,
+        scale: Scale = 1.0,
+        keep: bool = True,
+        progress: Progress = None,
+    ) -> Factor:
+        """Factor ``scale H + T``; a head's blocks stay as they are."""
+        scale = common_scale(scale)
+        posterior = self.head.factor(prior_precision[self.order] / scale, progress=progress)
+        covaries = self.likelihood.head == "softmax"
+        return HeadFactor(posterior, self.order, scale, self.num_outputs, covaries)
+
+    def flops(self, prior_precision: Array) -> float:
+        """Of one factor over all outputs (or their contrasts), or of one an output."""
+        priors = prior_precision[self.order].reshape(self.num_outputs, -1)
+        num_features = priors.shape[1]
+        if self.likelihood.head != "softmax":
+            return self.num_outputs * _core.factor_flops(num_features)
+        contrasts = self.num_outputs - bool((priors == priors[0]).all())
+        return _core.factor_flops(contrasts * num_features)

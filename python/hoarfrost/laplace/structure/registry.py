@@ -1,0 +1,36 @@
+"""The structures that there are: the only list of their names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.laplace.structure.base import Setting, Structure
+from hoarfrost.laplace.structure.diag import DiagonalCurvature
+from hoarfrost.laplace.structure.full import DenseCurvature
+from hoarfrost.laplace.structure.gaussian_head import GaussianHeadCurvature
+from hoarfrost.laplace.structure.head import HeadCurvature
+
+# Of one name the first that suits the parameters is used; "auto" takes the first name that fits.
+STRUCTURES: tuple[type[Structure], ...] = (
+    GaussianHeadCurvature,
+    HeadCurvature,
+    DenseCurvature,
+    DiagonalCurvature,
+)
+
+NAMES: tuple[str, ...] = tuple(dict.fromkeys(one.structure for one in STRUCTURES))
+
+
+def structure_for(name: str, setting: Setting) -> type[Structure]:
+    """The structure of this name for such parameters."""
+    return next(one for one in STRUCTURES if one.structure == name and one.suits(setting))
+
+
+def check_structure(hessian_structure: Any) -> None:
+    """Raise `InvalidArgumentError` unless it is a name that there is, or "auto"."""
+    if hessian_structure not in (*NAMES, "auto"):
+        raise InvalidArgumentError(
+            f"hessian_structure is {hessian_structure!r}; give {', '.join(map(repr, NAMES))} or "
+            "'auto'"
+        )

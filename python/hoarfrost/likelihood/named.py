@@ -1,0 +1,32 @@
+"""The likelihoods that have a name: the only list of them."""
+
+from __future__ import annotations
+
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.likelihood.base import Likelihood
+from hoarfrost.likelihood.bernoulli import Bernoulli
+from hoarfrost.likelihood.categorical import Categorical
+from hoarfrost.likelihood.poisson import Poisson
+
+# A name stands for the likelihood without arguments.
+NAMED: dict[str, type[Likelihood]] = {one.name: one for one in (Categorical, Bernoulli, Poisson)}
+
+
+def resolve(likelihood: str | Likelihood) -> Likelihood:
+    """The likelihood that a name or an object stands for.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is neither the name of one in `NAMED` nor a `Likelihood`.
+    """
+    if isinstance(likelihood, str):
+        if likelihood in NAMED:
+            return NAMED[likelihood]()
+    elif isinstance(likelihood, Likelihood) and not isinstance(likelihood, type):
+        return likelihood
+    raise InvalidArgumentError(
+        f"likelihood is {likelihood!r}; give {', '.join(map(repr, NAMED))}, "
+        "hoarfrost.likelihood.Gaussian(noise_std=...) or another likelihood, such as a "
+        "hoarfrost.likelihood.CustomLikelihood of your own"
+    )

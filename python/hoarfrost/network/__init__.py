@@ -1,0 +1,17 @@
+"""Networks as pure functions of their parameters, whatever library they were written in."""
+
+from hoarfrost.network.base import Network
+from hoarfrost.network.function import FunctionNetwork
+from hoarfrost.network.linen import LinenNetwork, init_linen
+from hoarfrost.network.named import JoinedNetwork, NamedNetwork
+from hoarfrost.network.resolve import as_network
+
+__all__ = [
+    "FunctionNetwork",
+    "JoinedNetwork",
+    "LinenNetwork",
+    "NamedNetwork",
+    "Network",
+    "as_network",
+    "init_linen",
+]

@@ -1,0 +1,226 @@
+"""A Flax Linen module as a network: the only file of the core that knows Linen."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.errors
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from hoarfrost.errors import ShapeError
+from hoarfrost.network.base import first_array, hash_of, same
+from hoarfrost.types import Path, Tree, path_of
+
+# The arguments by which Flax modules are told whether they train, and their value if they do.
+_FLAGS = {"train": True, "training": True, "deterministic": False, "use_running_average": False}
+
+
+@dataclass(frozen=True, eq=False)
+class LinenNetwork:
+    """A Linen module as a pure function.
+
+    Parameters
+    ----------
+    module : flax.linen.Module
+        The module; its ``__call__`` is told whether it trains by whichever of ``train``,
+        ``training``, ``deterministic`` and ``use_running_average`` it takes (``train`` where it
+        takes ``**kwargs``). Of a tuple that it returns, the first item is used.
+    bare : bool
+        Whether ``params`` is the module's "params" tree itself; otherwise it is
+        ``{"params": tree}``.
+    """
+
+    module: nn.Module
+    bare: bool = False
+
+    def __hash__(self) -> int:
+        return hash((type(self), hash_of(self.module), self.bare))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LinenNetwork):
+            return NotImplemented
+        return self.bare == other.bare and same(self.module, other.module)
+
+    def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
+        """Outputs in evaluation mode, shape ``(batch, ...)``."""
+        with _explained(self.module, inputs):
+            outputs = self.module.apply(
+                self._variables(params, mutable), inputs, **_mode(type(self.module), False)
+            )
+        return first_array(outputs, type(self.module).__name__)
+
+    def train(
+        self, params: Tree, mutable: Tree, inputs: Tree, key: jax.Array
+    ) -> tuple[jax.Array, Tree]:
+        """Outputs in training mode, and the new collections.
+
+        Dropout is drawn from `key`, and every other random stream from a key made of it.
+        """
+        variables, mode = self._variables(params, mutable), _mode(type(self.module), True)
+        # Flax takes the "params" stream for each that has no key of its own.
+        rngs = {"dropout": key, "params": jax.random.fold_in(key, 1)}
+        with _explained(self.module, inputs):
+            if not mutable:
+                outputs = self.module.apply(variables, inputs, rngs=rngs, **mode)
+                return first_array(outputs, type(self.module).__name__), mutable
+            outputs, updated = self.module.apply(
+                variables, inputs, rngs=rngs, mutable=list(mutable), **mode
+            )
+        # The containers that came in go out, so that a loop over steps compiles once.
+        updated = jax.tree.unflatten(jax.tree.structure(mutable), jax.tree.leaves(updated))
+        return first_array(outputs, type(self.module).__name__), updated
+
+    def idle_in_training(self, params: Tree, mutable: Tree, inputs: Tree) -> tuple[str, ...]:
+        """Layers that stay in evaluation mode in training, as nothing tells the module's mode.
+
+        Dropout that does not act and BatchNorm that does not move, by their paths; empty where the
+        module's ``__call__`` takes a flag. Traced from shapes, never run.
+        """
+        if _mode(type(self.module), True):
+            return ()
+        found: list[str] = []
+
+        def look(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            if context.method_name == "__call__" and _is_idle(context.module, args, kwargs):
+                found.append("/".join(context.module.path) or type(context.module).__name__)
+            return call(*args, **kwargs)
+
+        def run(key: jax.Array) -> Any:
+            with nn.intercept_methods(look):
+                return self.train(params, mutable, inputs, key)
+
+        jax.eval_shape(run, jax.random.PRNGKey(0))
+        return tuple(dict.fromkeys(found))
+
+    def split(self, variables: Tree) -> tuple[Tree, Tree]:
+        """Variables ``{"params": ..., "batch_stats": ...}`` as ``(params, mutable)``."""
+        if self.bare:
+            return variables, {}
+        params = {"params": variables["params"]}
+        return params, {name: tree for name, tree in variables.items() if name != "params"}
+
+    def join(self, params: Tree, mutable: Tree) -> Tree:
+        """The variables again."""
+        return {**params, **mutable} if mutable else params
+
+    def moving(self, trainable: Mapping[Path, bool], mutable: Tree) -> tuple[bool, ...]:
+        """Which statistics training updates, in tree order.
+
+        A statistic belongs to the module that it sits in, or, where that has no parameters of its
+        own, to the nearest module around it that has. It moves unless all of the parameters there
+        are frozen.
+        """
+        leaves = jax.tree_util.tree_flatten_with_path(mutable)[0]
+        # Modules' collections stand beside "params": the same path, but for the first entry.
+        owners = {path if self.bare else path[1:]: chosen for path, chosen in trainable.items()}
+        return tuple(_moves(path_of(key_path)[1:-1], owners) for key_path, _ in leaves)
+
+    def _variables(self, params: Tree, mutable: Tree) -> dict[str, Tree]:
+        return {**mutable, **({"params": params} if self.bare else params)}
+
+
+def init_linen(
+    module: nn.Module, inputs: Tree, params_key: jax.Array, dropout_key: jax.Array
+) -> dict[str, Tree]:
+    """Initial variables of a Linen module, compiled once for each module and shape.
+
+    Parameters
+    ----------
+    module : flax.linen.Module
+        The module to initialise.
+    inputs : array or tree of arrays
+        A batch of inputs, of which only the shapes beyond axis 0 and the dtypes are used: the
+        module sees one point of zeros. A tuple of ints stands for the shape of one point.
+    params_key, dropout_key : jax.Array
+        Keys of the "params" and "dropout" streams.
+
+    Returns
+    -------
+    dict
+        ``{"params": ..., ...}``, every collection of the module.
+    """
+    if isinstance(inputs, tuple) and all(isinstance(size, int) for size in inputs):
+        leaves, structure = [(inputs, "float32")], jax.tree.structure(0)
+    else:
+        arrays, structure = jax.tree.flatten(inputs)
+        leaves = [(x.shape[1:], str(jax.dtypes.canonicalize_dtype(x.dtype))) for x in arrays]
+    return dict(_init(LinenNetwork(module), structure, tuple(leaves), params_key, dropout_key))
+
+
+def _is_idle(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a layer that has a training mode is in evaluation mode in this call."""
+    if isinstance(layer, nn.BatchNorm):
+        flag, acts, second = "use_running_average", True, args[1:2]
+    elif isinstance(layer, nn.Dropout):
+        flag, acts, second = "deterministic", layer.rate > 0, args[1:2]
+    elif isinstance(layer, nn.MultiHeadDotProductAttention):
+        flag, acts, second = "deterministic", layer.dropout_rate > 0, ()
+    else:
+        return False
+    given = kwargs.get(flag, second[0] if second else None)
+    own = getattr(layer, flag)
+    return bool(acts and (own if given is None else given))
+
+
+def _moves(module: Path, owners: Mapping[Path, bool]) -> bool:
+    """Whether a statistic of the module at this path moves with the parameters there."""
+    while True:
+        below = [chosen for path, chosen in owners.items() if path[: len(module)] == module]
+        if below or not module:
+            return any(below)
+        module = module[:-1]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _init(
+    network: LinenNetwork,
+    structure: Any,
+    points: tuple[tuple[tuple[int, ...], str], ...],
+    params_key: jax.Array,
+    dropout_key: jax.Array,
+) -> Tree:
+    inputs = jax.tree.unflatten(structure, [jnp.zeros((1, *s), d) for s, d in points])
+    rngs = {"params": params_key, "dropout": dropout_key}
+    return network.module.init(rngs, inputs, **_mode(type(network.module), False))
+
+
+@contextlib.contextmanager
+def _explained(module: nn.Module, inputs: Tree) -> Iterator[None]:
+    """Flax's complaint about parameters that do not fit, as an error of ours that says what to do.
+
+    It is raised while a program is traced, so the guard costs nothing where things fit.
+    """
+    try:
+        yield
+    except (
+        flax.errors.ScopeParamShapeError,
+        flax.errors.ScopeParamNotFoundError,
+        flax.errors.ScopeCollectionNotFound,
+    ) as error:
+        shapes = ", ".join(str(np.shape(leaf)) for leaf in jax.tree.leaves(inputs))
+        raise ShapeError(
+            f"{type(module).__name__} cannot take inputs of shape {shapes} with the parameters "
+            "that it was given: axis 0 must run over the points and the others be those that the "
+            "parameters were made for, and all variables (also 'batch_stats' and the like) must be "
+            f"given. Flax says: {error}"
+        ) from error
+
+
+def _mode(module: type[nn.Module], train: bool) -> dict[str, bool]:
+    """The arguments that tell a module whether it trains."""
+    # A Sequential takes any keyword, only to hand it to its first layer, which need not take it.
+    if issubclass(module, nn.Sequential):
+        return {}
+    parameters = inspect.signature(module.__call__).parameters.values()
+    names = {p.name for p in parameters}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        names.add("train")
+    return {name: train == trains for name, trains in _FLAGS.items() if name in names}

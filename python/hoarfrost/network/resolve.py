@@ -1,0 +1,47 @@
+"""What a user gives as a model, as a network."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from flax import linen as nn
+
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.network.base import Network
+from hoarfrost.network.function import FunctionNetwork
+from hoarfrost.network.linen import LinenNetwork
+from hoarfrost.types import Tree
+
+
+def as_network(model: Any, params: Tree) -> tuple[Network, Tree, Tree]:
+    """A model and what it was trained to, as ``(network, params, mutable)``.
+
+    Parameters
+    ----------
+    model : flax.linen.Module, callable or Network
+        A Linen module, a function ``apply(params, inputs)``, or an object of this module.
+    params : tree
+        For a Linen module its variables (``{"params": ..., "batch_stats": ...}``) or its "params"
+        alone; for a function its parameters; for a network what its `split` takes.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If `model` is none of these.
+    """
+    if isinstance(model, nn.Module):
+        whole = isinstance(params, Mapping) and isinstance(params.get("params"), Mapping)
+        network: Network = LinenNetwork(model, bare=not whole)
+    elif isinstance(model, Network) and not inspect.isclass(model):
+        network = model
+    elif callable(model) and not inspect.isclass(model):
+        network = FunctionNetwork(model)
+    else:
+        described = f"the class {model.__name__}" if inspect.isclass(model) else repr(model)
+        raise InvalidArgumentError(
+            f"model is {described}; give an instance of a flax.linen.Module or a function "
+            "apply(params, inputs) -> outputs"
+        )
+    return (network, *network.split(params))

@@ -1,0 +1,66 @@
+"""Levels of quantiles and intervals: checked, and as statistics of a mixture."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from hoarfrost.checks import check_probability
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.predictive import numbers
+from hoarfrost.predictive.weight_samples import Statistic
+
+Levels = float | Sequence[float] | np.ndarray | jax.Array
+IntervalType = Literal["two-tailed", "right-tailed", "left-tailed"]
+
+
+def check_levels(q: Any) -> tuple[tuple[float, ...], bool]:
+    """The levels as a tuple, and whether a single number was given.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If they are not numbers between 0 and 1, both excluded.
+    """
+    try:
+        levels = np.asarray(q, dtype=np.float64)
+    except (TypeError, ValueError):
+        levels = np.empty((0, 0))
+    inside = (levels > 0) & (levels < 1)
+    if levels.ndim > 1 or not levels.size or not inside.all():
+        raise InvalidArgumentError(
+            f"q is {q!r}; give a number between 0 and 1, both excluded (a Gaussian has no largest "
+            "or least value), or a sequence of such numbers"
+        )
+    return tuple(float(level) for level in np.atleast_1d(levels)), levels.ndim == 0
+
+
+def interval_levels(error: Any, interval_type: Any) -> tuple[float, ...]:
+    """The levels of the ends of an interval.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If `error` is not a number between 0 and 1, or the type is none that there is.
+    """
+    error = check_probability("error", error)
+    ends = {
+        "two-tailed": (error / 2, 1 - error / 2),
+        "left-tailed": (error,),
+        "right-tailed": (1 - error,),
+    }
+    if not isinstance(interval_type, str) or interval_type not in ends:
+        raise InvalidArgumentError(
+            f"interval_type is {interval_type!r}; give one of {', '.join(map(repr, ends))}"
+        )
+    return ends[interval_type]
+
+
+@functools.lru_cache(maxsize=64)
+def quantile_statistic(levels: tuple[float, ...]) -> Statistic:
+    """`numbers.quantiles` at these levels; the same function for the same levels."""
+    return functools.partial(numbers.quantiles, levels=levels)

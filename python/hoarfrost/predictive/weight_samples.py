@@ -1,0 +1,270 @@
+"""Statistics of a network over many samples of its trainable parameters, in one jitted program.
+
+Samples are mapped over in parallel, so that whatever depends on frozen parameters only is computed
+once for all of them; frozen parameters are passed once, not once a sample.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from hoarfrost.data.checked import check_finite_inputs
+from hoarfrost.data.pieces import padded
+from hoarfrost.freezing import Partition
+from hoarfrost.network import Network
+from hoarfrost.types import Tree
+
+Statistic = Callable[..., jax.Array]
+Transform = Callable[[Any, jax.Array], jax.Array]
+
+# No intermediate array of a parallel evaluation is larger than this, unless a single sample's is.
+MAX_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class WeightSamples:
+    """Samples of the trainable parameters, beside the frozen ones.
+
+    Attributes
+    ----------
+    partition : Partition
+        Which parameters were sampled.
+    trainable : tree of arrays
+        Samples, with a leading axis; a tree without leaves stands for a single point mass.
+    frozen : tree of arrays
+        All other parameters.
+    mutable : tree of arrays
+        Collections other than "params".
+    center : tree of arrays or None
+        Where the network is linearised in its trainable parameters: a sample's outputs are then
+        ``f(center) + J (sample - center)``. None: they are the network's own at the sample.
+    transform : callable (variables, outputs) -> outputs, or None
+        Hashable and module-level, as an `OutputCalibrator` is: applied to the outputs, of shape
+        ``(S, B, C)``, before any statistic.
+    transform_variables : tree of arrays
+        Its first argument.
+    """
+
+    partition: Partition
+    trainable: Tree
+    frozen: Tree
+    mutable: Tree
+    center: Tree | None = None
+    transform: Transform | None = None
+    transform_variables: Tree = None
+
+    @property
+    def size(self) -> int:
+        """How many samples there are."""
+        leaves = jax.tree.leaves(self.trainable)
+        return leaves[0].shape[0] if leaves else 1
+
+
+def point_mass(params: Tree, mutable: Tree) -> WeightSamples:
+    """The parameters themselves as the only sample."""
+    flat, treedef = jax.tree_util.tree_flatten_with_path(params)
+    paths = tuple((i,) for i in range(len(flat)))
+    # All leaves are frozen here, which `make_partition` rightly refuses to a user.
+    partition = Partition(treedef, paths, (False,) * len(flat))
+    return WeightSamples(partition, {}, tuple(leaf for _, leaf in flat), mutable)
+
+
+def over_samples(
+    network: Network,
+    samples: WeightSamples,
+    statistic: Statistic,
+    batches: Iterable[tuple[Any, ...]],
+    *,
+    axis: int = 0,
+    key: jax.Array | None = None,
+) -> Iterator[np.ndarray]:
+    """A statistic of the outputs under all samples, batch by batch, on the host.
+
+    Parameters
+    ----------
+    network : Network
+        Gives the outputs.
+    samples : WeightSamples
+        Parameters.
+    statistic : callable
+        A module-level function: ``statistic(outputs, *rest)`` with outputs of shape
+        ``(S, B, C)``.
+    batches : iterable of tuple
+        ``(inputs, *rest)``; a smaller batch is padded to the largest so far and cut again.
+    axis : int
+        The axis of the statistic that runs over the points.
+    key : jax.Array, optional
+        Appended to `rest`, folded with the batch's index.
+
+    Yields
+    ------
+    numpy.ndarray
+        What `statistic` gives for the batch's points.
+
+    Raises
+    ------
+    NonFiniteError
+        If inputs are NaN or infinite; the batch is named.
+    """
+    rows, chunk = 0, 0
+    for index, (inputs, *rest) in enumerate(batches):
+        check_finite_inputs(inputs, index, "the data loader")
+        size = jax.tree.leaves(inputs)[0].shape[0]
+        if size > rows:
+            rows, chunk = size, chunk_size(network, samples, inputs)
+        inputs, extra = padded((inputs, tuple(rest)), size, rows)
+        if key is not None:
+            extra = (*extra, jax.random.fold_in(key, index))
+        result = _program(
+            network,
+            samples.partition,
+            statistic,
+            samples.transform,
+            chunk,
+            _arrays(samples),
+            inputs,
+            extra,
+        )
+        yield np.asarray(result)[(slice(None),) * axis + (slice(size),)]
+
+
+def num_outputs(network: Network, samples: WeightSamples, inputs: Tree) -> int:
+    """How many outputs the network has for a point; nothing is computed."""
+    outputs = _program.eval_shape(  # type: ignore[no-untyped-call]
+        network,
+        samples.partition,
+        _unchanged,
+        samples.transform,
+        samples.size,
+        _arrays(samples),
+        inputs,
+        (),
+    )
+    return int(outputs.shape[-1])
+
+
+def _unchanged(outputs: jax.Array) -> jax.Array:
+    return outputs
+
+
+def chunk_size(network: Network, samples: WeightSamples, inputs: Tree) -> int:
+    """How many samples are evaluated at once for a batch like `inputs`."""
+    known = (samples.trainable, samples.center, samples.frozen, samples.mutable, inputs)
+    leaves, structure = jax.tree.flatten(known)
+    shapes = tuple((np.shape(x), str(jax.dtypes.result_type(x))) for x in leaves)
+    # Networks are hashable, which a protocol cannot say.
+    hashable: Any = network
+    return _chunk_size(hashable, samples.partition, samples.size, structure, shapes)
+
+
+@functools.lru_cache(maxsize=256)
+def _chunk_size(
+    network: Any,
+    partition: Partition,
+    size: int,
+    structure: Any,
+    shapes: tuple[tuple[tuple[int, ...], str], ...],
+) -> int:
+    arrays = [jax.ShapeDtypeStruct(s, d) for s, d in shapes]  # type: ignore[no-untyped-call]
+    trainable, *others = jax.tree.unflatten(structure, arrays)
+
+    def program(some: Tree, *rest: Tree) -> jax.Array:
+        return jax.vmap(_at_sample(network, partition, *rest))(some)
+
+    def part(x: Any, chunk: int) -> Any:
+        return jax.ShapeDtypeStruct((chunk, *x.shape[1:]), x.dtype)  # type: ignore[no-untyped-call]
+
+    chunk = size
+    while chunk > 1:
+        some = jax.tree.map(functools.partial(part, chunk=chunk), trainable)
+        if _largest(jax.make_jaxpr(program)(some, *others).jaxpr) <= MAX_BYTES:
+            break
+        chunk //= 2
+    return chunk
+
+
+def _largest(jaxpr: Any) -> int:
+    """Bytes of the largest array that a program makes on its way."""
+    largest = 0
+    for equation in jaxpr.eqns:
+        for variable in equation.outvars:
+            shape, dtype = (
+                getattr(variable.aval, "shape", ()),
+                getattr(variable.aval, "dtype", None),
+            )
+            largest = max(largest, math.prod(shape) * getattr(dtype, "itemsize", 1))
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                largest = max(largest, _largest(inner))
+    return largest
+
+
+def _arrays(samples: WeightSamples) -> tuple[Tree, ...]:
+    """What of the samples a program takes as arguments."""
+    return (
+        samples.trainable,
+        samples.center,
+        samples.frozen,
+        samples.mutable,
+        samples.transform_variables,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _program(
+    network: Network,
+    partition: Partition,
+    statistic: Statistic,
+    transform: Transform | None,
+    chunk: int,
+    arrays: tuple[Tree, ...],
+    inputs: Tree,
+    rest: tuple[Any, ...],
+) -> jax.Array:
+    trainable, center, frozen, mutable, variables = arrays
+    leaves = jax.tree.leaves(trainable)
+    if not leaves:
+        params = partition.merge(trainable, frozen)
+        outputs = network.evaluate(params, mutable, inputs)[None]
+    else:
+        one = _at_sample(network, partition, center, frozen, mutable, inputs)
+        if chunk >= leaves[0].shape[0]:
+            outputs = jax.vmap(one)(trainable)
+        else:
+            outputs = jax.lax.map(one, trainable, batch_size=chunk)
+    if transform is not None:
+        outputs = transform(variables, outputs)
+    return statistic(outputs, *rest)
+
+
+def _at_sample(
+    network: Network,
+    partition: Partition,
+    center: Tree | None,
+    frozen: Tree,
+    mutable: Tree,
+    inputs: Tree,
+) -> Callable[[Tree], jax.Array]:
+    """The function of one sample that is mapped over all of them."""
+
+    def one(sample: Tree) -> jax.Array:
+        return network.evaluate(partition.merge(sample, frozen), mutable, inputs)
+
+    if center is None:
+        return one
+    # The forward pass is done once; each sample then costs one product with the Jacobian.
+    at_center, derivative = jax.linearize(one, center)
+
+    def linearised(sample: Tree) -> jax.Array:
+        change = derivative(jax.tree.map(lambda a, b: a - b, sample, center))
+        return at_center + change
+
+    return linearised

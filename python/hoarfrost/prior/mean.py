@@ -1,0 +1,94 @@
+"""The mean of a prior in each of its forms: a number, a vector in ravel order, a tree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hoarfrost.dtypes import at_least_float32
+from hoarfrost.errors import InvalidArgumentError, ShapeError
+from hoarfrost.types import Tree
+
+
+def sound_mean(mean: Any) -> Any:
+    """A float, a vector, or a tree of arrays, all finite."""
+    numbers = isinstance(mean, Sequence) and all(isinstance(x, Real) for x in mean)
+    kept = np.asarray(mean) if numbers else jax.tree.map(np.asarray, mean)
+    leaves = jax.tree.leaves(kept)
+    wrong = not sum(leaf.size for leaf in leaves) or any(
+        not jnp.issubdtype(leaf.dtype, np.floating) and not jnp.issubdtype(leaf.dtype, np.integer)
+        for leaf in leaves
+    )
+    if wrong or not all(np.all(np.isfinite(leaf.astype(np.float64))) for leaf in leaves):
+        raise InvalidArgumentError(
+            f"mean is {mean!r}; give a finite number, a vector of them in the order of "
+            "jax.flatten_util.ravel_pytree, or a tree like the parameters"
+        )
+    return float(kept) if isinstance(kept, np.ndarray) and kept.ndim == 0 else kept
+
+
+def mean_leaves(params: Tree, mean: Any) -> list[Any]:
+    """The mean of each leaf of `params`: numbers, or arrays of its shape."""
+    leaves = jax.tree.leaves(params)
+    if jax.tree_util.all_leaves([mean]):
+        if jnp.ndim(mean) == 0:
+            return [mean] * len(leaves)
+        if jnp.ndim(mean) == 1:
+            return cut(mean, leaves, "mean of the prior")
+    wanted, given = _shapes(params), _shapes(mean)
+    if wanted != given:
+        raise ShapeError(
+            f"mean of the prior has the leaves {given}, but the full parameter tree {wanted}; give "
+            "a tree like it, a vector, or a number"
+        )
+    return jax.tree.leaves(mean)
+
+
+def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
+    """The shape of each leaf by its path, in tree order whatever the containers are."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in leaves}
+
+
+def cut(vector: Any, leaves: list[Any], what: str) -> list[Any]:
+    """A vector in pieces shaped like the leaves."""
+    total = sum(math.prod(leaf.shape) for leaf in leaves)
+    if total != vector.shape[0]:
+        raise ShapeError(
+            f"{what} has {vector.shape[0]} entries but the full parameter tree holds {total} "
+            "numbers; give one for each, in the order of jax.flatten_util.ravel_pytree"
+        )
+    pieces, start = [], 0
+    for leaf in leaves:
+        stop = start + math.prod(leaf.shape)
+        pieces.append(vector[start:stop].reshape(leaf.shape))
+        start = stop
+    return pieces
+
+
+def deviations(params: Tree, mean: Any) -> list[jax.Array]:
+    """Each leaf less its prior mean, at least in float32."""
+    wide = [at_least_float32(leaf) for leaf in jax.tree.leaves(params)]
+    means = mean_leaves(params, mean)
+    return [leaf - jnp.asarray(own, leaf.dtype) for leaf, own in zip(wide, means, strict=True)]
+
+
+def shifted(noise: Tree, mean: Any) -> Tree:
+    """A tree with the prior mean added to each leaf."""
+    leaves, structure = jax.tree.flatten(noise)
+    means = mean_leaves(noise, mean)
+    moved = [leaf + jnp.asarray(own, leaf.dtype) for leaf, own in zip(leaves, means, strict=True)]
+    return jax.tree.unflatten(structure, moved)
+
+
+def mean_tree_of(params: Tree, mean: Any) -> Tree:
+    """The mean of each leaf of `params`, a tree of floats or float64 arrays."""
+    structure = jax.tree.structure(params)
+    means = [np.asarray(own, np.float64) for own in mean_leaves(params, mean)]
+    return jax.tree.unflatten(structure, [m if m.ndim else float(m) for m in means])

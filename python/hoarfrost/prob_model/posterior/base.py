@@ -1,0 +1,45 @@
+"""What every posterior of the front can do."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.predictive.weight_samples import WeightSamples
+from hoarfrost.prob_model.fit_config import FitConfig
+from hoarfrost.prob_model.posterior.map_fit import Status
+from hoarfrost.prob_model.state import JointState, StateRepository
+
+
+class Posterior(Protocol):
+    """An approximation of the posterior over the parameters of a model."""
+
+    state: StateRepository
+
+    def fit(
+        self,
+        train_data_loader: Any,
+        val_data_loader: Any = None,
+        fit_config: FitConfig | None = None,
+        map_fit_config: FitConfig | None = None,
+    ) -> Status:
+        """Fit, keep the state, and return what was recorded."""
+
+    def sample(self, rng: jax.Array | None = None) -> JointState:
+        """One draw of all parameters."""
+
+    def weight_samples(
+        self, n_samples: int, key: jax.Array, link: str | None = None
+    ) -> WeightSamples:
+        """Draws for a predictive distribution, and how outputs follow from them."""
+
+
+def check_sampling_link(link: Any) -> None:
+    """Raise `InvalidArgumentError` unless `link` is None or one that draws samples."""
+    if link not in (None, "mc", "nn"):
+        raise InvalidArgumentError(
+            f"link is {link!r}; give 'mc' (samples of the linearised network) or 'nn' (samples "
+            "through the network itself) here"
+        )

@@ -1,0 +1,308 @@
+"""The Laplace posterior behind Fortuna's interface."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from typing import Any, Literal
+
+import jax
+
+from hoarfrost.checks import check_count, check_key
+from hoarfrost.data import DataLoader
+from hoarfrost.errors import InvalidArgumentError, NotFittedError
+from hoarfrost.freezing import Partition, Subset
+from hoarfrost.laplace import Laplace, fit_network
+from hoarfrost.predictive.weight_samples import WeightSamples
+from hoarfrost.prior import IsotropicGaussianPrior
+from hoarfrost.prob_model.fit_config import FitConfig
+from hoarfrost.prob_model.joint import Joint
+from hoarfrost.prob_model.loaders import as_data_loader
+from hoarfrost.prob_model.posterior.approximator import LaplacePosteriorApproximator
+from hoarfrost.prob_model.posterior.base import check_sampling_link
+from hoarfrost.prob_model.posterior.laplace_config import check_laplace_config, check_start
+from hoarfrost.prob_model.posterior.map_fit import (
+    Status,
+    on_processor,
+    partition_of,
+    run_map,
+    start_of,
+)
+from hoarfrost.prob_model.posterior.prior_tuning import (
+    LOG_VARIANCE_BOUNDS,
+    ReferencePrior,
+    check_tuning,
+    tune_by_evidence,
+    tune_on_validation_data,
+)
+from hoarfrost.prob_model.random import seed_from_key
+from hoarfrost.prob_model.state import JointState, StateRepository
+
+
+class LaplacePosterior:
+    """A Gaussian posterior over the trainable parameters, the others fixed at the MAP.
+
+    Attributes
+    ----------
+    joint : Joint
+        Prior and likelihood.
+    state : StateRepository
+        ``state.get().params`` is the full tree, at every leaf what MAP training left.
+    """
+
+    def __init__(self, joint: Joint, approximator: LaplacePosteriorApproximator) -> None:
+        self.joint = joint
+        self.approximator = approximator
+        self.state = StateRepository()
+        self._partition: Partition | None = None
+        self._laplace: Laplace | None = None
+
+    @property
+    def laplace(self) -> Laplace:
+        """The fitted `hoarfrost.Laplace` over the trainable parameters.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+        if self._laplace is None:
+            raise NotFittedError(
+                "the Laplace posterior is not fitted yet; call "
+                "train(train_data_loader=..., map_fit_config=FitConfig()) first"
+            )
+        return self._laplace
+
+    def fit(
+        self,
+        train_data_loader: Any,
+        val_data_loader: Any = None,
+        fit_config: FitConfig | None = None,
+        map_fit_config: FitConfig | None = None,
+    ) -> Status:
+        """Train to the MAP, then take the curvature of the trainable parameters there.
+
+        Parameters
+        ----------
+        train_data_loader : DataLoader
+            Training data, for both steps.
+        val_data_loader : DataLoader, optional
+            Validates MAP training, and then chooses the prior variance where the approximator
+            tunes it; without one the evidence of the training data chooses it.
+        fit_config : FitConfig, optional
+            Of this one `optimizer.freeze_fun` says which parameters the posterior is over,
+            `checkpointer.start_from_current_state` whether to start from the state that there is,
+            `monitor.verbose` whether there is a progress bar, and `processor` where the work is
+            done. Laplace has no epochs and no optimiser: `optimizer.n_epochs` and
+            `optimizer.method` are not used, and the status says so. Any other field that is set
+            is not used either, and a warning says so.
+        map_fit_config : FitConfig, optional
+            How to train to the MAP; needed unless `start_from_current_state` is set.
+
+        Returns
+        -------
+        dict
+            "map", what MAP training recorded (missing where there was none), and "laplace".
+        """
+        config = FitConfig() if fit_config is None else fit_config
+        check_start(config, map_fit_config)
+        check_laplace_config(config)
+        train = as_data_loader(train_data_loader, "train_data_loader")
+        val = (
+            None if val_data_loader is None else as_data_loader(val_data_loader, "val_data_loader")
+        )
+        with on_processor((map_fit_config or config).processor):
+            start = start_of(self.joint, self.state, map_fit_config or config, train)
+            # A selection that cannot be used is found before anything is trained.
+            partition = partition_of(start, config)
+            status: Status = {}
+            # Draws of an old posterior must not be read over the parameters of a new MAP.
+            self._partition = self._laplace = None
+            if map_fit_config is not None:
+                status["map"] = run_map(self.joint, self.state, start, train, val, map_fit_config)
+        with on_processor(config.processor):
+            laplace, tuning = self._fit_laplace(partition, train, val, bool(config.monitor.verbose))
+        self._partition, self._laplace = partition, laplace
+        status["laplace"] = _describe(laplace, tuning)
+        return status
+
+    def prior_log_variance_tuning(
+        self,
+        val_data_loader: Any = None,
+        n_posterior_samples: int = 10,
+        mode: Literal["cv", "marginal_lik"] = "cv",
+        min_prior_log_var: float = -3.0,
+        max_prior_log_var: float = 3.0,
+        grid_size: int = 20,
+        distribute: bool = False,
+        *,
+        link: str | None = None,
+    ) -> dict[str, Any]:
+        """Choose the prior variance of the fitted posterior again; the MAP stays as it is.
+
+        An output calibration goes: it belonged to the old predictive distribution.
+
+        Parameters
+        ----------
+        val_data_loader : DataLoader, optional
+            Data whose mean predictive log-probability is maximised; needed by "cv".
+        n_posterior_samples : int
+            Samples of a link that draws any ("mc", "nn"); the closed forms draw none.
+        mode : {"cv", "marginal_lik"}
+            On validation data, or by the evidence of the training data.
+        min_prior_log_var, max_prior_log_var : float
+            Logarithms of the prior variance between which it is chosen, any number in between;
+            of a prior with a variance for each parameter, what is added to all logarithms.
+        grid_size : int
+            Of "cv": how many values are tried first, bounds included, at least 2; a golden section
+            about the best one follows. The evidence has one maximum and needs no grid.
+        distribute : bool
+            Accepted for code written for Fortuna: one device does the work either way.
+        link : str, optional
+            Of "cv": as in `hoarfrost.Laplace.log_prob`; by default the posterior's own.
+
+        Returns
+        -------
+        dict
+            What the status says under "laplace": the new prior and how it came out.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        InvalidArgumentError
+            If arguments do not fit together, or the curvature was not kept.
+        """
+        bounds = check_tuning(mode, val_data_loader, min_prior_log_var, max_prior_log_var)
+        check_count("grid_size", grid_size, 2)
+        check_count("n_posterior_samples", n_posterior_samples, 1)
+        laplace = self.laplace
+        assert self._partition is not None  # set together with the posterior above
+        reference = self._reference(self._partition)
+        status = self._tune_again(
+            mode, val_data_loader, laplace, reference, bounds, link, n_posterior_samples, grid_size
+        )
+        # A calibration belongs to the predictive distribution that it was fitted to.
+        self.state.put(dataclasses.replace(self.state.get(), calib_params=None, calib_mutable=None))
+        return status
+
+    def _tune_again(
+        self,
+        mode: str,
+        val_data_loader: Any,
+        laplace: Laplace,
+        reference: Any,
+        bounds: tuple[float, float],
+        link: str | None,
+        n_posterior_samples: int,
+        grid_size: int,
+    ) -> dict[str, Any]:
+        if mode == "marginal_lik":
+            if link is not None:
+                raise InvalidArgumentError(
+                    f"link is {link!r}, but mode='marginal_lik' predicts nothing; leave it out"
+                )
+            return _describe(laplace, tune_by_evidence(laplace, reference, bounds))
+        val = as_data_loader(val_data_loader, "val_data_loader")
+        self._laplace, tuning = tune_on_validation_data(
+            laplace,
+            reference,
+            val,
+            bounds,
+            link=link,
+            n_samples=n_posterior_samples,
+            grid_size=grid_size,
+        )
+        return _describe(self._laplace, tuning)
+
+    def sample(self, rng: jax.Array | None = None) -> JointState:
+        """One draw of the trainable parameters, the frozen ones beside it."""
+        key = self.joint.random.get() if rng is None else check_key(rng)
+        samples = self.weight_samples(1, key)
+        one = jax.tree.map(lambda x: x[0], samples.trainable)
+        params = samples.partition.merge(one, samples.frozen)
+        return dataclasses.replace(JointState(**vars(self.state.get())), params=params)
+
+    def weight_samples(
+        self, n_samples: int, key: jax.Array, link: str | None = None
+    ) -> WeightSamples:
+        """Draws of the trainable parameters.
+
+        Outputs are those of the network at each draw with `link` "nn", and those of its
+        linearisation about the MAP with "mc". By default "nn" where the network is linear in
+        them, as in a last layer, and both are the same; else "mc": the posterior is that of the
+        linearised network, and draws through the network itself may be far off.
+        """
+        check_sampling_link(link)
+        if link is None:
+            link = "mc" if self.laplace.linearised.head is None else "nn"
+        trainable = self.laplace.sample(seed_from_key(key), n_samples)
+        assert self._partition is not None  # set together with the posterior above
+        state = self.state.get()
+        center, frozen = self._partition.split(state.params)
+        return WeightSamples(
+            self._partition,
+            trainable,
+            frozen,
+            state.mutable or {},
+            center=center if link == "mc" else None,
+        )
+
+    def _fit_laplace(
+        self, partition: Partition, train: DataLoader, val: DataLoader | None, verbose: bool
+    ) -> tuple[Laplace, dict[str, Any]]:
+        state, tunes = self.state.get(), bool(self.approximator.tune_prior_log_variance)
+        prior, full = self.joint.prior, state.params
+        precision = (
+            math.exp(-prior.log_var)
+            if isinstance(prior, IsotropicGaussianPrior)
+            else partition.split(prior.precision_tree(full))[0]
+        )
+        laplace = fit_network(
+            Subset(self.joint.network, partition, full, state.mutable or {}),
+            train,
+            likelihood=self.joint.likelihood.output,
+            hessian_structure=self.approximator.hessian_structure,
+            prior_precision=precision,
+            prior_mean=partition.split(prior.mean_tree(full))[0],
+            progress=verbose,
+        )
+        if not tunes:
+            return laplace, {"tuned": "none"}
+        if laplace.curvature is None:
+            warnings.warn(
+                "the prior variance was not tuned: there is no memory to keep the curvature beside "
+                "its factor; the posterior has the prior that was given. Freeze more parameters, "
+                "or use hessian_structure='diag'",
+                UserWarning,
+                stacklevel=5,
+            )
+            return laplace, {"tuned": "none"}
+
+        reference = self._reference(partition)
+        if val is None:
+            return laplace, tune_by_evidence(laplace, reference, LOG_VARIANCE_BOUNDS)
+        return tune_on_validation_data(laplace, reference, val, LOG_VARIANCE_BOUNDS)
+
+    def _reference(self, partition: Partition) -> ReferencePrior:
+        prior = self.joint.prior
+        if isinstance(prior, IsotropicGaussianPrior):
+            return ReferencePrior(1.0)
+        return ReferencePrior(partition.split(prior.precision_tree(self.state.get().params))[0])
+
+
+def _describe(laplace: Laplace, tuning: dict[str, Any]) -> dict[str, Any]:
+    precision = laplace.prior_precision
+    described = {
+        "hessian_structure": laplace.hessian_structure,
+        "num_params": laplace.num_params,
+        "num_data": laplace.num_data,
+        "prior_precision": precision,
+        "log_marginal_likelihood": laplace.log_marginal_likelihood(),
+        **tuning,
+        "not_used": ("fit_config.optimizer.method", "fit_config.optimizer.n_epochs"),
+    }
+    if isinstance(precision, float):
+        described["prior_log_variance"] = -math.log(precision)
+    return described

@@ -1,0 +1,87 @@
+"""The simplest posterior: a point mass at the MAP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.predictive.weight_samples import WeightSamples, point_mass
+from hoarfrost.prob_model.fit_config import FitConfig
+from hoarfrost.prob_model.joint import Joint
+from hoarfrost.prob_model.loaders import as_data_loader
+from hoarfrost.prob_model.posterior.base import check_sampling_link
+from hoarfrost.prob_model.posterior.map_fit import Status, on_processor, run_map, start_of
+from hoarfrost.prob_model.state import JointState, StateRepository
+
+
+class MAPPosterior:
+    """A point mass at the maximum a posteriori.
+
+    Attributes
+    ----------
+    joint : Joint
+        Prior and likelihood.
+    state : StateRepository
+        ``state.get().params`` is the MAP.
+    """
+
+    def __init__(self, joint: Joint) -> None:
+        self.joint = joint
+        self.state = StateRepository()
+
+    def fit(
+        self,
+        train_data_loader: Any,
+        val_data_loader: Any = None,
+        fit_config: FitConfig | None = None,
+        map_fit_config: FitConfig | None = None,
+    ) -> Status:
+        """Train to the MAP.
+
+        Parameters
+        ----------
+        train_data_loader, val_data_loader : DataLoader
+            Training data, and data to validate on.
+        fit_config : FitConfig, optional
+            How to train; all of its fields are used.
+        map_fit_config : None
+            Belongs to the posteriors that start from a MAP; here an error.
+
+        Returns
+        -------
+        dict
+            "loss" and metrics, arrays of shape ``(n_epochs,)``, and the same after "val_".
+        """
+        if map_fit_config is not None:
+            raise InvalidArgumentError(
+                "map_fit_config was given to a MAP posterior, which trains by fit_config; give it "
+                "as fit_config"
+            )
+        train = as_data_loader(train_data_loader, "train_data_loader")
+        val = (
+            None if val_data_loader is None else as_data_loader(val_data_loader, "val_data_loader")
+        )
+        config = FitConfig() if fit_config is None else fit_config
+        with on_processor(config.processor):
+            start = start_of(self.joint, self.state, config, train)
+            return run_map(self.joint, self.state, start, train, val, config)
+
+    def sample(self, rng: jax.Array | None = None) -> JointState:
+        """The MAP, whatever `rng` is: a point mass has one value."""
+        state = self.state.get()
+        return JointState(
+            params=state.params,
+            mutable=state.mutable,
+            calib_params=state.calib_params,
+            calib_mutable=state.calib_mutable,
+        )
+
+    def weight_samples(
+        self, n_samples: int, key: jax.Array, link: str | None = None
+    ) -> WeightSamples:
+        """The MAP as the only sample: all others would equal it, under either `link`."""
+        check_sampling_link(link)
+        state = self.state.get()
+        return point_mass(state.params, state.mutable or {})

@@ -1,0 +1,113 @@
+"""MAP training as a `FitConfig` describes it."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from hoarfrost.data import DataLoader
+from hoarfrost.freezing import Partition, Subset, make_partition
+from hoarfrost.prob_model.calib_config import CalibMonitor
+from hoarfrost.prob_model.fit_config import FitConfig, FitMonitor, FitProcessor
+from hoarfrost.prob_model.joint import Joint
+from hoarfrost.prob_model.state import JointState, PosteriorState, StateRepository
+from hoarfrost.training import EarlyStopping, fit_map
+
+Status = dict[str, Any]
+
+
+def start_of(
+    joint: Joint, state: StateRepository, config: FitConfig, train_loader: DataLoader
+) -> JointState:
+    """Where a fit starts: the current state where `config` says so, else new parameters.
+
+    Raises
+    ------
+    NotFittedError
+        If the current state is asked for and there is none.
+    """
+    if config.checkpointer.start_from_current_state:
+        return state.get()
+    inputs, _ = next(iter(train_loader.in_order()))
+    return joint.init(inputs)
+
+
+def partition_of(start: JointState, config: FitConfig) -> Partition:
+    """Which parameters `config` leaves trainable."""
+    return make_partition(start.params, config.optimizer.freeze_fun, argument="freeze_fun")
+
+
+def run_map(
+    joint: Joint,
+    state: StateRepository,
+    start: JointState,
+    train_loader: DataLoader,
+    val_loader: DataLoader | None,
+    config: FitConfig,
+) -> Status:
+    """Train to the MAP, put the result into `state` and return what was recorded.
+
+    Raises
+    ------
+    NonFiniteError
+        If the loss stopped being finite; `state` then holds the parameters before that step.
+    """
+    partition = partition_of(start, config)
+    if not partition.all_trainable and not config.checkpointer.start_from_current_state:
+        warnings.warn(
+            "freeze_fun of a MAP run freezes parameters at their random initial values; train "
+            "without it first and go on with FitCheckpointer(start_from_current_state=True)",
+            UserWarning,
+            stacklevel=4,
+        )
+    monitor, optimizer = config.monitor, config.optimizer
+    every = monitor.eval_every_n_epochs
+    result = fit_map(
+        Subset(joint.network, partition, start.params, start.mutable or {}),
+        prior=joint.prior,
+        likelihood=joint.likelihood.output,
+        train_loader=train_loader,
+        val_loader=val_loader if every else None,
+        optimizer=optimizer.method,
+        n_epochs=optimizer.n_epochs,
+        key=joint.random.training_key(),
+        predict=joint.likelihood.predictions,
+        metrics=monitor.metrics or (),
+        training_metrics=not monitor.disable_training_metrics_computation,
+        early_stopping=early_stopping_of(monitor),
+        eval_every_n_epochs=every or 1,
+        max_grad_norm=config.hyperparameters.max_grad_norm,
+        gradient_accumulation_steps=config.hyperparameters.gradient_accumulation_steps,
+        callbacks=tuple(config.callbacks or ()),
+        verbose=bool(monitor.verbose),
+    )
+    state.put(PosteriorState(params=result.params, mutable=result.mutable or None))
+    if result.failure is not None:
+        raise result.failure
+    return dict(result.status)
+
+
+def early_stopping_of(monitor: FitMonitor | CalibMonitor) -> EarlyStopping | None:
+    """The rule that a monitor describes; None where it never stops early."""
+    if not monitor.early_stopping_patience:
+        return None
+    return EarlyStopping(
+        patience=monitor.early_stopping_patience,
+        monitor=monitor.early_stopping_monitor,
+        min_delta=monitor.early_stopping_min_delta,
+    )
+
+
+@contextlib.contextmanager
+def on_processor(processor: FitProcessor) -> Iterator[None]:
+    """Run where and how a `FitProcessor` says."""
+    with contextlib.ExitStack() as stack:
+        if processor.devices == 0:
+            stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
+        if processor.disable_jit:
+            stack.enter_context(jax.disable_jit())
+        yield

@@ -1,0 +1,321 @@
+"""What the predictive distributions have in common: a mixture over posterior weight samples."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from hoarfrost.checks import check_counts, check_key
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.predictive.weight_samples import Statistic, WeightSamples
+from hoarfrost.prob_model.likelihood import ModelLikelihood
+from hoarfrost.prob_model.likelihood.calibrated import calibrated
+from hoarfrost.prob_model.likelihood.statistics import over_data, over_inputs
+from hoarfrost.prob_model.posterior.base import Posterior
+from hoarfrost.prob_model.random import RandomNumberGenerator
+
+
+class Predictive:
+    """The predictive distribution ``p(y | x, D)``, by Monte Carlo over the posterior's weights.
+
+    In every method N is the number of points of the loader, in the order in which its data were
+    given (a shuffling loader too), C that of outputs, D that of targets of a point or of classes, S
+    that of weight samples. The same `rng` gives the same result; without one the model's own stream
+    gives the next key. The weights are drawn once a call, for all points. Of a MAP posterior every
+    sample is the MAP.
+
+    `link` says how outputs follow from the posterior. "mc": under the network linearised about the
+    MAP; "nn": through the network itself. By default "nn" for a last layer, where both are the
+    same, and "mc" for any other parameters of a Laplace posterior, where draws through the network
+    may be far off. A model that is calibrated is so under every link.
+
+    `distribute` is accepted for code written for Fortuna: one device does the work either way.
+    Every method raises `NotFittedError` before the model is trained.
+    """
+
+    mixture: ClassVar[ModuleType]
+
+    def __init__(
+        self, posterior: Posterior, likelihood: ModelLikelihood, random: RandomNumberGenerator
+    ) -> None:
+        self.posterior = posterior
+        self.likelihood: Any = likelihood
+        self._random = random
+
+    def log_prob(
+        self,
+        data_loader: Any,
+        n_posterior_samples: int = 30,
+        rng: jax.Array | None = None,
+        distribute: bool = True,
+        *,
+        link: str | None = None,
+    ) -> jax.Array:
+        """Log-probability (of numbers, log-density) of each point's targets, shape ``(N,)``."""
+        found = self._closed_log_prob(data_loader, link)
+        if found is not None:
+            return found
+        statistic = self.mixture.log_prob
+        return self._over_data(statistic, data_loader, n_posterior_samples, rng, link=link)
+
+    def ensemble_log_prob(
+        self,
+        data_loader: Any,
+        n_posterior_samples: int = 30,
+        rng: jax.Array | None = None,
+        distribute: bool = True,
+        *,
+        link: str | None = None,
+    ) -> jax.Array:
+        """`log_prob` under each weight sample by itself, shape ``(S, N)``."""
+        values = self._over_data(
+            self.mixture.ensemble_log_prob,
+            data_loader,
+            n_posterior_samples,
+            rng,
+            axis=1,
+            link=link,
+        )
+        # A point mass is evaluated once, however many samples are asked for.
+        return jnp.broadcast_to(values, (n_posterior_samples, values.shape[1]))
+
+    def sample(
+        self,
+        inputs_loader: Any,
+        n_target_samples: int = 1,
+        return_aux: Sequence[str] | None = None,
+        rng: jax.Array | None = None,
+        distribute: bool = True,
+        *,
+        link: str | None = None,
+    ) -> Any:
+        """Targets drawn from the predictive, each from a weight sample of its own.
+
+        Parameters
+        ----------
+        inputs_loader : InputsLoader
+            Inputs.
+        n_target_samples : int
+            Draws for each point, S.
+        return_aux : sequence of str, optional
+            ``["outputs"]`` for the outputs that the targets were drawn from.
+        rng : jax.Array, optional
+            A key.
+        distribute : bool
+            See the class.
+
+        Returns
+        -------
+        jax.Array
+            Labels, int32, shape ``(S, N)``, or numbers, ``(S, N, D)``; with `return_aux` a pair of
+            that and a dict with "outputs", shape ``(S, N, C)``.
+        """
+        aux = [] if return_aux is None else list(return_aux)
+        unknown = [name for name in aux if name != "outputs"]
+        if unknown:
+            raise InvalidArgumentError(
+                f"return_aux holds {unknown[0]!r}; the only auxiliary value is 'outputs'"
+            )
+        check_counts(n_target_samples=n_target_samples)
+        weights_key, targets_key = jax.random.split(self._key(rng))
+        samples = self._samples(n_target_samples, weights_key, link)
+        statistic, network = _drawn(self.mixture.sample, n_target_samples), self.likelihood.network
+        targets = over_inputs(network, samples, statistic, inputs_loader, axis=1, key=targets_key)
+        if not aux:
+            return targets
+        outputs = over_inputs(network, samples, self.mixture.raw, inputs_loader, axis=1)
+        shape = (n_target_samples, *outputs.shape[1:])
+        return targets, {"outputs": jnp.broadcast_to(outputs, shape)}
+
+    def sample_calibrated_outputs(
+        self,
+        inputs_loader: Any,
+        n_output_samples: int = 1,
+        rng: jax.Array | None = None,
+        distribute: bool = True,
+        *,
+        link: str | None = None,
+    ) -> jax.Array:
+        """Outputs under `n_output_samples` weight samples, shape ``(S, N, C)``.
+
+        They are calibrated where the model is.
+        """
+        check_counts(n_output_samples=n_output_samples)
+        outputs = self._over_inputs(
+            self.mixture.raw, inputs_loader, n_output_samples, rng, link=link, axis=1
+        )
+        return jnp.broadcast_to(outputs, (n_output_samples, *outputs.shape[1:]))
+
+    def mean(
+        self,
+        inputs_loader: Any,
+        n_posterior_samples: int = 30,
+        rng: jax.Array | None = None,
+        distribute: bool = True,
+        *,
+        link: str | None = None,
+    ) -> jax.Array:
+        """Mean of the targets (probabilities of the classes), shape ``(N, D)``."""
+        log_p = self._closed_log_probs(inputs_loader, link)
+        if log_p is not None:
+            return jnp.exp(log_p)
+        statistic = self.mixture.mean
+        return self._over_inputs(statistic, inputs_loader, n_posterior_samples, rng, link=link)
+
+    def mode(
+        self,
+        inputs_loader: Any,
+        n_posterior_samples: int = 30,
+        means: jax.Array | None = None,
+        rng: jax.Array | None = None,
+        distribute: bool = True,
+        *,
+        link: str | None = None,
+    ) -> jax.Array:
+        """The most probable class, shape ``(N,)``; of numbers the mean, ``(N, D)``.
+
+        The mean is the mode where the predictive of numbers is nearly Gaussian. `means` are used
+        where they are given.
+        """
+        if means is None:
+            means = self.mean(inputs_loader, n_posterior_samples, rng, link=link)
+        return self._mode_of(jnp.asarray(means))
+
+    def aleatoric_variance(
+        self,
+        inputs_loader: Any,
+        n_posterior_samples: int = 30,
+        rng: jax.Array | None = None,
+        distribute: bool = True,
+        *,
+        link: str | None = None,
+    ) -> jax.Array:
+        """``E_W[Var(Y | W)]``, the noise (for classes, of the one-hot label), shape ``(N, D)``."""
+        statistic = self.mixture.aleatoric_variance
+        return self._over_inputs(statistic, inputs_loader, n_posterior_samples, rng, link=link)
+
+    def epistemic_variance(
+        self,
+        inputs_loader: Any,
+        n_posterior_samples: int = 30,
+        rng: jax.Array | None = None,
+        distribute: bool = True,
+        *,
+        link: str | None = None,
+    ) -> jax.Array:
+        """``Var_W[E(Y | W)]`` (for classes, of the one-hot label), shape ``(N, D)``."""
+        statistic = self.mixture.epistemic_variance
+        return self._over_inputs(statistic, inputs_loader, n_posterior_samples, rng, link=link)
+
+    def variance(
+        self,
+        inputs_loader: Any,
+        n_posterior_samples: int = 30,
+        aleatoric_variances: jax.Array | None = None,
+        epistemic_variances: jax.Array | None = None,
+        rng: jax.Array | None = None,
+        distribute: bool = True,
+        *,
+        link: str | None = None,
+    ) -> jax.Array:
+        """Aleatoric plus epistemic variance, shape ``(N, D)``; parts that are given are used."""
+        if aleatoric_variances is None and epistemic_variances is None:
+            log_p = self._closed_log_probs(inputs_loader, link)
+            if log_p is not None:
+                means = jnp.exp(log_p)
+                return means * (1 - means)
+        key = self._key(rng)
+        if aleatoric_variances is None:
+            aleatoric_variances = self.aleatoric_variance(
+                inputs_loader, n_posterior_samples, key, link=link
+            )
+        if epistemic_variances is None:
+            epistemic_variances = self.epistemic_variance(
+                inputs_loader, n_posterior_samples, key, link=link
+            )
+        return jnp.asarray(aleatoric_variances) + jnp.asarray(epistemic_variances)
+
+    def std(
+        self,
+        inputs_loader: Any,
+        n_posterior_samples: int = 30,
+        variances: jax.Array | None = None,
+        rng: jax.Array | None = None,
+        distribute: bool = True,
+        *,
+        link: str | None = None,
+    ) -> jax.Array:
+        """Square root of the variance, shape ``(N, D)``; of `variances` where they are given."""
+        if variances is None:
+            variances = self.variance(inputs_loader, n_posterior_samples, rng=rng, link=link)
+        return jnp.sqrt(jnp.asarray(variances))
+
+    def _closed_log_probs(self, inputs_loader: Any, link: str | None) -> jax.Array | None:
+        """Log-probabilities of all classes by a link in closed form; None if it is none."""
+        return None
+
+    def _closed_log_prob(self, data_loader: Any, link: str | None) -> jax.Array | None:
+        """Log-probability of each target by a link in closed form; None if it is none."""
+        return None
+
+    @staticmethod
+    def _mode_of(means: jax.Array) -> jax.Array:
+        raise NotImplementedError
+
+    def _samples(self, n_samples: int, key: jax.Array, link: str | None) -> WeightSamples:
+        """Draws for one call, with what calibrates their outputs."""
+        samples = self.posterior.weight_samples(n_samples, key, link)
+        state = self.posterior.state.get()
+        return calibrated(
+            samples, self.likelihood.calibrator, state.calib_params, state.calib_mutable
+        )
+
+    def _over_inputs(
+        self,
+        statistic: Statistic,
+        inputs_loader: Any,
+        n_samples: int,
+        rng: jax.Array | None,
+        *,
+        link: str | None,
+        axis: int = 0,
+    ) -> jax.Array:
+        check_counts(n_posterior_samples=n_samples)
+        samples = self._samples(n_samples, self._key(rng), link)
+        return over_inputs(self.likelihood.network, samples, statistic, inputs_loader, axis=axis)
+
+    def _over_data(
+        self,
+        statistic: Statistic,
+        data_loader: Any,
+        n_samples: int,
+        rng: jax.Array | None,
+        *,
+        link: str | None,
+        axis: int = 0,
+    ) -> jax.Array:
+        check_counts(n_posterior_samples=n_samples)
+        samples = self._samples(n_samples, self._key(rng), link)
+        network, output = self.likelihood.network, self.likelihood.output
+        return over_data(network, samples, output, statistic, data_loader, axis=axis)
+
+    def _key(self, rng: jax.Array | None) -> jax.Array:
+        return self._random.get() if rng is None else check_key(rng)
+
+
+@functools.cache
+def _drawn(sample: Callable[..., jax.Array], n_samples: int) -> Statistic:
+    """`sample` for so many samples; the same function for the same arguments.
+
+    A point mass has one set of outputs, from which all targets are drawn.
+    """
+
+    def drawn(outputs: jax.Array, key: jax.Array) -> jax.Array:
+        return sample(jnp.broadcast_to(outputs, (n_samples, *outputs.shape[1:])), key)
+
+    return drawn

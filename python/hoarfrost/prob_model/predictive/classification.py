@@ -1,0 +1,119 @@
+"""The predictive distribution of a classifier: a mixture of categoricals over the posterior."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hoarfrost.checks import is_number
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.predictive import classes
+from hoarfrost.predictive.link import closed_links
+from hoarfrost.prob_model.predictive.base import Predictive
+from hoarfrost.prob_model.predictive.closed_links import closed_log_prob, closed_log_probs
+
+
+class ClassificationPredictive(Predictive):
+    """The predictive distribution of labels, as `Predictive` describes it; C and D are the classes.
+
+    `link` may also be "probit" or "bridge", which need no samples, so that `n_posterior_samples`
+    and `rng` do not count: `mean`, `mode`, `log_prob`, `variance`, `std`, `entropy` and
+    `credible_set` of a Laplace posterior take them. `distribute` is accepted for code written for
+    Fortuna: one device does the work either way.
+    """
+
+    mixture: ClassVar[ModuleType] = classes
+
+    def entropy(
+        self,
+        inputs_loader: Any,
+        n_posterior_samples: int = 30,
+        rng: jax.Array | None = None,
+        distribute: bool = True,
+        *,
+        link: str | None = None,
+    ) -> jax.Array:
+        """Entropy of the predictive in nats, shape ``(N,)``."""
+        log_p = self._closed_log_probs(inputs_loader, link)
+        if log_p is not None:
+            return -jnp.sum(jnp.exp(log_p) * log_p, axis=1)
+        return self._over_inputs(
+            classes.entropy, inputs_loader, n_posterior_samples, rng, link=link
+        )
+
+    def aleatoric_entropy(
+        self,
+        inputs_loader: Any,
+        n_posterior_samples: int = 30,
+        rng: jax.Array | None = None,
+        distribute: bool = True,
+        *,
+        link: str | None = None,
+    ) -> jax.Array:
+        """Mean entropy under a weight sample in nats, shape ``(N,)``."""
+        return self._over_inputs(
+            classes.aleatoric_entropy, inputs_loader, n_posterior_samples, rng, link=link
+        )
+
+    def epistemic_entropy(
+        self,
+        inputs_loader: Any,
+        n_posterior_samples: int = 30,
+        rng: jax.Array | None = None,
+        distribute: bool = True,
+        *,
+        link: str | None = None,
+    ) -> jax.Array:
+        """Entropy less aleatoric entropy: what label and weights share, shape ``(N,)``."""
+        return self._over_inputs(
+            classes.epistemic_entropy, inputs_loader, n_posterior_samples, rng, link=link
+        )
+
+    def credible_set(
+        self,
+        inputs_loader: Any,
+        n_posterior_samples: int = 30,
+        error: float = 0.05,
+        rng: jax.Array | None = None,
+        distribute: bool = True,
+        *,
+        link: str | None = None,
+    ) -> np.ndarray:
+        """The smallest set of classes that holds the label with probability ``1 - error``.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape ``(N,)``, dtype object: for each point a list of labels, the most probable first.
+        """
+        if not is_number(error) or not 0 <= error < 1:
+            raise InvalidArgumentError(f"error is {error!r}; give a number from 0 to below 1")
+        means = np.asarray(
+            self.mean(inputs_loader, n_posterior_samples, rng, link=link), dtype=np.float64
+        )
+        order = np.argsort(-means, axis=1, kind="stable")
+        covered = np.cumsum(np.take_along_axis(means, order, axis=1), axis=1)
+        # All classes but the last that fall short, and one more; probabilities add up to nearly 1.
+        sizes = 1 + np.sum(covered[:, :-1] < 1 - error, axis=1)
+        sets = np.empty(len(means), dtype=object)
+        sets[:] = [labels[:size].tolist() for labels, size in zip(order, sizes, strict=True)]
+        return sets
+
+    def _closed_log_probs(self, inputs_loader: Any, link: str | None) -> jax.Array | None:
+        if link not in closed_links(self.likelihood.output):
+            return None
+        found = closed_log_probs(self.posterior, self.likelihood, inputs_loader, link)
+        return jnp.asarray(found)
+
+    def _closed_log_prob(self, data_loader: Any, link: str | None) -> jax.Array | None:
+        if link not in closed_links(self.likelihood.output):
+            return None
+        return jnp.asarray(closed_log_prob(self.posterior, self.likelihood, data_loader, link))
+
+    @staticmethod
+    def _mode_of(means: jax.Array) -> jax.Array:
+        return jnp.argmax(means, axis=1)

@@ -1,0 +1,69 @@
+"""A classifier's predictive by a link in closed form, calibrated where the model is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from hoarfrost.calibration import ClassificationTemperatureScaler
+from hoarfrost.data.checked import input_batches
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.predictive.evaluate import over_outputs
+from hoarfrost.predictive.link import Draws, choose_link
+from hoarfrost.prob_model.likelihood import ClassificationLikelihood
+from hoarfrost.prob_model.likelihood.calibrated import KEY
+from hoarfrost.prob_model.loaders import as_data_loader, as_inputs_loader
+from hoarfrost.prob_model.posterior.base import Posterior
+from hoarfrost.prob_model.posterior.laplace import LaplacePosterior
+
+
+def closed_log_probs(
+    posterior: Posterior, likelihood: ClassificationLikelihood, inputs_loader: Any, link: Any
+) -> np.ndarray:
+    """Log-probabilities of all classes, shape ``(N, C)``.
+
+    A temperature divides logits, and the covariance of logits by its square.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the posterior is a point mass, or the model is calibrated by something else than a
+        temperature.
+    """
+    if not isinstance(posterior, LaplacePosterior):
+        raise InvalidArgumentError(
+            f"link is {link!r}, which needs the covariance of a Laplace posterior; leave it out "
+            "for a MAP posterior"
+        )
+    inputs = as_inputs_loader(inputs_loader)
+    laplace, temperature = posterior.laplace, 1.0
+    calib_params = posterior.state.get().calib_params
+    if calib_params is not None:
+        module = None if likelihood.calibrator is None else likelihood.calibrator.module
+        if not isinstance(module, ClassificationTemperatureScaler):
+            raise InvalidArgumentError(
+                f"link is {link!r}, which is known for calibration by a temperature alone, and the "
+                f"model has a {type(module).__name__}; give 'mc' or 'nn'"
+            )
+        temperature = math.exp(float(np.asarray(calib_params[KEY]["params"]["log_temp"])[0]))
+    chosen = choose_link("probabilities", likelihood.output, link)
+    pieces = laplace.linearised.gaussian_outputs(
+        laplace.factor, input_batches(inputs), chosen.needs
+    )
+    divided = (outputs.divided(temperature) for outputs in pieces)
+    return over_outputs(chosen, "probabilities", likelihood.output, divided, Draws(0, 1))
+
+
+def closed_log_prob(
+    posterior: Posterior, likelihood: ClassificationLikelihood, data_loader: Any, link: Any
+) -> np.ndarray:
+    """Log-probability of each target, shape ``(N,)``; raises like `closed_log_probs`."""
+    loader = as_data_loader(data_loader, "data_loader")
+    log_p = closed_log_probs(posterior, likelihood, loader.to_inputs_loader(), link)
+    for index, (_, targets) in enumerate(loader.in_order()):
+        likelihood.output.check_targets(np.asarray(targets), log_p.shape[1], index)
+    labels = np.asarray(loader.to_array_targets()).astype(np.int64)
+    chosen: np.ndarray = np.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
+    return chosen
