@@ -284,7 +284,7 @@ def test_the_plan_of_a_gaussian_head_does_not_grow_with_outputs_squared():
     plan = make_plan(10_000 * 513, "gaussian", 10_000, 513)
     assert plan.bytes_needed("full", True) < 300 * 2**20
     separate = make_plan(10 * 513, "gaussian", 10, 513, same_prior=False)
-    assert separate.factor_bytes["full"] > 5 * 4 * 513**2
+    assert separate.costs["full"].factor > 5 * 4 * 513**2
 
 
 def test_a_gaussian_head_of_two_million_parameters():

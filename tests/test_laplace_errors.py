@@ -282,7 +282,7 @@ def test_a_matrix_that_is_not_positive_definite(small):
     factors = np.array([[1, 3, 7, 1 / 3, 0.1, 0.7]])
     x = (1e8 * small.x[:, :1] * factors).astype(np.float32)
     with pytest.raises(
-        NotPositiveDefiniteError, match="rounding allows a prior precision"
+        NotPositiveDefiniteError, match="give a prior_precision of at least"
     ) as caught:
         fit_laplace(
             lambda params, inputs: inputs @ params["w"],

@@ -308,7 +308,7 @@ import hashlib, numpy as np
 from hoarfrost import _core
 g = np.random.default_rng(0)
 head = _core.HeadCurvature("softmax", 5, 70)
-dense = _core.DenseCurvature(350)
+dense = _core.FullCurvature(350)
 for _ in range(3):
     head.add(g.standard_normal((900, 70)), g.standard_normal((900, 5)))
     dense.add_rows(g.standard_normal((900, 350)))

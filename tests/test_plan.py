@@ -7,18 +7,19 @@ import pytest
 from hoarfrost.errors import InvalidArgumentError, MemoryLimitError
 from hoarfrost.laplace import MemoryPlan, plan_laplace
 from hoarfrost.laplace.plan import make_plan
+from hoarfrost.laplace.structure.base import Cost
 from hoarfrost.memory import available_bytes, check_memory_budget
 
 
-def plan(available, head=None):
+def plan(available, head=None, between=0):
     return MemoryPlan(
         num_params=1000,
         head=head,
-        curvature_bytes={"full": 300, "diag": 10},
-        factor_bytes={"full": 400, "diag": 20},
-        cache_bytes={"full": 0 if head is None else 250, "diag": 0},
+        costs={
+            "full": Cost(300, 400, 0 if head is None else 250, between, in_place=True),
+            "diag": Cost(10, 20),
+        },
         bytes_available=available,
-        in_place={"full"} if head is None else (),
     )
 
 
@@ -56,20 +57,29 @@ def test_refusal_says_what_is_needed_and_what_would_fit(available, structure, ke
     assert remedy in str(caught.value)
 
 
-def test_a_heads_blocks_and_factor_are_both_there_at_the_peak():
-    assert plan(None, head="softmax").bytes_needed("full", False) == 700
+def test_a_curvature_that_is_given_up_goes_as_the_factor_takes_it_up():
+    assert plan(None, head="softmax").bytes_needed("full", False) == 650
     assert plan(None, head="softmax").bytes_needed("full", True) == 950
     assert plan(None).bytes_needed("full", False) == 400
+    # What stands between them is there beside the curvature, or both if that is kept.
+    assert plan(None, head="softmax", between=500).bytes_needed("full", False) == 800
+    assert plan(None, head="softmax", between=500).bytes_needed("full", True) == 1200
+
+
+def test_blocks_by_class_are_counted_while_they_stand_between():
+    shared, other = (make_plan(600, "softmax", 6, 100, same_prior=same) for same in (True, False))
+    assert shared.costs["full"].between == 0
+    assert other.costs["full"].between == 8 * 21 * 100 * 101 // 2
 
 
 def test_a_head_takes_less_than_the_same_number_of_other_parameters():
     head = make_plan(5130, "softmax", 10, 513)
     dense = make_plan(5130)
     by_class = make_plan(5130, "softmax", 10, 513, same_prior=False)
-    assert head.factor_bytes["full"] < 0.9 * by_class.factor_bytes["full"]
+    assert head.costs["full"].factor < 0.9 * by_class.costs["full"].factor
     assert head.bytes_needed("full", False) < 0.8 * dense.bytes_needed("full", True)
     # One packed triangle beside one full float64 matrix, with room for the tiles of its diagonal.
-    assert 0.5 * 8 * 5130**2 <= dense.factor_bytes["full"] <= 0.56 * 8 * 5130**2
+    assert 0.5 * 8 * 5130**2 <= dense.costs["full"].factor <= 0.56 * 8 * 5130**2
 
 
 def test_the_plan_of_a_model_finds_its_head(small):
@@ -84,7 +94,7 @@ def test_the_plan_of_a_model_finds_its_head(small):
 def test_it_reads_as_a_table():
     assert str(plan(450, head="softmax")).splitlines() == [
         "posterior over 1,000 parameters (last layer, softmax)",
-        "  full       700 B  does not fit",
+        "  full       650 B  does not fit",
         "  diag        30 B  fits",
         "  there are 450 B",
     ]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hoarfrost import fit_laplace, memory
-from hoarfrost.errors import InvalidArgumentError, MemoryLimitError, NotPositiveDefiniteError
+from hoarfrost.errors import InvalidArgumentError, MemoryLimitError, PriorTooSmallError
 from hoarfrost.likelihood import Gaussian
 
 EPS = np.finfo(np.float64).eps
@@ -121,9 +121,11 @@ def test_a_search_on_validation_data_works_without_the_curvature(fit, small):
 def test_a_prior_below_the_rounding_of_the_last_one_is_refused(fit):
     dropped = fit(False, prior_precision=1e8)
     size = dropped.num_params
-    with pytest.raises(NotPositiveDefiniteError, match="came back from a factor") as caught:
+    with pytest.raises(PriorTooSmallError, match="too small beside the curvature") as caught:
         dropped.with_prior_precision(1e-8)
-    assert caught.value.least_prior_precision == pytest.approx(size * EPS * 1e8)
+    # Twenty times what is not known of the largest element.
+    assert 20 * size * EPS * 1e8 <= caught.value.least_prior_precision < 100 * size * EPS * 1e8
+    dropped.with_prior_precision(caught.value.least_prior_precision)
     near = dropped.with_prior_precision(1.0)
     exact = fit(True).with_prior_precision(1.0)
     np.testing.assert_allclose(near.precision(), exact.precision(), rtol=0, atol=size * EPS * 1e8)
@@ -133,13 +135,15 @@ def test_the_budget_of_the_fit_holds(fit):
     from hoarfrost import _core
 
     dropped = fit(False)
-    one = _core.dense_bytes(dropped.num_params)
-    tight = fit("auto", memory_budget=2 * one - 1)
+    curvature, one = _core.full_bytes(dropped.num_params)
+    tight = fit("auto", memory_budget=curvature + one - 1)
     assert tight.curvature is None
+    assert tight.with_prior_precision(2.0).curvature is None
+    tight.store.budget = 2 * one - 1
     with pytest.raises(MemoryLimitError, match="comes back from the factor"):
         tight.with_prior_precision(2.0)
     same(
-        fit(False, memory_budget=2 * one).with_prior_precision(2.0),
+        fit(False, memory_budget=curvature + one).with_prior_precision(2.0),
         dropped.with_prior_precision(2.0),
     )
 

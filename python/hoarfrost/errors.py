@@ -45,7 +45,11 @@ class StructureError(HoarfrostError, RuntimeError):
 
 
 class CurvatureStateError(HoarfrostError, RuntimeError):
-    """A curvature was used after it was interrupted half way or factored in its own memory."""
+    """A curvature was factored in its own memory, or an interrupted call was not made again."""
+
+
+class ThreadLimitError(HoarfrostError, RuntimeError):
+    """The system does not allow the worker threads that were asked for (RAYON_NUM_THREADS)."""
 
 
 class MemoryLimitError(HoarfrostError, MemoryError):
@@ -70,10 +74,10 @@ class NotPositiveDefiniteError(HoarfrostError, np.linalg.LinAlgError):
 
     Attributes
     ----------
-    pivot : int
+    pivot : int or None
         Index of the first pivot that is not positive.
     least_prior_precision : float
-        ``P * eps * |A|``, the least prior precision that rounding allows.
+        A prior precision that surely does: 20 times ``max_i A_ii`` times the relative rounding.
     with_prior_precision : callable or None
         Raised by a fit whose curvature is kept: the posterior under another prior precision,
         without another pass over the data.
@@ -81,10 +85,53 @@ class NotPositiveDefiniteError(HoarfrostError, np.linalg.LinAlgError):
 
     with_prior_precision: Callable[[Any], Any] | None = None
 
-    def __init__(self, message: str, pivot: int, least_prior_precision: float) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, pivot: int | None, least_prior_precision: float) -> None:
+        super().__init__(
+            f"{message}; give a prior_precision of at least {least_prior_precision:.3g}, or train "
+            "fewer parameters"
+        )
+        self.reason = message
         self.pivot = pivot
         self.least_prior_precision = least_prior_precision
+
+    def at_scale(self, scale: float) -> NotPositiveDefiniteError:
+        """The same where all precisions are `scale` times as large."""
+        return type(self)(self.reason, self.pivot, scale * self.least_prior_precision)
+
+
+class PriorTooSmallError(NotPositiveDefiniteError):
+    """A prior precision is so small that rounding decides what comes out.
+
+    In some directions the curvature is lost in the rounding of the others, and the prior is not
+    clearly more than that: variances and evidence would look like any others and be wrong.
+
+    Attributes
+    ----------
+    prior_precision : float
+        The smallest that was given.
+    least_prior_precision : float
+        One that surely does.
+    share : float
+        What part of all directions is concerned.
+    """
+
+    def __init__(
+        self, message: str, prior_precision: float, least_prior_precision: float, share: float
+    ) -> None:
+        super().__init__(
+            f"a prior_precision of {prior_precision:.3g} is too small beside the curvature: "
+            f"{message}, and so are {share:.1%} of all directions",
+            None,
+            least_prior_precision,
+        )
+        self.detail = message
+        self.prior_precision = prior_precision
+        self.share = share
+
+    def at_scale(self, scale: float) -> PriorTooSmallError:
+        """The same where all precisions are `scale` times as large."""
+        precisions = (scale * self.prior_precision, scale * self.least_prior_precision)
+        return type(self)(self.detail, *precisions, self.share)
 
 
 class InternalError(HoarfrostError, RuntimeError):

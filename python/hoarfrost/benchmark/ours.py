@@ -92,11 +92,12 @@ class Ours:
         size = self.case.num_params
         chunk = max(1, 2**26 // (4 * self.case.num_outputs * size)) * (self.case.num_outputs - 1)
         rows = np.resize(self.points.ravel(), (chunk, size))
-        curvature = _core.DenseCurvature(size)
+        curvature = _core.FullCurvature(size)
         left = self.case.num_data * (self.case.num_outputs - 1)
         while left > 0:
             curvature.add_rows(rows[: min(left, chunk)])
             left -= chunk
+        curvature.finish()
 
     def _log_det(self, prior_precision: float, evidence: float) -> float:
         posterior = self.posterior
@@ -118,8 +119,9 @@ class CoreCholesky:
         """A matrix to factor."""
         if operation == "cholesky":
             self.factor = None
-            self.curvature = _core.DenseCurvature(len(self.prior))
+            self.curvature = _core.FullCurvature(len(self.prior))
             self.curvature.add_rows(self.rows)
+            self.curvature.finish()
 
     def cholesky(self) -> None:
         """Factor in place."""

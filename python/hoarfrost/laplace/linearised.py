@@ -27,6 +27,9 @@ from hoarfrost.predictive.link import Needs
 from hoarfrost.predictive.weight_samples import WeightSamples
 from hoarfrost.types import Array, Tree, ravelled
 
+# Points of a question whose size is not known when it begins.
+_MANY = 2**62
+
 
 @dataclass(frozen=True, eq=False)
 class LinearisedNetwork:
@@ -106,15 +109,18 @@ class LinearisedNetwork:
     ) -> Iterator[GaussianOutputs]:
         """The distribution of the outputs where the parameters have this precision, piece by piece.
 
-        `needs` says which of "variance" and "covariance" is computed.
+        `needs` says which of "variance" and "covariance" is computed. A question that comes in
+        several batches counts as one about many points, however small they are.
         """
         start = 0
-        for piece in self.walk_batches(batches):
+        ahead = list(itertools.islice(batches, 2))
+        question = ahead[0].size if len(ahead) == 1 else _MANY
+        for piece in self.walk_batches(itertools.chain(ahead, batches)):
             variance = covariance = None
             if needs == "variance":
-                variance = factor.functional_variance(piece.block)
+                variance = factor.functional_variance(piece.block, question)
             else:
-                covariance = factor.functional_covariance(piece.block)
+                covariance = factor.functional_covariance(piece.block, question)
             dtype = piece.outputs.dtype
             yield GaussianOutputs(piece.outputs, dtype, variance, covariance, piece.targets, start)
             start += len(piece.outputs)

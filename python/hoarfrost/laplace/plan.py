@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from hoarfrost.errors import MemoryLimitError
-from hoarfrost.laplace.structure.base import HeadKind, Setting
+from hoarfrost.laplace.structure.base import Cost, HeadKind, Setting
 from hoarfrost.laplace.structure.registry import NAMES, structure_for
 from hoarfrost.memory import available_bytes, format_bytes
 
@@ -24,33 +24,21 @@ class MemoryPlan:
         ``P``, the number of trainable parameters.
     head : {"softmax", "independent", "gaussian"} or None
         The last-layer structure that will be used, if any.
-    curvature_bytes, factor_bytes, cache_bytes : mapping of str to int
-        For each structure, what the likelihood's curvature and the factor take, and what the core
-        keeps between predictions.
+    costs : mapping of str to Cost
+        For each structure, the bytes of the likelihood's curvature, of its factor, of what the core
+        keeps between predictions, and of what stands between them for a while.
     bytes_available : int or None
         The memory budget, or what the machine has; None where the system does not say.
-    in_place : collection of str
-        The structures whose curvature, where it is not kept, is factored where it lies.
     """
 
     num_params: int
     head: HeadKind | None
-    curvature_bytes: Mapping[str, int]
-    factor_bytes: Mapping[str, int]
-    cache_bytes: Mapping[str, int]
+    costs: Mapping[str, Cost]
     bytes_available: int | None
-    in_place: Collection[str] = ()
 
     def bytes_needed(self, structure: str, keep_curvature: bool) -> int:
         """Bytes of a posterior of one structure at its peak, predictions included."""
-        curvature, factor = self.curvature_bytes[structure], self.factor_bytes[structure]
-        cache = self.cache_bytes[structure]
-        if keep_curvature:
-            return curvature + factor + cache
-        if structure in self.in_place:
-            return max(curvature, factor)
-        # A head's blocks and its factor are both there while one is made from the other.
-        return factor + max(curvature, cache)
+        return self.costs[structure].bytes_needed(keep_curvature)
 
     def fits(self, structure: str, keep_curvature: bool) -> bool:
         """Whether that is there."""
@@ -139,9 +127,6 @@ def make_plan(
     return MemoryPlan(
         num_params=num_params,
         head=head,
-        curvature_bytes={name: cost.curvature for name, cost in costs.items()},
-        factor_bytes={name: cost.factor for name, cost in costs.items()},
-        cache_bytes={name: cost.cache for name, cost in costs.items()},
+        costs=costs,
         bytes_available=available_bytes() if memory_budget is None else memory_budget,
-        in_place=tuple(name for name, cost in costs.items() if cost.in_place),
     )

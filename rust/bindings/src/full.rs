@@ -65,6 +65,12 @@ impl FullCurvature {
         with_slice!(&rows, |rows| run(py, None, move |driver| sum.add_rows(rows, driver)))
     }
 
+    /// Adds the rows that were gathered until now, and gives their memory back.
+    fn finish(&mut self, py: Python<'_>) -> PyResult<()> {
+        let sum = self.sum(py)?;
+        run(py, None, |driver| sum.finish(driver).map(|_| ()))
+    }
+
     /// Adds another curvature over the same parameters, which stays as it is.
     fn merge(&mut self, other: &Bound<'_, Self>) -> PyResult<()> {
         let py = other.py();

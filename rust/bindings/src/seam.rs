@@ -14,21 +14,25 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// Runs `work` without the GIL. Between rounds of tasks, signals are handled (Ctrl-C stops the work
 /// with `KeyboardInterrupt`) and `progress` is called with the floating-point operations done.
+// What a caller hands over is often all that it has.
+#[allow(clippy::needless_pass_by_value)]
 pub fn run<R: Send>(
     py: Python<'_>,
     progress: Option<Py<PyAny>>,
     work: impl FnOnce(&mut Driver<'_>) -> Result<R, CoreError> + Send,
 ) -> PyResult<R> {
     let mut stopped: Option<PyErr> = None;
+    let mut unseen = None;
     let slot = &mut stopped;
     let outcome = py.detach(|| {
-        let mut looked = Instant::now();
-        let mut monitor = move |done: f64| {
+        let mut looked: Option<Instant> = None;
+        let mut monitor = |done: f64| {
+            unseen = Some(done);
             // Taking the GIL costs what small rounds take, and waits for whoever has it.
-            if looked.elapsed() < BETWEEN_LOOKS {
+            if looked.is_some_and(|last| last.elapsed() < BETWEEN_LOOKS) {
                 return true;
             }
-            looked = Instant::now();
+            (looked, unseen) = (Some(Instant::now()), None);
             Python::attach(|py| {
                 let seen = py.check_signals().and_then(|()| match &progress {
                     Some(progress) => progress.call1(py, (done,)).map(|_| ()),
@@ -49,7 +53,13 @@ pub fn run<R: Send>(
         }))
     });
     match outcome {
-        Ok(Ok(result)) => Ok(result),
+        Ok(Ok(result)) => {
+            // A bar comes to its end however short the last rounds were.
+            if let (Some(progress), Some(done)) = (&progress, unseen) {
+                progress.call1(py, (done,))?;
+            }
+            Ok(result)
+        }
         Ok(Err(CoreError::Interrupted)) => {
             Err(stopped.unwrap_or_else(|| to_python(py, &CoreError::Interrupted)))
         }

@@ -27,18 +27,15 @@ pub enum CoreError {
     /// The matrix is not positive definite to working accuracy.
     #[error(
         "the posterior precision ({size} x {size}) is not positive definite: pivot {pivot} is not \
-         positive; with this curvature rounding allows a prior precision of at least {least:.3e} \
-         (P * eps * |A|)"
+         positive"
     )]
     NotPositiveDefinite { size: usize, pivot: usize, least: f64 },
 
     /// A direction of the precision is not known: its curvature is lost in rounding, and the prior
     /// is too small to take its place.
     #[error(
-        "a prior precision of {prior:.3e} is too small beside the curvature: the least eigenvalue of \
-         the posterior precision ({size} x {size}, scaled to a unit diagonal) is {eigenvalue:.1e}, not \
-         clearly above its rounding {rounding:.1e}, and about {directions} of {size} directions have \
-         no more; give a prior precision of at least {least:.3e}, or train fewer parameters"
+        "the least eigenvalue of the posterior precision ({size} x {size}, scaled to a unit diagonal) \
+         is {eigenvalue:.1e}, not clearly above its rounding of {rounding:.1e}"
     )]
     LostInRounding {
         size: usize,

@@ -7,16 +7,17 @@ index of the core's index ``k``.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from hoarfrost.curvature import HeadLayout
-from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.errors import InvalidArgumentError, NotPositiveDefiniteError
 from hoarfrost.laplace.structure import joint
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.types import Array
@@ -77,14 +78,25 @@ class Cost:
     ----------
     curvature, factor, cache : int
         Of the curvature, of its factor, and of what the core keeps between predictions.
+    between : int
+        What stands between curvature and factor while one is made from the other.
     in_place : bool
-        Whether a curvature that is not kept is factored where it lies.
+        Whether a curvature that is not kept gives its memory back as the factor takes it up.
     """
 
     curvature: int
     factor: int
     cache: int = 0
+    between: int = 0
     in_place: bool = False
+
+    def bytes_needed(self, keep_curvature: bool) -> int:
+        """Bytes at the peak, predictions included."""
+        if keep_curvature:
+            return self.curvature + self.factor + max(self.cache, self.between)
+        if self.in_place:
+            return max(self.curvature + self.between, self.factor + self.cache)
+        return self.factor + max(self.curvature, self.cache)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +159,15 @@ class Factor:
             draws /= math.sqrt(self.scale)
         return draws
 
-    def functional_covariance(self, block: Array) -> Array:
-        """``J A^-1 J^T``, shape ``(B, C, C)``, from layer inputs or Jacobians."""
+    def functional_covariance(self, block: Array, question: int = 0) -> Array:
+        """``J A^-1 J^T``, shape ``(B, C, C)``, from layer inputs or Jacobians.
+
+        `question` is how many points are asked about in all, of which these may be a part: a last
+        layer chooses its way by that, so that the same question has the same bits.
+        """
         return self._shrunk(self.posterior.functional_covariance(block))
 
-    def functional_variance(self, block: Array) -> Array:
+    def functional_variance(self, block: Array, question: int = 0) -> Array:
         """Its diagonal, shape ``(B, C)``."""
         return self._shrunk(self.posterior.functional_variance(block))
 
@@ -202,11 +218,25 @@ def common_scale(scale: Scale) -> float:
     return float(values[0])
 
 
+@contextlib.contextmanager
+def errors_at(scale: float) -> Iterator[None]:
+    """Errors of a factor of ``H + T / scale`` in terms of ``T``."""
+    try:
+        yield
+    except NotPositiveDefiniteError as error:
+        if scale == 1.0:
+            raise
+        raise error.at_scale(scale) from None
+
+
 class Curvature(Protocol):
     """A sum ``H`` over the data, which is factored with a prior precision."""
 
     def add(self, outputs: Array, block: Array) -> None:
         """Add some points: their outputs ``(B, C)``, and their layer inputs or rows."""
+
+    def merge(self, other: Any) -> None:
+        """Add the points of another curvature of the same kind, which stays as it is."""
 
     def factor(
         self,
@@ -216,7 +246,13 @@ class Curvature(Protocol):
         keep: bool = True,
         progress: Progress = None,
     ) -> Factor:
-        """Factor ``scale H + T``; without `keep` the curvature may be used up by it."""
+        """Factor ``scale H + T``; without `keep` the curvature may be used up by it.
+
+        Raises
+        ------
+        NotPositiveDefiniteError
+            If there is no factor, or (`PriorTooSmallError`) rounding would decide what comes out.
+        """
 
     def flops(self, prior_precision: Array) -> float:
         """Operations that `progress` counts up to; 0 where a factor takes but a moment."""

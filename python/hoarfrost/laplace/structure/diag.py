@@ -32,7 +32,7 @@ class DiagonalFactor(Factor):
         """``A``, shape ``(P, P)``."""
         return np.diag(1 / self.variance())
 
-    def functional_variance(self, block: Array) -> Array:
+    def functional_variance(self, block: Array, question: int = 0) -> Array:
         """``sum_i J_ci^2 Sigma_ii``, shape ``(B, C)``; for a last layer from its inputs."""
         variance = self._shrunk(self.posterior.variance())
         if self.num_outputs is not None:
@@ -40,12 +40,11 @@ class DiagonalFactor(Factor):
         result: Array = np.square(block, dtype=np.float64) @ variance
         return result
 
-    def functional_covariance(self, block: Array) -> Array:
+    def functional_covariance(self, block: Array, question: int = 0) -> Array:
         """``J A^-1 J^T``, shape ``(B, C, C)``; diagonal for a last layer."""
         if self.num_outputs is None:
             return super().functional_covariance(block)
-        result: Array = np.eye(self.num_outputs) * self.functional_variance(block)[:, :, None]
-        return result
+        return joint.diagonal_matrices(self.functional_variance(block))
 
     def joint_covariance(self, block: Array) -> Array:
         """``J A^-1 J^T`` over all points together, shape ``(B, C, B, C)``."""
@@ -94,6 +93,10 @@ class DiagonalCurvature:
         else:
             weights = self.likelihood.head_weights(outputs.astype(np.float64))
             self.sums.add_head(block, weights)
+
+    def merge(self, other: DiagonalCurvature) -> None:
+        """Add the points of another diagonal over the same parameters."""
+        self.sums.merge(other.sums)
 
     def factor(
         self,

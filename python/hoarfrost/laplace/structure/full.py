@@ -5,20 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from hoarfrost import _core
-from hoarfrost.errors import NotPositiveDefiniteError
-from hoarfrost.laplace.structure.base import Cost, Factor, Progress, Scale, Setting, common_scale
+from hoarfrost.laplace.structure.base import (
+    Cost,
+    Factor,
+    Progress,
+    Scale,
+    Setting,
+    common_scale,
+    errors_at,
+)
 from hoarfrost.memory import check_room
 from hoarfrost.types import Array
 
 
 @dataclass(frozen=True, eq=False)
-class DenseFactor(Factor):
+class FullFactor(Factor):
     """Any parameters, one packed factor."""
 
-    def curvature(self, prior_precision: Array, memory_budget: int | None) -> DenseCurvature:
+    def curvature(self, prior_precision: Array, memory_budget: int | None) -> FullCurvature:
         """``L L^T - T``: as large as the factor, and with the rounding of ``A``.
 
         Raises
@@ -29,25 +34,19 @@ class DenseFactor(Factor):
         size = len(self.order)
         check_room(
             "the curvature, which comes back from the factor beside it,",
-            _core.dense_bytes(size),
+            _core.full_bytes(size)[1],
             "fit again with the prior_precision and noise that are wanted",
             None if memory_budget is None else memory_budget - self.nbytes,
         )
-        prior = prior_precision / self.scale
-        rounding = size * float(np.finfo(np.float64).eps * prior.max())
-        return DenseCurvature(self.posterior.curvature(prior), self.order, rounding)
+        return FullCurvature(self.posterior.curvature(prior_precision / self.scale), self.order)
 
 
 @dataclass(frozen=True, eq=False)
-class DenseCurvature:
-    """Any parameters, from Jacobian rows, with their full covariance.
-
-    `rounding` is what the prior of the factor that it came back from has left in it, if it did.
-    """
+class FullCurvature:
+    """Any parameters, from Jacobian rows, with their full covariance."""
 
     matrix: Any
     order: Array
-    rounding: float = 0.0
 
     structure: ClassVar[str] = "full"
 
@@ -58,18 +57,21 @@ class DenseCurvature:
 
     @staticmethod
     def cost(setting: Setting) -> Cost:
-        """A packed triangle each."""
-        size = _core.dense_bytes(setting.num_params)
-        return Cost(size, size, in_place=True)
+        """A packed triangle each, and a panel of rows while they are added."""
+        return Cost(*_core.full_bytes(setting.num_params), in_place=True)
 
     @classmethod
-    def empty(cls, setting: Setting) -> DenseCurvature:
+    def empty(cls, setting: Setting) -> FullCurvature:
         """No points yet."""
-        return cls(_core.DenseCurvature(setting.num_params), setting.order())
+        return cls(_core.FullCurvature(setting.num_params), setting.order())
 
     def add(self, outputs: Array, block: Array) -> None:
         """Add points by their rows ``(B, R, P)``, which hold all that the outputs have to say."""
         self.matrix.add_rows(block.reshape(-1, block.shape[-1]))
+
+    def merge(self, other: FullCurvature) -> None:
+        """Add another curvature over the same parameters."""
+        self.matrix.merge(other.matrix)
 
     def factor(
         self,
@@ -81,17 +83,9 @@ class DenseCurvature:
     ) -> Factor:
         """Factor ``scale H + T``, in place without `keep`."""
         scale = common_scale(scale)
-        prior = prior_precision / scale
-        if prior.min() < self.rounding:
-            raise NotPositiveDefiniteError(
-                f"a prior precision of {prior_precision.min():.3g} cannot be told from zero beside "
-                "the rounding of the curvature, which came back from a factor under a much larger "
-                f"one: give at least {self.rounding * scale:.3g}, or fit again",
-                int(prior.argmin()),
-                self.rounding,
-            )
-        posterior = self.matrix.factor(prior, keep=keep, progress=progress)
-        return DenseFactor(posterior, self.order, scale)
+        with errors_at(scale):
+            posterior = self.matrix.factor(prior_precision / scale, keep=keep, progress=progress)
+        return FullFactor(posterior, self.order, scale)
 
     def flops(self, prior_precision: Array) -> float:
         """Of one Cholesky factorisation."""

@@ -16,9 +16,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hoarfrost import _core
+from hoarfrost.errors import PriorTooSmallError
 from hoarfrost.laplace.structure import joint
-from hoarfrost.laplace.structure.base import Cost, Factor, Progress, Scale, Setting
+from hoarfrost.laplace.structure.base import Cost, Factor, Progress, Scale, Setting, errors_at
 from hoarfrost.likelihood import Gaussian
+from hoarfrost.memory import check_room
 from hoarfrost.types import Array
 
 
@@ -39,9 +41,9 @@ class GramFactor(Factor):
         weighted = np.outer(self.noise_precision, self.posterior.eigenvalues())
         return np.array([np.sum(self.multiple / (weighted + self.multiple))])
 
-    def functional_covariance(self, block: Array) -> Array:
+    def functional_covariance(self, block: Array, question: int = 0) -> Array:
         """``J A^-1 J^T``, shape ``(B, C, C)``: outputs do not covary."""
-        return diagonal_matrices(self.functional_variance(block))
+        return joint.diagonal_matrices(self.functional_variance(block, question))
 
     def joint_covariance(self, block: Array) -> Array:
         """``J A^-1 J^T`` over all points, shape ``(B, C, B, C)``: outputs do not covary."""
@@ -61,8 +63,8 @@ class SeparateFactors(Factor):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all factors."""
-        return sum(int(one.nbytes) for one in self.posterior)
+        """Bytes of all factors; outputs under the same noise share one."""
+        return sum(int(one.nbytes) for one in {id(one): one for one in self.posterior}.values())
 
     def drop_cache(self) -> None:
         """Give back what each factor keeps for later predictions."""
@@ -100,15 +102,15 @@ class SeparateFactors(Factor):
         draws = np.stack(parts, axis=1) / np.sqrt(self._column)
         return self._ravelled(draws.reshape(n_samples, -1))
 
-    def functional_variance(self, block: Array) -> Array:
+    def functional_variance(self, block: Array, question: int = 0) -> Array:
         """The variance of each output, shape ``(B, C)``."""
-        parts = [one.functional_variance(block)[:, 0] for one in self.posterior]
+        parts = [one.functional_variance(block, question)[:, 0] for one in self.posterior]
         variance: Array = np.stack(parts, axis=1) / self._column[:, 0]
         return variance
 
-    def functional_covariance(self, block: Array) -> Array:
+    def functional_covariance(self, block: Array, question: int = 0) -> Array:
         """``J A^-1 J^T``, shape ``(B, C, C)``: outputs do not covary."""
-        return diagonal_matrices(self.functional_variance(block))
+        return joint.diagonal_matrices(self.functional_variance(block, question))
 
     def joint_covariance(self, block: Array) -> Array:
         """``J A^-1 J^T`` over all points, shape ``(B, C, B, C)``: outputs do not covary."""
@@ -155,7 +157,7 @@ class GaussianHeadCurvature:
     @staticmethod
     def cost(setting: Setting) -> Cost:
         """One Gram matrix; one prior for all outputs leaves a single decomposition of it."""
-        curvature, factor, _ = _core.head_bytes("independent", 1, setting.num_features)
+        curvature, factor, _, _ = _core.head_bytes("independent", 1, setting.num_features)
         # The matrix, its eigenvectors, and the work space of their computation: three more.
         one = 40 * setting.num_features**2
         factor = one if setting.same_prior else setting.num_outputs * factor
@@ -172,6 +174,12 @@ class GaussianHeadCurvature:
     def add(self, outputs: Array, block: Array) -> None:
         """Add points by their layer inputs ``(B, D')``; their outputs play no part."""
         self.gram.add(block, np.ones((len(block), 1)))
+        self.basis = None
+
+    def merge(self, other: GaussianHeadCurvature) -> None:
+        """Add the points of another curvature of the same layer."""
+        self.gram.merge(other.gram)
+        self.basis = None
 
     def factor(
         self,
@@ -181,18 +189,38 @@ class GaussianHeadCurvature:
         keep: bool = True,
         progress: Progress = None,
     ) -> Factor:
-        """Factor ``scale H + T``; the Gram matrix stays as it is."""
+        """Factor ``scale H + T``; the Gram matrix stays as it is.
+
+        The eigendecomposition knows each direction to the rounding of the largest one. Where that
+        is not enough, as with features of very different scales, one Cholesky factor an output may
+        still do, which knows each to its own.
+        """
         noise = self.noise_precision * scale
         priors = prior_precision[self.order].reshape(len(noise), -1)
         if self.shares_prior(prior_precision):
             start, multiple = self._basis(priors[0])
-            posterior = start.rescaled(multiple, noise)
+            try:
+                posterior = start.posterior(multiple, noise)
+            except PriorTooSmallError:
+                return self._separate(priors, noise, progress)
             return GramFactor(posterior, self.order, noise_precision=noise, multiple=multiple)
-        parts = [
-            self.gram.factor(prior / weight, progress=progress)
-            for prior, weight in zip(priors, noise, strict=True)
-        ]
-        return SeparateFactors(parts, self.order, scales=noise)
+        return self._separate(priors, noise, progress)
+
+    def _separate(self, priors: Array, noise: Array, progress: Progress) -> SeparateFactors:
+        """One factor an output, or for all outputs under the same noise and prior."""
+        made: dict[bytes, Any] = {}
+        keys = [row.tobytes() for row in np.column_stack([priors, noise])]
+        each = _core.head_bytes("independent", 1, priors.shape[1])[1]
+        check_room(
+            f"one factor for each of {len(set(keys))} outputs",
+            len(set(keys)) * each,
+            "give all outputs the same noise_std and prior_precision, or a larger prior_precision",
+        )
+        for key, prior, weight in zip(keys, priors, noise, strict=True):
+            if key not in made:
+                with errors_at(float(weight)):
+                    made[key] = self.gram.factor(prior / weight, progress=progress)
+        return SeparateFactors([made[key] for key in keys], self.order, scales=noise)
 
     def flops(self, prior_precision: Array) -> float:
         """Of one factor an output, or none: an eigendecomposition can not say how far it is."""
@@ -219,12 +247,6 @@ class GaussianHeadCurvature:
             # A multiple is one number up to its own rounding.
             if np.ptp(ratio) <= 4 * np.finfo(np.float64).eps * ratio[0]:
                 return self.basis[1], float(ratio[0])
-        start = self.gram.factor_kronecker(prior, np.ones(len(self.noise_precision)))
+        start = self.gram.kronecker(prior)
         self.basis = (prior, start)
         return start, 1.0
-
-
-def diagonal_matrices(variance: Array) -> Array:
-    """Matrices ``(B, C, C)`` with these diagonals ``(B, C)``."""
-    matrices: Array = np.eye(variance.shape[1]) * variance[:, :, None]
-    return matrices

@@ -9,7 +9,15 @@ import numpy as np
 
 from hoarfrost import _core
 from hoarfrost.laplace.structure import joint
-from hoarfrost.laplace.structure.base import Cost, Factor, Progress, Scale, Setting, common_scale
+from hoarfrost.laplace.structure.base import (
+    Cost,
+    Factor,
+    Progress,
+    Scale,
+    Setting,
+    common_scale,
+    errors_at,
+)
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.types import Array
 
@@ -20,6 +28,19 @@ class HeadFactor(Factor):
 
     num_outputs: int = 1
     covaries: bool = True
+
+    def functional_covariance(self, block: Array, question: int = 0) -> Array:
+        """``J A^-1 J^T``, shape ``(B, C, C)``, from layer inputs: by solves for few points in all.
+
+        Many go by blocks of the covariance, which are kept for later questions about many.
+        """
+        if not self.covaries:
+            return joint.diagonal_matrices(self.functional_variance(block, question))
+        return self._shrunk(self.posterior.functional_covariance(block, question))
+
+    def functional_variance(self, block: Array, question: int = 0) -> Array:
+        """Its diagonal, shape ``(B, C)``."""
+        return self._shrunk(self.posterior.functional_variance(block, question))
 
     def drop_cache(self) -> None:
         """Give back the blocks of the covariance; they are made again when needed."""
@@ -68,12 +89,8 @@ class HeadCurvature:
     def cost(setting: Setting) -> Cost:
         """Blocks; one prior for all outputs leaves a softmax head a class less to factor."""
         assert setting.head is not None
-        curvature, factor, cache = _core.head_bytes(
-            setting.head, setting.num_outputs, setting.num_features
-        )
-        if setting.head == "softmax" and not setting.same_prior:
-            factor = _core.dense_bytes(setting.num_params)
-        return Cost(curvature, factor, cache)
+        sizes = (setting.num_outputs, setting.num_features, setting.same_prior)
+        return Cost(*_core.head_bytes(setting.head, *sizes), in_place=True)
 
     @classmethod
     def empty(cls, setting: Setting) -> HeadCurvature:
@@ -89,6 +106,10 @@ class HeadCurvature:
         else:
             self.head.add(block, self.likelihood.head_weights(outputs.astype(np.float64)))
 
+    def merge(self, other: HeadCurvature) -> None:
+        """Add the points of another curvature of the same layer."""
+        self.head.merge(other.head)
+
     def factor(
         self,
         prior_precision: Array,
@@ -97,9 +118,11 @@ class HeadCurvature:
         keep: bool = True,
         progress: Progress = None,
     ) -> Factor:
-        """Factor ``scale H + T``; a head's blocks stay as they are."""
+        """Factor ``scale H + T``; without `keep` the blocks go as the factor takes them up."""
         scale = common_scale(scale)
-        posterior = self.head.factor(prior_precision[self.order] / scale, progress=progress)
+        prior = prior_precision[self.order] / scale
+        with errors_at(scale):
+            posterior = self.head.factor(prior, keep=keep, progress=progress)
         covaries = self.likelihood.head == "softmax"
         return HeadFactor(posterior, self.order, scale, self.num_outputs, covaries)
 

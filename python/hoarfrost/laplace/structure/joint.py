@@ -22,11 +22,17 @@ class Covaries(Protocol):
     def covariance(self) -> Array:
         """``A^-1``, shape ``(P, P)``."""
 
-    def functional_covariance(self, block: Array) -> Array:
+    def functional_covariance(self, block: Array, question: int = 0) -> Array:
         """``J A^-1 J^T``, shape ``(B, C, C)``."""
 
-    def functional_variance(self, block: Array) -> Array:
+    def functional_variance(self, block: Array, question: int = 0) -> Array:
         """Its diagonal, shape ``(B, C)``."""
+
+
+def diagonal_matrices(variance: Array) -> Array:
+    """Matrices ``(B, C, C)`` with these diagonals ``(B, C)``."""
+    matrices: Array = np.eye(variance.shape[1]) * variance[:, :, None]
+    return matrices
 
 
 def from_rows(factor: Covaries, block: Array) -> Array:
@@ -43,14 +49,15 @@ def from_variances(factor: Covaries, block: Array) -> Array:
     layer's inputs ``(B, D')``, so that nothing of size ``P^2`` is needed.
     """
     features = block.astype(np.float64)
-    variance = factor.functional_variance(features)
+    question = len(features) * (len(features) + 1) // 2
+    variance = factor.functional_variance(features, question)
     count, num_outputs = variance.shape
     covariance = np.zeros((count, num_outputs, count, num_outputs))
     index = np.arange(num_outputs)
     first, second = np.triu_indices(count, 1)
     for start in range(0, len(first), _PAIRS_AT_ONCE):
         a, b = first[start : start + _PAIRS_AT_ONCE], second[start : start + _PAIRS_AT_ONCE]
-        of_sum = factor.functional_variance(features[a] + features[b])
+        of_sum = factor.functional_variance(features[a] + features[b], question)
         pairs = (of_sum - variance[a] - variance[b]) / 2
         covariance[a[:, None], index, b[:, None], index] = pairs
         covariance[b[:, None], index, a[:, None], index] = pairs

@@ -7,7 +7,7 @@ from typing import Any
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.laplace.structure.base import Setting, Structure
 from hoarfrost.laplace.structure.diag import DiagonalCurvature
-from hoarfrost.laplace.structure.full import DenseCurvature
+from hoarfrost.laplace.structure.full import FullCurvature
 from hoarfrost.laplace.structure.gaussian_head import GaussianHeadCurvature
 from hoarfrost.laplace.structure.head import HeadCurvature
 
@@ -15,7 +15,7 @@ from hoarfrost.laplace.structure.head import HeadCurvature
 STRUCTURES: tuple[type[Structure], ...] = (
     GaussianHeadCurvature,
     HeadCurvature,
-    DenseCurvature,
+    FullCurvature,
     DiagonalCurvature,
 )
 

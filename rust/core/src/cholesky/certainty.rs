@@ -1,6 +1,6 @@
 //! How well a factored precision is known: its least eigenvalue against its rounding.
 //!
-//! Scaled to a unit diagonal, `S = D^-1 A D^-1` with `D = diag(A)^(1/2)`, a factorisation rounds by
+//! Scaled to a unit diagonal, `S = D^-1 A D^-1` with `D^2 = diag(A)`, a factorisation rounds by
 //! some `dS` whatever the scales of the features, and the relative error of any variance is at most
 //! `|dS| / lambda_min(S)`. The Frobenius norm of `dS` is measured (`verify`), `lambda_min` comes from
 //! two inverse iterations on eight vectors, `O(n^2)`. A direction whose curvature is rounding has
@@ -39,17 +39,9 @@ impl Standing {
         Self { prior, unknown: Vec::new() }
     }
 
-    /// The prior precision that surely does: with it `lambda_min(S)` is at least `tau / max a_ii`.
+    /// The prior precision that surely does: with it `lambda_min(S)` is at least `tau / max D_ii^2`.
     pub fn least(&self, witness: &Witness, rounding: f64) -> f64 {
-        let unknown = self.unknown.iter().copied().fold(0.0, f64::max);
-        let largest = witness.diagonal().fold(0.0, f64::max);
-        2.0 * CLEAR * (rounding * largest + unknown)
-    }
-
-    /// What is not known of the scaled matrix.
-    fn scaled_unknown(&self, witness: &Witness) -> f64 {
-        let ratios = self.unknown.iter().zip(witness.diagonal()).map(|(unknown, a)| unknown / a);
-        ratios.fold(0.0, f64::max)
+        2.0 * CLEAR * rounding * witness.diagonal().fold(0.0, f64::max)
     }
 }
 
@@ -76,8 +68,9 @@ impl Certainty {
         standing: &Standing,
         driver: &mut Driver<'_>,
     ) -> Result<Self, CoreError> {
-        let measured = rounding.max(witness.floor());
-        let rounding = measured + standing.scaled_unknown(witness);
+        // The scales make what is not known of the diagonal as large as this floor.
+        let floors = if standing.unknown.is_empty() { 1.0 } else { 2.0 };
+        let rounding = rounding.max(floors * witness.floor());
         let eigenvalue = least_eigenvalue(tiles, inverses, witness, driver)?;
         let certainty = Self { eigenvalue, rounding };
         if eigenvalue >= CLEAR * rounding {
@@ -91,7 +84,7 @@ impl Certainty {
             eigenvalue,
             rounding,
             directions: pivots.filter(|pair| lost(*pair)).count().max(1),
-            least: standing.least(witness, measured),
+            least: standing.least(witness, rounding),
         })
     }
 

@@ -108,7 +108,7 @@ impl Factorization {
             self.inverses = Buffer::zeros("inverses of diagonal blocks", lanes * LANE)?;
         }
         if self.witness.is_none() {
-            self.witness = Some(Witness::new(&self.tiles, driver)?);
+            self.witness = Some(Witness::new(&self.tiles, &self.standing.unknown, driver)?);
         }
         let count = self.tiles.num_tile_rows();
         for step in steps(count).skip(self.steps) {

@@ -18,14 +18,23 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// `A v` for a fixed `v`.
+    /// `A v` for a fixed `v`; `unknown` is what is not known of each diagonal element (or empty), and
+    /// makes the scale of its row as large as if rounding were all of that.
     ///
     /// # Errors
     /// [`CoreError::Allocation`], [`CoreError::Interrupted`].
-    pub fn new(tiles: &TileMatrix, driver: &mut Driver<'_>) -> Result<Self, CoreError> {
+    pub fn new(
+        tiles: &TileMatrix,
+        unknown: &[f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<Self, CoreError> {
         // A diagonal that is not positive has no root; the factorisation will say so.
-        let diagonal: Vec<f64> =
-            tiles.diagonal().into_iter().map(|a| if a > 0.0 { a } else { 1.0 }).collect();
+        let mut diagonal = tiles.diagonal();
+        for a in diagonal.iter_mut().filter(|a| **a <= 0.0) {
+            *a = 1.0;
+        }
+        let rounding = tiles.n() as f64 * f64::EPSILON;
+        diagonal.iter_mut().zip(unknown).for_each(|(a, unknown)| *a = a.max(unknown / rounding));
         let v: Vec<f64> = diagonal.iter().enumerate().map(|(i, a)| sign(i) / a.sqrt()).collect();
         let mut y = below(tiles, &v, driver)?;
         let above = above(tiles, &v, true, driver)?;
@@ -33,7 +42,7 @@ impl Witness {
         Ok(Self { v, y, diagonal })
     }
 
-    /// The diagonal of `A`.
+    /// The squares `D^2` of the scales of rows: the diagonal of `A`, where that is known.
     pub fn diagonal(&self) -> impl Iterator<Item = f64> + '_ {
         self.diagonal.iter().copied()
     }
@@ -163,7 +172,7 @@ mod tests {
         let workers = Workers::new(2).unwrap();
         let mut go = |_| true;
         let mut driver = Driver::new(&workers, &mut go);
-        let witness = Witness::new(&from_dense(&a), &mut driver).unwrap();
+        let witness = Witness::new(&from_dense(&a), &[], &mut driver).unwrap();
         for row in [0, 7, 255, 256, 299] {
             let dense: f64 = (0..n).map(|j| a[(row, j)] * witness.v[j]).sum();
             assert!((witness.y[row] - dense).abs() < 1e-9);
