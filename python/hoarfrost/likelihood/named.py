@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
+
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood.base import Likelihood
 from hoarfrost.likelihood.bernoulli import Bernoulli
@@ -24,6 +28,10 @@ def resolve(likelihood: str | Likelihood) -> Likelihood:
         if likelihood in NAMED:
             return NAMED[likelihood]()
     elif isinstance(likelihood, Likelihood) and not isinstance(likelihood, type):
+        if jax.tree_util.all_leaves([likelihood]):
+            # A class that JAX does not know is hashable, and static in programs.
+            cls: Any = type(likelihood)
+            jax.tree_util.register_static(cls)
         return likelihood
     raise InvalidArgumentError(
         f"likelihood is {likelihood!r}; give {', '.join(map(repr, NAMED))}, "

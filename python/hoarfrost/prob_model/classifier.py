@@ -9,7 +9,7 @@ from flax import linen as nn
 from hoarfrost.calibration import ClassificationTemperatureScaler
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import Categorical
-from hoarfrost.network import LinenNetwork, NamedNetwork
+from hoarfrost.network import LinenNetwork, NamedNetwork, interned
 from hoarfrost.prior import GaussianPrior, IsotropicGaussianPrior, check_prior
 from hoarfrost.prob_model.base import ProbModel
 from hoarfrost.prob_model.joint import Joint
@@ -74,7 +74,7 @@ class ProbClassifier(ProbModel):
             )
         prior = IsotropicGaussianPrior() if prior is None else prior
         check_prior(prior)
-        network = NamedNetwork("model", LinenNetwork(model))
+        network = interned(NamedNetwork("model", LinenNetwork(model)))
         likelihood = ClassificationLikelihood(
             network, Categorical(), as_calibrator(output_calibrator)
         )

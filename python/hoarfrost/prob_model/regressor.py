@@ -9,7 +9,7 @@ from flax import linen as nn
 from hoarfrost.calibration import RegressionTemperatureScaler
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import HeteroscedasticGaussian
-from hoarfrost.network import JoinedNetwork, LinenNetwork, NamedNetwork
+from hoarfrost.network import JoinedNetwork, LinenNetwork, NamedNetwork, interned
 from hoarfrost.prior import GaussianPrior, IsotropicGaussianPrior, check_prior
 from hoarfrost.prob_model.base import ProbModel
 from hoarfrost.prob_model.joint import Joint
@@ -82,7 +82,8 @@ class ProbRegressor(ProbModel):
             )
         prior = IsotropicGaussianPrior() if prior is None else prior
         check_prior(prior)
-        network = JoinedNetwork(*(NamedNetwork(n, LinenNetwork(m)) for n, m in modules.items()))
+        named = (NamedNetwork(n, LinenNetwork(m)) for n, m in modules.items())
+        network = interned(JoinedNetwork(*named))
         likelihood = RegressionLikelihood(
             network, HeteroscedasticGaussian(), as_calibrator(output_calibrator)
         )

@@ -229,6 +229,8 @@ class Predictive:
             if log_p is not None:
                 means = jnp.exp(log_p)
                 return means * (1 - means)
+            statistic = self.mixture.variance
+            return self._over_inputs(statistic, inputs_loader, n_posterior_samples, rng, link=link)
         key = self._key(rng)
         if aleatoric_variances is None:
             aleatoric_variances = self.aleatoric_variance(
