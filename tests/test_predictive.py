@@ -412,7 +412,7 @@ def spoiled():
         ("mean", (DATA,), InvalidArgumentError, r"inputs_loader is a DataLoader.*to_inputs_load"),
         ("mean", (X,), InvalidArgumentError, "inputs_loader is a ndarray.*from_array_inputs"),
         ("mean", (INPUTS, 0), InvalidArgumentError, "n_posterior_samples is 0"),
-        ("mean", (INPUTS, 30, 7), InvalidArgumentError, "rng is 7; give a key"),
+        ("mean", (INPUTS, 30, 0.7), InvalidArgumentError, "rng is 0.7; give a key"),
         ("log_prob", (INPUTS,), InvalidArgumentError, "data_loader is a InputsLoader"),
         (
             "log_prob",

@@ -10,10 +10,13 @@ from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood.base import Likelihood
 from hoarfrost.likelihood.bernoulli import Bernoulli
 from hoarfrost.likelihood.categorical import Categorical
+from hoarfrost.likelihood.gaussian import Gaussian
 from hoarfrost.likelihood.poisson import Poisson
 
 # A name stands for the likelihood without arguments.
-NAMED: dict[str, type[Likelihood]] = {one.name: one for one in (Categorical, Bernoulli, Poisson)}
+NAMED: dict[str, type[Likelihood]] = {
+    one.name: one for one in (Categorical, Bernoulli, Poisson, Gaussian)
+}
 
 
 def resolve(likelihood: str | Likelihood) -> Likelihood:

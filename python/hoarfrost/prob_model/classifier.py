@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 from flax import linen as nn
 
 from hoarfrost.calibration import ClassificationTemperatureScaler
@@ -45,7 +46,7 @@ class ProbClassifier(ProbModel):
         default. None: the model cannot be calibrated.
     model_editor : None
         Not available in this version; anything but None is an error.
-    seed : int
+    seed : int or jax.Array
         Of initialisation, dropout, and every draw that is given no key of its own.
 
     Raises
@@ -61,7 +62,7 @@ class ProbClassifier(ProbModel):
         posterior_approximator: PosteriorApproximator | None = None,
         output_calibrator: nn.Module | None = _TEMPERATURE_SCALER,
         model_editor: None = None,
-        seed: int = 0,
+        seed: int | jax.Array = 0,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise InvalidArgumentError(

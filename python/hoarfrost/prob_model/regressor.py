@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 from flax import linen as nn
 
 from hoarfrost.calibration import RegressionTemperatureScaler
@@ -49,7 +50,7 @@ class ProbRegressor(ProbModel):
         default. None: the model cannot be calibrated.
     model_editor : None
         Not available in this version; anything but None is an error.
-    seed : int
+    seed : int or jax.Array
         Of initialisation, dropout, and every draw that is given no key of its own.
 
     Raises
@@ -66,7 +67,7 @@ class ProbRegressor(ProbModel):
         posterior_approximator: PosteriorApproximator | None = None,
         output_calibrator: nn.Module | None = _TEMPERATURE_SCALER,
         model_editor: None = None,
-        seed: int = 0,
+        seed: int | jax.Array = 0,
     ) -> None:
         modules = {"model": model, "lik_log_var": likelihood_log_variance_model}
         arguments = ("model", "likelihood_log_variance_model")
