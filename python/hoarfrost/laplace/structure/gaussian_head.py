@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hoarfrost import _core
-from hoarfrost.laplace.structure import joint
+from hoarfrost.laplace.structure import between_points
 from hoarfrost.laplace.structure.base import Cost, Factor, Progress, Scale, Setting
 from hoarfrost.likelihood import Gaussian
 from hoarfrost.types import Array
@@ -45,11 +45,11 @@ class GramFactor(Factor):
 
     def joint_covariance(self, block: Array) -> Array:
         """``J A^-1 J^T`` over all points, shape ``(B, C, B, C)``: outputs do not covary."""
-        return joint.from_variances(self, block)
+        return between_points.from_variances(self, block)
 
     def joint_bytes(self, points: int, num_outputs: int) -> int:
         """Bytes of a joint covariance: nothing is made from all parameters."""
-        return joint.variances_bytes(points * num_outputs)
+        return between_points.variances_bytes(points * num_outputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +112,11 @@ class SeparateFactors(Factor):
 
     def joint_covariance(self, block: Array) -> Array:
         """``J A^-1 J^T`` over all points, shape ``(B, C, B, C)``: outputs do not covary."""
-        return joint.from_variances(self, block)
+        return between_points.from_variances(self, block)
 
     def joint_bytes(self, points: int, num_outputs: int) -> int:
         """Bytes of a joint covariance: nothing is made from all parameters."""
-        return joint.variances_bytes(points * num_outputs)
+        return between_points.variances_bytes(points * num_outputs)
 
     @property
     def _edge(self) -> int:
