@@ -117,7 +117,9 @@ def test_a_matrix_that_is_not_positive_definite_does_not_lose_the_pass(small):
             progress=False,
         )
 
-    with pytest.raises(NotPositiveDefiniteError, match="give a prior_precision of at least") as caught:
+    with pytest.raises(
+        NotPositiveDefiniteError, match="give a prior_precision of at least"
+    ) as caught:
         fit(1e-12)
     assert len(passes) == 1
     enough = 10 * caught.value.least_prior_precision

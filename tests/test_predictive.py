@@ -204,12 +204,9 @@ def test_parameters_are_no_constants_of_the_program(model):
     text = weight_samples._program.lower(
         network,
         samples.partition,
-        classes.mean,
-        None,
         3,
         weight_samples._arrays(samples),
         X,
-        (),
     ).as_text()
     dense = [line for line in text.splitlines() if "dense<" in line and "x" in line.split(":")[-1]]
     assert not [line for line in dense if line.count(",") > 4]
@@ -220,12 +217,12 @@ def test_chunks_bound_memory_and_change_nothing(model, monkeypatch):
     samples = model.posterior.weight_samples(30, KEY)
     network = model.likelihood.network
     assert weight_samples.chunk_size(network, samples, X) == 30
-    weight_samples._chunk_size.cache_clear()
+    weight_samples._chunk_sizes.shared.cache_clear()
     # 25 points x 3 logits x 4 bytes a sample.
     monkeypatch.setattr(weight_samples, "MAX_BYTES", 25 * 3 * 4 * 8)
     assert weight_samples.chunk_size(network, samples, X) == 7
     close(model.predictive.mean(INPUTS, rng=KEY), whole)
-    weight_samples._chunk_size.cache_clear()
+    weight_samples._chunk_sizes.shared.cache_clear()
 
 
 def test_map_is_a_point_mass(map_model):
@@ -290,12 +287,12 @@ def test_beyond_the_last_layer_the_predictive_is_that_of_the_linearised_network(
 
 def test_chunks_change_nothing_for_the_linearised_network(whole, monkeypatch):
     mean = whole.predictive.mean(INPUTS, rng=KEY)
-    weight_samples._chunk_size.cache_clear()
+    weight_samples._chunk_sizes.shared.cache_clear()
     monkeypatch.setattr(weight_samples, "MAX_BYTES", 2000)
     samples = whole.posterior.weight_samples(30, KEY)
     assert weight_samples.chunk_size(whole.likelihood.network, samples, X) < 30
     close(whole.predictive.mean(INPUTS, rng=KEY), mean)
-    weight_samples._chunk_size.cache_clear()
+    weight_samples._chunk_sizes.shared.cache_clear()
 
 
 def test_both_sampling_links_are_the_same_in_a_last_layer(model):
@@ -415,7 +412,7 @@ def spoiled():
         ("mean", (DATA,), InvalidArgumentError, r"inputs_loader is a DataLoader.*to_inputs_load"),
         ("mean", (X,), InvalidArgumentError, "inputs_loader is a ndarray.*from_array_inputs"),
         ("mean", (INPUTS, 0), InvalidArgumentError, "n_posterior_samples is 0"),
-        ("mean", (INPUTS, 30, 7), InvalidArgumentError, "rng is 7; give a key"),
+        ("mean", (INPUTS, 30, 0.7), InvalidArgumentError, "rng is 0.7; give a key"),
         ("log_prob", (INPUTS,), InvalidArgumentError, "data_loader is a InputsLoader"),
         (
             "log_prob",

@@ -561,8 +561,8 @@ def test_use_before_training():
 
 
 def test_rng_that_is_no_key(fitted):
-    with pytest.raises(InvalidArgumentError, match=r"rng is 3; give a key"):
-        fitted[0].posterior.sample(rng=3)
+    with pytest.raises(InvalidArgumentError, match=r"rng is -3; give a key"):
+        fitted[0].posterior.sample(rng=-3)
     assert fitted[0].posterior.sample(rng=jax.random.key(1)) is not None
 
 

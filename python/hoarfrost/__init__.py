@@ -4,9 +4,15 @@ Freeze most of a trained network and call :func:`fit_laplace`, or come from Fort
 :mod:`hoarfrost.prob_model`, whose names and arguments are Fortuna's.
 """
 
-from hoarfrost import data, errors, likelihood, metric
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from hoarfrost._core import __version__
-from hoarfrost.laplace import Laplace, fit_laplace
+
+if TYPE_CHECKING:
+    from hoarfrost import data, errors, likelihood, metric, prob_model
+    from hoarfrost.laplace import Laplace, fit_laplace
+    from hoarfrost.laplace import plan_laplace as plan
 
 __all__ = [
     "Laplace",
@@ -16,4 +22,31 @@ __all__ = [
     "fit_laplace",
     "likelihood",
     "metric",
+    "plan",
+    "prob_model",
 ]
+
+# Where each name is, which is imported when it is first asked for.
+_PLACES = {
+    "Laplace": ("hoarfrost.laplace", "Laplace"),
+    "fit_laplace": ("hoarfrost.laplace", "fit_laplace"),
+    "plan": ("hoarfrost.laplace", "plan_laplace"),
+    **{
+        name: (f"hoarfrost.{name}", "")
+        for name in ("data", "errors", "likelihood", "metric", "prob_model")
+    },
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'hoarfrost' has no attribute {name!r}")
+    module, attribute = _PLACES[name]
+    found = import_module(module)
+    value = getattr(found, attribute) if attribute else found
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -72,11 +72,23 @@ def check_probability(name: str, value: Any) -> float:
 
 
 def check_key(rng: Any) -> jax.Array:
-    """The argument, after checking that it is one JAX key, of the old kind or the new."""
-    if not is_key(rng):
-        raise InvalidArgumentError(f"rng is {rng!r}; give a key such as jax.random.PRNGKey(0)")
-    key: jax.Array = rng
-    return key
+    """The argument as a JAX key: one of the old kind or the new, or that of a seed."""
+    if is_key(rng):
+        key: jax.Array = rng
+        return key
+    if not is_whole(rng, 0) or int(rng) >= 2**63:
+        raise InvalidArgumentError(
+            f"rng is {rng!r}; give a key such as jax.random.PRNGKey(0), or a seed from 0 to "
+            "2**63 - 1"
+        )
+    made: jax.Array = jax.random.PRNGKey(int(rng))
+    return made
+
+
+def seed_from_key(key: jax.Array) -> int:
+    """A seed of 62 bits for streams that are not JAX's."""
+    high, low = (int(word) for word in jax.random.bits(key, (2,), "uint32"))
+    return ((high << 32) | low) >> 2
 
 
 def is_key(value: Any) -> bool:
@@ -88,8 +100,10 @@ def is_key(value: Any) -> bool:
 
 
 def check_draws(seed: Any, n_samples: Any) -> tuple[int, int]:
-    """Both as ints; raises `InvalidArgumentError` unless they are such numbers."""
+    """Both as ints; a key stands for a seed. Raises `InvalidArgumentError` for anything else."""
     check_count("n_samples", n_samples, 1)
+    if is_key(seed):
+        return seed_from_key(seed), int(n_samples)
     check_count("seed", seed, 0)
     if int(seed) >= 2**64:
         raise InvalidArgumentError(f"seed is {seed!r}; give a whole number below 2**64")

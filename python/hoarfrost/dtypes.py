@@ -40,14 +40,29 @@ def all_finite(tree: Tree) -> jax.Array:
     return finite
 
 
-def is_finite(leaf: Any) -> bool:
-    """Whether an array holds no NaN and no infinity; on the host where its numbers are there."""
-    if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+def on_host(leaf: Any) -> bool:
+    """Whether the numbers of an array can be read by NumPy without a copy from a device."""
+    if not isinstance(leaf, jax.Array):
         return True
-    if isinstance(leaf, jax.Array) and any(d.platform != "cpu" for d in leaf.devices()):
-        return bool(_all_finite(leaf))
-    # A program for each shape would cost more to compile than the check itself.
-    return _finite_on_host(np.asarray(leaf))
+    # A batch that is spread over devices stays so, also where those are CPUs.
+    return len(leaf.devices()) == 1 and all(d.platform == "cpu" for d in leaf.devices())
+
+
+def is_finite(tree: Tree) -> bool:
+    """Whether no array of a tree holds a NaN or an infinity: one check, however many leaves.
+
+    Numbers on the host are looked at there; all others by one program for the whole tree.
+    """
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(x), jnp.inexact)]
+    far = [leaf for leaf in leaves if not on_host(leaf)]
+    if far and not bool(_all_finite(far)):
+        return False
+    return all(_finite_on_host(np.asarray(leaf)) for leaf in leaves if on_host(leaf))
+
+
+def copied(tree: Tree) -> Tree:
+    """A copy of every array, by one program for all of them."""
+    return _copies(tree)
 
 
 def first_not_finite(array: np.ndarray) -> tuple[int, ...]:
@@ -57,6 +72,7 @@ def first_not_finite(array: np.ndarray) -> tuple[int, ...]:
 
 
 _all_finite = jax.jit(all_finite)
+_copies = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
 def _finite_on_host(array: np.ndarray) -> bool:

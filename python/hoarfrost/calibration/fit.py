@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from hoarfrost.calibration.calibrator import OutputCalibrator
+from hoarfrost.dtypes import is_finite
 from hoarfrost.errors import NonFiniteError
 from hoarfrost.progress import progress_bar
 from hoarfrost.training.monitor import (
@@ -136,7 +137,7 @@ def fit_calibrator(
                 variables, opt_state, loss = _step(*known, optimizer, variables, opt_state, batch)
                 losses.append(loss)
             history.add("loss", _mean(losses, train))
-            sound = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
+            sound = is_finite(variables)
             if not sound or not np.isfinite(history.values["loss"][-1]):
                 raise NonFiniteError(
                     f"the calibration became NaN or infinite in epoch {epoch + 1}; the model "

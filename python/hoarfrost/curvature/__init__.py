@@ -2,6 +2,7 @@
 
 from hoarfrost.curvature.head import HeadLayout, HeadPass, find_head
 from hoarfrost.curvature.jacobian import JacobianPass
+from hoarfrost.curvature.last_layer import last_layer
 from hoarfrost.curvature.result import PassResult
 
-__all__ = ["HeadLayout", "HeadPass", "JacobianPass", "PassResult", "find_head"]
+__all__ = ["HeadLayout", "HeadPass", "JacobianPass", "PassResult", "find_head", "last_layer"]

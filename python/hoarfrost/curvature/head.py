@@ -9,11 +9,9 @@ by one Jacobian-vector product along a random direction ``V``: ``J_n V = V^T a_n
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +20,8 @@ import numpy as np
 from hoarfrost.curvature.result import PassResult
 from hoarfrost.dtypes import all_finite, wide_dtype
 from hoarfrost.freezing import Partition, Subset
-from hoarfrost.network import Network
+from hoarfrost.jaxprs import coarsest_eps
+from hoarfrost.network import Network, NetworkProgram
 from hoarfrost.types import Tree
 
 # Points that go through the network at once. A batch may be a whole data set; in pieces, the core
@@ -109,8 +108,7 @@ def check_direction(shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
     ]
 
 
-@functools.partial(jax.jit, static_argnames=("network", "partition", "layout"))
-def _head_program(
+def _features(
     network: Network,
     partition: Partition,
     layout: HeadLayout,
@@ -132,7 +130,7 @@ def _head_program(
 
         outputs, push = jax.linearize(outputs_of, leaves)
         pushed = push(direction)
-        eps = jnp.asarray(_coarsest_eps(jax.make_jaxpr(push)(direction).jaxpr), jnp.float32)
+        eps = jnp.asarray(coarsest_eps(jax.make_jaxpr(push)(direction).jaxpr), jnp.float32)
         place = layout.kernel
         if place is None:
             return outputs, jnp.ones((1,), leaves[0].dtype), pushed, eps
@@ -192,30 +190,7 @@ def _structure_holds(
     return jnp.all(jnp.abs(pushed.astype(dtype) - expected) <= tolerance * scale)
 
 
-def _coarsest_eps(jaxpr: Any) -> float:
-    """The largest rounding unit of what a program computes.
-
-    A layer may compute in bfloat16 between parameters and outputs that are both float32.
-    """
-    eps = [
-        _eps(variable.aval.dtype)
-        for variable in [*jaxpr.invars, *jaxpr.outvars]
-        if jnp.issubdtype(variable.aval.dtype, jnp.floating)
-    ]
-    for equation in jaxpr.eqns:
-        for variable in equation.outvars:
-            dtype = getattr(variable.aval, "dtype", None)
-            if dtype is not None and jnp.issubdtype(dtype, jnp.floating):
-                eps.append(_eps(dtype))
-        for parameter in jax.tree.leaves(tuple(equation.params.values())):
-            inner = getattr(parameter, "jaxpr", parameter)
-            if hasattr(inner, "eqns"):
-                eps.append(_coarsest_eps(inner))
-    return max(eps, default=0.0)
-
-
-def _eps(dtype: Any) -> float:
-    return float(jnp.finfo(dtype).eps)  # type: ignore[no-untyped-call]
+_head_program = NetworkProgram(_features, static=("partition", "layout"))
 
 
 @dataclass(frozen=True, eq=False)

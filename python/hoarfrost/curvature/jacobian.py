@@ -6,7 +6,6 @@ vector-Jacobian product for each column of the root, and a symmetric product in 
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import jax
@@ -16,15 +15,14 @@ from hoarfrost.curvature.result import PassResult
 from hoarfrost.dtypes import all_finite, wide_dtype
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.likelihood import Likelihood
-from hoarfrost.network import Network
+from hoarfrost.network import Network, NetworkProgram
 from hoarfrost.types import Tree
 
 # Bytes of the rows of one chunk: large enough for the core's panels, small beside P x P.
 CHUNK_BYTES = 64 * 2**20
 
 
-@functools.partial(jax.jit, static_argnames=("network", "partition", "likelihood"))
-def _rows_program(
+def _rows(
     network: Network,
     partition: Partition,
     likelihood: Likelihood | None,
@@ -65,6 +63,9 @@ def _rows_program(
         block_finite=all_finite(rows),
         structure_holds=jnp.asarray(True),
     )
+
+
+_rows_program = NetworkProgram(_rows, static=("partition",))
 
 
 @dataclass(frozen=True, eq=False)

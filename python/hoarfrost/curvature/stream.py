@@ -7,7 +7,6 @@ does.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -40,7 +39,7 @@ class Piece:
     targets: np.ndarray | None = None
 
 
-@functools.partial(jax.jit, static_argnames=("likelihood",))
+@jax.jit
 def _log_prob_program(likelihood: Likelihood, outputs: jax.Array, targets: jax.Array) -> jax.Array:
     return likelihood.log_prob(outputs, targets)
 

@@ -104,6 +104,11 @@ class Loader:
         return self._pass(None)
 
     @property
+    def holds_arrays(self) -> bool:
+        """Whether all epochs have the same points: the loader was made from arrays."""
+        return isinstance(self._batches, ArrayBatches)
+
+    @property
     def size(self) -> int:
         """Number of data points; for iterables, counted in one pass and remembered."""
         return sum(self._sizes)

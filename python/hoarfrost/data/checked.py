@@ -31,9 +31,11 @@ class CheckedBatch:
 
 
 def epoch_batches(
-    loader: DataLoader, epoch: int, check_targets: CheckTargets, *, argument: str
+    loader: DataLoader, epoch: int, check_targets: CheckTargets, *, argument: str, again: bool
 ) -> Iterator[CheckedBatch]:
     """Batches of an epoch of training, their numbers checked one by one.
+
+    With `again`, these points were gone over before: those of arrays are not looked at once more.
 
     Raises
     ------
@@ -41,15 +43,18 @@ def epoch_batches(
         If a batch cannot be used; the batch and `argument`, the loader's name, are given.
     """
     for index, (inputs, targets) in enumerate(loader.epoch(epoch)):
-        check_finite_inputs(inputs, index, argument)
-        host_targets = np.asarray(targets)
-        check_targets(host_targets, index)
-        if len(host_targets):
-            yield CheckedBatch(index, inputs, targets, len(host_targets))
+        size = len(targets)
+        if not (again and loader.holds_arrays):
+            check_finite_inputs(inputs, index, argument)
+            check_targets(np.asarray(targets), index)
+        if size:
+            yield CheckedBatch(index, inputs, targets, size)
 
 
 def check_finite_inputs(inputs: Tree, index: int, argument: str) -> None:
     """Raise `NonFiniteError` that names the batch if an input is NaN or infinite."""
+    if is_finite(inputs):
+        return
     for key_path, leaf in jax.tree_util.tree_flatten_with_path(inputs)[0]:
         if is_finite(leaf):
             continue

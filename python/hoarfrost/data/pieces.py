@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.dtypes import on_host
 from hoarfrost.types import Tree
 
 
@@ -36,12 +39,20 @@ def cut(tree: Tree, start: int, size: int, length: int) -> Tree:
     def one(leaf: Any) -> Any:
         if start == 0 and length == size == leaf.shape[0]:
             return leaf
+        if not on_host(leaf):
+            return _rows(leaf, start, length, size)
         rows = np.asarray(leaf)[start : start + length]
         if length == size:
             return rows
         return np.concatenate([rows, np.repeat(rows[-1:], size - length, axis=0)])
 
     return jax.tree.map(one, tree)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _rows(leaf: jax.Array, start: int, length: int, size: int) -> jax.Array:
+    """Rows of an array that stays on its devices; one program for any start and length."""
+    return leaf[start + jnp.minimum(jnp.arange(size), length - 1)]
 
 
 def padded(tree: Tree, size: int, to: int) -> Tree:

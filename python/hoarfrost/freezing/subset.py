@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 
 from hoarfrost.freezing.partition import Partition
-from hoarfrost.network import Network
+from hoarfrost.network import Network, NetworkProgram
 from hoarfrost.types import Tree
 
 
@@ -41,13 +41,12 @@ class Subset:
 
     def output_shape(self, inputs: Tree) -> tuple[int, ...]:
         """Shape of the outputs in evaluation mode, from shapes alone: traced, never run."""
-        outputs = evaluate.eval_shape(  # type: ignore[no-untyped-call]
-            self.network, self.params, self.mutable, inputs
-        )
+        outputs = _evaluation.eval_shape(self.network, self.params, self.mutable, inputs)
         return tuple(outputs.shape)
 
 
-@functools.partial(jax.jit, static_argnames="network")
-def evaluate(network: Network, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
-    """Outputs of the network in evaluation mode, one program for each shape."""
+def _evaluate(network: Network, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
     return network.evaluate(params, mutable, inputs)
+
+
+_evaluation = NetworkProgram(_evaluate)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 
+from hoarfrost.curvature import last_layer
 from hoarfrost.curvature.assembly import assemble
+from hoarfrost.curvature.head import MAX_POINTS
 from hoarfrost.curvature.sums import Sums
 from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches, num_batches
-from hoarfrost.data.pieces import piece_size
+from hoarfrost.data.pieces import cut, piece_size
 from hoarfrost.errors import DataError, InvalidArgumentError, NotPositiveDefiniteError
 from hoarfrost.freezing import Selector, Subset, make_partition
 from hoarfrost.laplace.evidence.noise import Residuals
@@ -38,7 +40,7 @@ def fit_laplace(
     data_loader: Any,
     *,
     likelihood: str | Likelihood = "categorical",
-    trainable: Selector | None = None,
+    trainable: Selector | Literal["last_layer"] | None = None,
     hessian_structure: Literal["full", "diag", "auto"] = "full",
     prior_precision: Any = 1.0,
     prior_mean: Any = 0.0,
@@ -57,10 +59,13 @@ def fit_laplace(
         taken as the MAP.
     data_loader : DataLoader or iterable
         Gives batches ``(inputs, targets)`` and can be iterated again. It is gone over once.
-    likelihood : {"categorical", "bernoulli", "poisson"} or Likelihood
+    likelihood : {"categorical", "bernoulli", "poisson", "gaussian"} or Likelihood
         How targets follow from outputs: one of `hoarfrost.likelihood`, or one of your own.
-    trainable : callable, optional
+        "gaussian" has unit noise, which `Laplace.optimize_hyperparameters` can tune.
+    trainable : callable or "last_layer", optional
         ``(path, value) -> bool | "trainable" | "frozen"``; by default every parameter.
+        "last_layer": the leaves of the Dense layer that gives the outputs, found on the first batch
+        by computing, whatever they are called.
     hessian_structure : {"full", "diag", "auto"}
         The whole covariance, its precision's diagonal alone, or "full" where it fits in memory and
         else "diag" (a warning says so).
@@ -113,7 +118,7 @@ def fit_laplace(
     >>> posterior.num_params, posterior.num_data
     (4, 3)
     """
-    subset = _subset(model, params, trainable)
+    subset = _subset(model, params, trainable, lambda: next(data_batches(data_loader)))
     posterior = fit_network(
         subset,
         data_loader,
@@ -195,10 +200,12 @@ def plan_laplace(
     inputs: Tree,
     *,
     likelihood: str | Likelihood = "categorical",
-    trainable: Selector | None = None,
+    trainable: Selector | Literal["last_layer"] | None = None,
     memory_budget: int | None = None,
 ) -> MemoryPlan:
     """The memory that `fit_laplace` would take with the same arguments; ``print`` it.
+
+    ``hoarfrost.plan`` is its short name.
 
     Parameters
     ----------
@@ -214,7 +221,7 @@ def plan_laplace(
     >>> plan.num_params, plan.head
     (640, 'softmax')
     """
-    subset = _subset(model, params, trainable)
+    subset = _subset(model, params, trainable, lambda: _first_inputs(inputs))
     return plan_network(subset, inputs, likelihood=likelihood, memory_budget=memory_budget)
 
 
@@ -227,16 +234,27 @@ def plan_network(
 ) -> MemoryPlan:
     """`plan_laplace` for a subset that exists already."""
     check_memory_budget(memory_budget)
-    first = next(input_batches(inputs), None)
-    if first is None:
-        raise DataError("inputs are empty: give at least one point")
-    linearised = linearise(subset, resolve(likelihood), first)
+    linearised = linearise(subset, resolve(likelihood), _first_inputs(inputs))
     return linearised.plan(memory_budget)
 
 
-def _subset(model: Any, params: Tree, trainable: Selector | None) -> Subset:
+def _subset(
+    model: Any, params: Tree, trainable: Any, first_batch: Callable[[], CheckedBatch]
+) -> Subset:
     network, tree, mutable = as_network(model, params)
+    if isinstance(trainable, str) and trainable == "last_layer":
+        batch = first_batch()
+        size = piece_size(batch.size, MAX_POINTS)
+        inputs = cut(batch.inputs, 0, size, min(size, batch.size))
+        return Subset(network, last_layer(network, tree, mutable, inputs), tree, mutable)
     return Subset(network, make_partition(tree, trainable), tree, mutable)
+
+
+def _first_inputs(inputs: Tree) -> CheckedBatch:
+    first = next(input_batches(inputs), None)
+    if first is None:
+        raise DataError("inputs are empty: give at least one point")
+    return first
 
 
 def _assemble(

@@ -202,6 +202,8 @@ def linearise(subset: Subset, likelihood: Likelihood, first: CheckedBatch) -> Li
 
 
 def _check_finite(tree: Tree, kind: str) -> None:
+    if is_finite(tree):
+        return
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         if not is_finite(leaf):
             name = jax.tree_util.keystr(path, simple=True, separator="/")

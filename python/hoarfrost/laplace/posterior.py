@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.checks import check_draws
+from hoarfrost.checks import check_count, check_draws, is_number
 from hoarfrost.data.checked import CheckedBatch, data_batches
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.laplace.evidence.evidence import Evidence
 from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.evidence.tuning import LARGEST, SMALLEST, Optimum, Tuning, optimise
+from hoarfrost.laplace.evidence.validation import best_on_held_out_data
 from hoarfrost.laplace.joint_covariance import joint_covariance
 from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.store import FactorStore
@@ -175,7 +177,7 @@ class Laplace:
     def optimize_prior_precision(
         self, structure: Literal["scalar", "layerwise", "weights_biases", "diagonal"] = "scalar"
     ) -> Any:
-        """Set the prior precision to the maximum of the evidence, and return it.
+        """Change this posterior: its prior precision becomes that of the largest evidence.
 
         The evidence is concave in the logarithms of the precisions, so the maximum is the only
         one. A precision that it would send beyond 1e-8 or 1e8 stops there, and `tuning` says so;
@@ -202,7 +204,7 @@ class Laplace:
         return self._adopt(self._optimum(structure, noise=False))
 
     def optimize_prior_scale(self, low: float = SMALLEST, high: float = LARGEST) -> Any:
-        """Multiply the prior precision that there is by the factor of the largest evidence.
+        """Change this posterior: its prior precision times the factor of the largest evidence.
 
         Parameters
         ----------
@@ -219,17 +221,13 @@ class Laplace:
         InvalidArgumentError
             If the bounds are not positive, finite and ordered, or the curvature was not kept.
         """
-        if not 0 < low < high < math.inf:
-            raise InvalidArgumentError(
-                f"bounds are low={low!r} and high={high!r}; give two positive numbers, the smaller "
-                "one first"
-            )
+        _log_bounds(low, high)
         return self._adopt(self._optimum("scale", noise=False, bounds=(low, high)))
 
     def optimize_hyperparameters(
         self, structure: Literal["scalar", "layerwise", "weights_biases", "diagonal"] = "scalar"
     ) -> tuple[Any, float | tuple[float, ...]]:
-        """Set the prior precision and the Gaussian noise to the maximum of the evidence.
+        """Change this posterior: prior precision and Gaussian noise of the largest evidence.
 
         Parameters
         ----------
@@ -255,8 +253,74 @@ class Laplace:
         assert optimum.noise_std is not None
         return value, optimum.noise_std
 
+    def optimize_on(
+        self,
+        data_loader: Any,
+        link: LinkName | None = None,
+        n_samples: int = 100,
+        seed: int | jax.Array = 0,
+        *,
+        low: float = 1e-4,
+        high: float = 1e4,
+        grid_size: int = 9,
+    ) -> Any:
+        """Change this posterior: its prior precision times what predicts held-out data best.
+
+        The mean of `log_prob` is maximised over the factor, on a grid and then by a golden section
+        about its best point, to a tenth in the logarithm. `tuning`, of the evidence, is None then.
+
+        Parameters
+        ----------
+        data_loader : DataLoader or iterable of (inputs, targets)
+            Data that the fit has not seen; gone over for each factor that is tried.
+        link, n_samples, seed
+            As in `log_prob`; the same draws for every factor, where the link draws any.
+        low, high : float
+            Bounds of the factor.
+        grid_size : int
+            How many factors are tried first, bounds included, at least 2.
+
+        Returns
+        -------
+        float or tree
+            The new prior precision, in the form of the old one.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If an argument is none of these, or the curvature was not kept.
+        """
+        bounds = _log_bounds(low, high)
+        check_count("grid_size", grid_size, 2)
+        draws = _draws(seed, n_samples)
+        choose_link("density", self.linearised.likelihood, link)
+        # The factor and one candidate's would not both fit where memory is tight.
+        self.store.release()
+        best, found = best_on_held_out_data(
+            self,
+            lambda x: jax.tree.map(lambda precision: math.exp(x) * precision, self.prior.value),
+            data_loader,
+            bounds,
+            link=link,
+            n_samples=draws.n_samples,
+            seed=draws.seed,
+            grid_size=grid_size,
+        )
+        if found.at_edge:
+            warnings.warn(
+                f"the prior precision that predicts the held-out data best lies at a bound, "
+                f"{math.exp(found.argument):.3g} times what it was; give other bounds, or optimise "
+                "again from here",
+                UserWarning,
+                stacklevel=2,
+            )
+        self.prior, self.store, self.tuning = best.prior, best.store, None
+        return self.prior_precision
+
     def with_prior_precision(self, prior_precision: Any) -> Laplace:
-        """The posterior under another prior precision: a new factor, no new pass over the data.
+        """A copy under another prior precision: a new factor, no new pass over the data.
+
+        This posterior stays as it is.
 
         Raises
         ------
@@ -268,13 +332,13 @@ class Laplace:
         evidence, store = self._under(prior_precision)
         return dataclasses.replace(self, prior=evidence.prior, store=store, tuning=None)
 
-    def sample(self, seed: int, n_samples: int) -> Tree:
+    def sample(self, seed: int | jax.Array, n_samples: int) -> Tree:
         """Draws from the posterior.
 
         Parameters
         ----------
-        seed : int
-            The same seed gives the same draws, bit for bit.
+        seed : int or jax.Array
+            A number or a JAX key; the same one gives the same draws, bit for bit.
         n_samples : int
             How many.
 
@@ -357,7 +421,7 @@ class Laplace:
         inputs: Tree,
         link: LinkName | None = None,
         n_samples: int = 100,
-        seed: int = 0,
+        seed: int | jax.Array = 0,
         *,
         log: bool = False,
     ) -> Any:
@@ -402,8 +466,41 @@ class Laplace:
             return mean, epistemic + noise
         return np.exp(found) if quantity == "probabilities" and not log else found
 
+    def predict_proba(
+        self,
+        inputs: Tree,
+        link: LinkName | None = None,
+        n_samples: int = 100,
+        seed: int | jax.Array = 0,
+    ) -> np.ndarray:
+        """Probabilities of the classes; the arguments are those of `predict`.
+
+        Returns
+        -------
+        ndarray
+            Shape ``(B, C)``, rows that add up to 1. Of a single Bernoulli logit ``(B, 2)``, of no
+            and of yes; of several the probability of a yes for each.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the likelihood is none of classes.
+        """
+        likelihood = self.linearised.likelihood
+        if not isinstance(likelihood, Classification):
+            raise InvalidArgumentError(
+                f"predict_proba is for classes, and the likelihood is {likelihood.name!r}; use "
+                "predict or predict_regression"
+            )
+        found: np.ndarray = self.predict(inputs, link, n_samples, seed)
+        return np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else found
+
     def predict_regression(
-        self, inputs: Tree, link: Literal["nn"] | None = None, n_samples: int = 100, seed: int = 0
+        self,
+        inputs: Tree,
+        link: Literal["nn"] | None = None,
+        n_samples: int = 100,
+        seed: int | jax.Array = 0,
     ) -> RegressionPrediction:
         """Mean of real targets or counts, and their variance in its two parts.
 
@@ -433,7 +530,11 @@ class Laplace:
         return RegressionPrediction(mean, epistemic, noise, likelihood.name, gaussian)
 
     def log_prob(
-        self, data_loader: Any, link: LinkName | None = None, n_samples: int = 100, seed: int = 0
+        self,
+        data_loader: Any,
+        link: LinkName | None = None,
+        n_samples: int = 100,
+        seed: int | jax.Array = 0,
     ) -> np.ndarray:
         """Log-density of given targets under the predictive distribution, shape ``(N,)``.
 
@@ -458,7 +559,7 @@ class Laplace:
         return self._targets("density", chosen, self._checked(data_loader), draws)
 
     def with_collections(self, collections: Mapping[str, Tree]) -> Laplace:
-        """The same posterior, whose `merge` adds these collections beside the parameters."""
+        """A copy whose `merge` adds these collections beside the parameters."""
         return dataclasses.replace(self, collections=collections)
 
     def _targets(
@@ -520,3 +621,12 @@ class Laplace:
 
 def _draws(seed: Any, n_samples: Any) -> Draws:
     return Draws(*check_draws(seed, n_samples))
+
+
+def _log_bounds(low: Any, high: Any) -> tuple[float, float]:
+    if not is_number(low) or not is_number(high) or not 0 < low < high:
+        raise InvalidArgumentError(
+            f"bounds are low={low!r} and high={high!r}; give two positive numbers, the smaller "
+            "one first"
+        )
+    return math.log(low), math.log(high)

@@ -17,8 +17,10 @@ Head = Literal["softmax", "independent", "general"]
 class Likelihood(Protocol):
     """The density of a target given the outputs of a network.
 
-    A likelihood is a frozen, hashable dataclass: it is a static argument of jitted programs. With
-    B points and C outputs each, every array argument `outputs` has shape ``(B, C)``.
+    A likelihood is a frozen dataclass and a pytree whose numbers are data, so that it is an
+    argument of jitted programs: other numbers compile nothing again. One that is no pytree must be
+    hashable, and is a static argument. With B points and C outputs each, every array argument
+    `outputs` has shape ``(B, C)``.
     """
 
     @property

@@ -15,6 +15,7 @@ from hoarfrost.likelihood.base import check_labels, check_matrix_outputs
 from hoarfrost.likelihood.logits import log_sigmoid
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Bernoulli:
     """Independent Bernoulli outputs: ``p(y_c = 1 | f) = sigmoid(f_c)``.

@@ -15,6 +15,7 @@ from hoarfrost.likelihood.base import check_labels, check_matrix_outputs
 from hoarfrost.likelihood.logits import log_softmax
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Categorical:
     """The categorical likelihood: ``p(y = c | f) = softmax(f)_c``, labels in ``0..C-1``."""

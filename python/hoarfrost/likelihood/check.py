@@ -162,7 +162,7 @@ def _check_log_prob(likelihood: Any, name: str, outputs: jax.Array, targets: jax
         )
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jax.jit
 def _hessian_program(likelihood: Any, outputs: jax.Array, targets: jax.Array) -> jax.Array:
     return negative_hessians(likelihood, outputs, targets)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import abc
-import functools
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +41,9 @@ class CustomLikelihood(abc.ABC):
         predictions need ``variance`` and ``target_moments`` too, as `Regression` describes them.
     ``num_outputs``
         The number of outputs that the network must have; None, the default, for any.
+    ``data_fields``
+        Names of the fields that are numbers, of which another value shall compile nothing again: in
+        a program they are traced, so that no Python branch may depend on them. None by default.
 
     When an object is made, all of this is compared with `jax.hessian` at random outputs; an equal
     object is not checked again. Whether Lambda is diagonal is found there too: a last layer then
@@ -70,17 +72,22 @@ class CustomLikelihood(abc.ABC):
     """
 
     num_outputs: ClassVar[int | None] = None
+    data_fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        jax.tree_util.register_pytree_node(cls, _flatten, _unflatten)
 
     def __post_init__(self) -> None:
         try:
             hash(self)
         except TypeError:
             raise InvalidArgumentError(
-                f"{self!r} has no hash, which a likelihood needs as a static argument of compiled "
+                f"{self!r} has no hash, which a likelihood needs as an argument of compiled "
                 "programs; decorate the class with @dataclasses.dataclass(frozen=True), and give "
                 "tuples in place of lists and arrays"
             ) from None
-        self._checked()
+        object.__setattr__(self, "_diagonal", self._checked().diagonal)
 
     def _checked(self) -> CurvatureCheck:
         cls = type(self)
@@ -116,7 +123,10 @@ class CustomLikelihood(abc.ABC):
     @property
     def head(self) -> Head:
         """Whether Lambda is diagonal, as the check found it."""
-        return "independent" if self._checked().diagonal else "general"
+        # Inside a program the numbers are tracers, which cannot be checked.
+        diagonal = self.__dict__.get("_diagonal")
+        known = self._checked().diagonal if diagonal is None else diagonal
+        return "independent" if known else "general"
 
     def check_outputs(self, shape: tuple[int, ...]) -> None:
         """Raise `ShapeError` unless outputs are ``(B, C)`` with the right C."""
@@ -158,6 +168,25 @@ class CustomLikelihood(abc.ABC):
         return np.asarray(_diagonal(self, jnp.asarray(outputs)), dtype=np.float64)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+def _flatten(likelihood: CustomLikelihood) -> tuple[tuple[Any, ...], Any]:
+    """Numbers that are data; and what is static: the object itself where there are none."""
+    names = likelihood.data_fields
+    if not names:
+        return (), likelihood
+    values = {name: value for name, value in vars(likelihood).items() if name not in names}
+    static = (type(likelihood), names, tuple(sorted(values.items())))
+    return tuple(getattr(likelihood, name) for name in names), static
+
+
+def _unflatten(static: Any, data: tuple[Any, ...]) -> Any:
+    if isinstance(static, CustomLikelihood):
+        return static
+    cls, names, values = static
+    made = object.__new__(cls)
+    made.__dict__.update({**dict(values), **dict(zip(names, data, strict=True))})
+    return made
+
+
+@jax.jit
 def _diagonal(likelihood: CustomLikelihood, outputs: jax.Array) -> jax.Array:
     return jnp.einsum("bcc->bc", likelihood.output_curvature(outputs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ class Gaussian:
             raise InvalidArgumentError(
                 f"noise_std is {self.noise_std!r}; give a positive number, or one for each output"
             )
-        # A tuple rather than an array, so that the likelihood can be a static argument.
+        # A tuple rather than an array, so that likelihoods can be compared.
         kept = float(values) if values.ndim == 0 else tuple(float(v) for v in values)
         object.__setattr__(self, "noise_std", kept)
 
@@ -125,3 +125,13 @@ class Gaussian:
         """``1 / std^2`` in float64, shape ``(B, C)``."""
         precision = np.asarray(self.noise_std, dtype=np.float64) ** -2.0
         return np.broadcast_to(precision, np.shape(outputs)).copy()
+
+
+def _with_noise(_: None, children: tuple[Any]) -> Gaussian:
+    """A likelihood of what JAX puts in, which may be a tracer: unchecked."""
+    made = object.__new__(Gaussian)
+    object.__setattr__(made, "noise_std", children[0])
+    return made
+
+
+jax.tree_util.register_pytree_node(Gaussian, lambda g: ((g.noise_std,), None), _with_noise)

@@ -15,6 +15,7 @@ from hoarfrost.errors import ShapeError
 from hoarfrost.likelihood.base import check_finite_targets
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class HeteroscedasticGaussian:
     """Gaussian noise with a predicted variance: ``p(y | m, s) = N(y; m, diag(exp(s)))``.

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
+
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood.base import Likelihood
 from hoarfrost.likelihood.bernoulli import Bernoulli
 from hoarfrost.likelihood.categorical import Categorical
+from hoarfrost.likelihood.gaussian import Gaussian
 from hoarfrost.likelihood.poisson import Poisson
 
 # A name stands for the likelihood without arguments.
-NAMED: dict[str, type[Likelihood]] = {one.name: one for one in (Categorical, Bernoulli, Poisson)}
+NAMED: dict[str, type[Likelihood]] = {
+    one.name: one for one in (Categorical, Bernoulli, Poisson, Gaussian)
+}
 
 
 def resolve(likelihood: str | Likelihood) -> Likelihood:
@@ -24,6 +31,10 @@ def resolve(likelihood: str | Likelihood) -> Likelihood:
         if likelihood in NAMED:
             return NAMED[likelihood]()
     elif isinstance(likelihood, Likelihood) and not isinstance(likelihood, type):
+        if jax.tree_util.all_leaves([likelihood]):
+            # A class that JAX does not know is hashable, and static in programs.
+            cls: Any = type(likelihood)
+            jax.tree_util.register_static(cls)
         return likelihood
     raise InvalidArgumentError(
         f"likelihood is {likelihood!r}; give {', '.join(map(repr, NAMED))}, "

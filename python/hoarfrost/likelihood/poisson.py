@@ -14,6 +14,7 @@ from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.likelihood.base import check_finite_targets, check_matrix_outputs
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Poisson:
     """Independent Poisson counts with the log link: ``p(y_c | f) = Poisson(y_c; exp(f_c))``.

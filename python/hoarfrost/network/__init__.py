@@ -2,8 +2,10 @@
 
 from hoarfrost.network.base import Network
 from hoarfrost.network.function import FunctionNetwork
+from hoarfrost.network.keys import interned
 from hoarfrost.network.linen import LinenNetwork, init_linen
 from hoarfrost.network.named import JoinedNetwork, NamedNetwork
+from hoarfrost.network.programs import NetworkProgram, PerNetwork
 from hoarfrost.network.resolve import as_network
 
 __all__ = [
@@ -12,6 +14,9 @@ __all__ = [
     "LinenNetwork",
     "NamedNetwork",
     "Network",
+    "NetworkProgram",
+    "PerNetwork",
     "as_network",
     "init_linen",
+    "interned",
 ]

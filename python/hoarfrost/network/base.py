@@ -35,6 +35,17 @@ class Network(Protocol):
     def join(self, params: Tree, mutable: Tree) -> Tree:
         """What a user holds for this network again, from ``(params, mutable)``."""
 
+    @property
+    def owner(self) -> object | None:
+        """What compiled programs must not outlive, as it may hold arrays; None where nothing may.
+
+        It can be referred to weakly.
+        """
+
+    @property
+    def unowned(self) -> Network:
+        """The same network for a program, which does not keep `owner` alive."""
+
     def idle_in_training(self, params: Tree, mutable: Tree, inputs: Tree) -> tuple[str, ...]:
         """Layers with a training mode that `train` does not put into it, for a warning."""
 
@@ -62,22 +73,3 @@ def first_array(outputs: Any, name: str) -> jax.Array:
         )
     array: jax.Array = outputs
     return array
-
-
-def hash_of(value: Any) -> int:
-    """The hash of a value, or of its identity where it has none (a list among its attributes)."""
-    try:
-        return hash(value)
-    except TypeError:
-        return id(value)
-
-
-def same(first: Any, second: Any) -> bool:
-    """Whether two values are equal; those without a hash are so only to themselves."""
-    if first is second:
-        return True
-    try:
-        hash(first), hash(second)
-    except TypeError:
-        return False
-    return bool(first == second)

@@ -16,7 +16,8 @@ import numpy as np
 from flax import linen as nn
 
 from hoarfrost.errors import ShapeError
-from hoarfrost.network.base import first_array, hash_of, same
+from hoarfrost.network.base import first_array
+from hoarfrost.network.keys import key_of
 from hoarfrost.types import Path, Tree, path_of
 
 # The arguments by which Flax modules are told whether they train, and their value if they do.
@@ -41,13 +42,31 @@ class LinenNetwork:
     module: nn.Module
     bare: bool = False
 
+    @functools.cached_property
+    def _key(self) -> Any:
+        return key_of(self.module), self.bare
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(self._key)
+
     def __hash__(self) -> int:
-        return hash((type(self), hash_of(self.module), self.bare))
+        return self._hash
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LinenNetwork):
             return NotImplemented
-        return self.bare == other.bare and same(self.module, other.module)
+        return self is other or (self._hash == other._hash and self._key == other._key)
+
+    @property
+    def owner(self) -> None:
+        """None: a module describes layers."""
+        return None
+
+    @property
+    def unowned(self) -> LinenNetwork:
+        """The network itself, which holds nothing."""
+        return self
 
     def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
         """Outputs in evaluation mode, shape ``(batch, ...)``."""

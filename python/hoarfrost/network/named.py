@@ -20,6 +20,16 @@ class NamedNetwork:
     name: str
     network: LinenNetwork
 
+    @property
+    def owner(self) -> None:
+        """None, as of what it is made of."""
+        return None
+
+    @property
+    def unowned(self) -> NamedNetwork:
+        """The network itself, which holds nothing."""
+        return self
+
     def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
         """Outputs of the named network in evaluation mode."""
         return self.network.evaluate(params[self.name], mutable.get(self.name, {}), inputs)
@@ -71,6 +81,16 @@ class JoinedNetwork:
 
     mean: NamedNetwork
     log_variance: NamedNetwork
+
+    @property
+    def owner(self) -> None:
+        """None, as of what it is made of."""
+        return None
+
+    @property
+    def unowned(self) -> JoinedNetwork:
+        """The network itself, which holds nothing."""
+        return self
 
     def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
         """Outputs of both in evaluation mode, shape ``(batch, 2 D)``."""

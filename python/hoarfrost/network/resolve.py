@@ -6,11 +6,13 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 from flax import linen as nn
 
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.network.base import Network
-from hoarfrost.network.function import FunctionNetwork
+from hoarfrost.network.function import FunctionNetwork, partial_network
+from hoarfrost.network.keys import interned
 from hoarfrost.network.linen import LinenNetwork
 from hoarfrost.types import Tree
 
@@ -21,7 +23,9 @@ def as_network(model: Any, params: Tree) -> tuple[Network, Tree, Tree]:
     Parameters
     ----------
     model : flax.linen.Module, callable or Network
-        A Linen module, a function ``apply(params, inputs)``, or an object of this module.
+        A Linen module, a function ``apply(params, inputs)``, or a network. Arrays that a
+        `jax.tree_util.Partial` binds are frozen parameters; those that a closure binds are
+        constants of its programs, and go with it.
     params : tree
         For a Linen module its variables (``{"params": ..., "batch_stats": ...}``) or its "params"
         alone; for a function its parameters; for a network what its `split` takes.
@@ -34,6 +38,9 @@ def as_network(model: Any, params: Tree) -> tuple[Network, Tree, Tree]:
     if isinstance(model, nn.Module):
         whole = isinstance(params, Mapping) and isinstance(params.get("params"), Mapping)
         network: Network = LinenNetwork(model, bare=not whole)
+    elif isinstance(model, jax.tree_util.Partial):
+        network, arrays = partial_network(model)
+        return interned(network), params, arrays
     elif isinstance(model, Network) and not inspect.isclass(model):
         network = model
     elif callable(model) and not inspect.isclass(model):
@@ -44,4 +51,4 @@ def as_network(model: Any, params: Tree) -> tuple[Network, Tree, Tree]:
             f"model is {described}; give an instance of a flax.linen.Module or a function "
             "apply(params, inputs) -> outputs"
         )
-    return (network, *network.split(params))
+    return (interned(network), *network.split(params))

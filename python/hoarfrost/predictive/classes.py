@@ -49,6 +49,11 @@ def epistemic_variance(outputs: jax.Array) -> jax.Array:
     return jnp.var(jnp.exp(log_probs(outputs)), axis=0)
 
 
+def variance(outputs: jax.Array) -> jax.Array:
+    """The sum of the two, shape ``(B, C)``."""
+    return aleatoric_variance(outputs) + epistemic_variance(outputs)
+
+
 def entropy(outputs: jax.Array) -> jax.Array:
     """Entropy of the mixture in nats, shape ``(B,)``."""
     return _entropy(_log_mean(log_probs(outputs)))

@@ -1,12 +1,11 @@
 """What is predicted from S samples of the outputs, of the linearised network or of the network.
 
-Each statistic is a frozen dataclass, so that it can be static in a compiled program; it takes
+Each statistic is a pytree of its likelihood's numbers, an argument of a compiled program; it takes
 outputs of shape ``(S, B, C)``.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 from hoarfrost.likelihood import Classification, Likelihood
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LogProbabilities:
     """Logarithm of the mean probability of each class (of a 1, for Bernoulli), ``(B, C)``."""
@@ -28,6 +28,7 @@ class LogProbabilities:
         return log_mean(self.likelihood.log_probs(outputs))
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Mean:
     """Mean of the targets, ``(B, D)``."""
@@ -39,6 +40,7 @@ class Mean:
         return jnp.mean(jax.vmap(self.likelihood.mean)(outputs), axis=0)
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Moments:
     """Mean of the targets, variance of that mean and mean of their noise, ``(3, B, D)``."""
@@ -52,6 +54,7 @@ class Moments:
         return jnp.stack([jnp.mean(means, axis=0), jnp.var(means, axis=0), jnp.mean(noise, axis=0)])
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TargetLogProb:
     """Log-density of the targets under the mixture, ``(B,)``."""
@@ -63,7 +66,7 @@ class TargetLogProb:
         return log_mean(jax.vmap(lambda one: self.likelihood.log_prob(one, targets))(outputs))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jax.jit
 def evaluate(
     statistic: Callable[..., jax.Array], outputs: jax.Array, *rest: jax.Array
 ) -> jax.Array:

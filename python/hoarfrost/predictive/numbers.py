@@ -98,7 +98,7 @@ def sample(outputs: jax.Array, key: jax.Array) -> jax.Array:
     return centre + std * jax.random.normal(key, centre.shape, centre.dtype)
 
 
-def quantiles(outputs: jax.Array, levels: tuple[float, ...]) -> jax.Array:
+def quantiles(outputs: jax.Array, levels: jax.Array) -> jax.Array:
     """Quantiles of each target's mixture, exact to rounding, shape ``(len(levels), B, D)``.
 
     A mixture's quantile lies between the least and the largest quantile of its components; the

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -60,7 +59,10 @@ def interval_levels(error: Any, interval_type: Any) -> tuple[float, ...]:
     return ends[interval_type]
 
 
-@functools.lru_cache(maxsize=64)
 def quantile_statistic(levels: tuple[float, ...]) -> Statistic:
-    """`numbers.quantiles` at these levels; the same function for the same levels."""
-    return functools.partial(numbers.quantiles, levels=levels)
+    """`numbers.quantiles` at these levels, which are data: one program for all of a number."""
+    levels_as_data = np.asarray(levels)
+    statistic: Statistic = jax.tree_util.Partial(  # type: ignore[no-untyped-call]
+        numbers.quantiles, levels=levels_as_data
+    )
+    return statistic

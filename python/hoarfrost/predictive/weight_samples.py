@@ -1,4 +1,4 @@
-"""Statistics of a network over many samples of its trainable parameters, in one jitted program.
+"""Samples of the trainable parameters of a network, and statistics of its outputs under them.
 
 Samples are mapped over in parallel, so that whatever depends on frozen parameters only is computed
 once for all of them; frozen parameters are passed once, not once a sample.
@@ -7,7 +7,6 @@ once for all of them; frozen parameters are passed once, not once a sample.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,8 @@ import numpy as np
 from hoarfrost.data.checked import check_finite_inputs
 from hoarfrost.data.pieces import padded
 from hoarfrost.freezing import Partition
-from hoarfrost.network import Network
+from hoarfrost.jaxprs import largest_bytes
+from hoarfrost.network import Network, NetworkProgram, PerNetwork
 from hoarfrost.types import Tree
 
 Statistic = Callable[..., jax.Array]
@@ -87,6 +87,9 @@ def over_samples(
 ) -> Iterator[np.ndarray]:
     """A statistic of the outputs under all samples, batch by batch, on the host.
 
+    The network's program gives outputs, and a small one after it the statistic: another statistic
+    compiles no network again. A batch is dispatched before the one before it is waited for.
+
     Parameters
     ----------
     network : Network
@@ -94,8 +97,8 @@ def over_samples(
     samples : WeightSamples
         Parameters.
     statistic : callable
-        A module-level function: ``statistic(outputs, *rest)`` with outputs of shape
-        ``(S, B, C)``.
+        A module-level function, or a pytree of numbers that can be called:
+        ``statistic(outputs, *rest)`` with outputs of shape ``(S, B, C)``.
     batches : iterable of tuple
         ``(inputs, *rest)``; a smaller batch is padded to the largest so far and cut again.
     axis : int
@@ -113,7 +116,9 @@ def over_samples(
     NonFiniteError
         If inputs are NaN or infinite; the batch is named.
     """
+    argument = as_argument(statistic)
     rows, chunk = 0, 0
+    waiting: tuple[jax.Array, int] | None = None
     for index, (inputs, *rest) in enumerate(batches):
         check_finite_inputs(inputs, index, "the data loader")
         size = jax.tree.leaves(inputs)[0].shape[0]
@@ -122,36 +127,36 @@ def over_samples(
         inputs, extra = padded((inputs, tuple(rest)), size, rows)
         if key is not None:
             extra = (*extra, jax.random.fold_in(key, index))
-        result = _program(
-            network,
-            samples.partition,
-            statistic,
-            samples.transform,
-            chunk,
-            _arrays(samples),
-            inputs,
-            extra,
+        outputs = _program(network, samples.partition, chunk, _arrays(samples), inputs)
+        result = _statistic_program(
+            samples.transform, samples.transform_variables, argument, outputs, extra
         )
-        yield np.asarray(result)[(slice(None),) * axis + (slice(size),)]
+        if waiting is not None:
+            yield _read(*waiting, axis)
+        waiting = result, size
+    if waiting is not None:
+        yield _read(*waiting, axis)
 
 
 def num_outputs(network: Network, samples: WeightSamples, inputs: Tree) -> int:
     """How many outputs the network has for a point; nothing is computed."""
-    outputs = _program.eval_shape(  # type: ignore[no-untyped-call]
-        network,
-        samples.partition,
-        _unchanged,
-        samples.transform,
-        samples.size,
-        _arrays(samples),
-        inputs,
-        (),
+    outputs = _program.eval_shape(
+        network, samples.partition, samples.size, _arrays(samples), inputs
     )
+    # A calibrator keeps the shape.
     return int(outputs.shape[-1])
 
 
-def _unchanged(outputs: jax.Array) -> jax.Array:
-    return outputs
+def as_argument(statistic: Statistic) -> Statistic:
+    """A statistic as an argument of a program: its numbers are data, a plain function is static."""
+    if not jax.tree_util.all_leaves([statistic]):
+        return statistic
+    function: Statistic = jax.tree_util.Partial(statistic)  # type: ignore[no-untyped-call]
+    return function
+
+
+def _read(result: jax.Array, size: int, axis: int) -> np.ndarray:
+    return np.asarray(result)[(slice(None),) * axis + (slice(size),)]
 
 
 def chunk_size(network: Network, samples: WeightSamples, inputs: Tree) -> int:
@@ -160,11 +165,11 @@ def chunk_size(network: Network, samples: WeightSamples, inputs: Tree) -> int:
     leaves, structure = jax.tree.flatten(known)
     shapes = tuple((np.shape(x), str(jax.dtypes.result_type(x))) for x in leaves)
     # Networks are hashable, which a protocol cannot say.
-    hashable: Any = network
-    return _chunk_size(hashable, samples.partition, samples.size, structure, shapes)
+    find: Any = _chunk_sizes.of(network)
+    size: int = find(network.unowned, samples.partition, samples.size, structure, shapes)
+    return size
 
 
-@functools.lru_cache(maxsize=256)
 def _chunk_size(
     network: Any,
     partition: Partition,
@@ -184,62 +189,46 @@ def _chunk_size(
     chunk = size
     while chunk > 1:
         some = jax.tree.map(functools.partial(part, chunk=chunk), trainable)
-        if _largest(jax.make_jaxpr(program)(some, *others).jaxpr) <= MAX_BYTES:
+        if largest_bytes(jax.make_jaxpr(program)(some, *others).jaxpr) <= MAX_BYTES:
             break
         chunk //= 2
     return chunk
 
 
-def _largest(jaxpr: Any) -> int:
-    """Bytes of the largest array that a program makes on its way."""
-    largest = 0
-    for equation in jaxpr.eqns:
-        for variable in equation.outvars:
-            shape, dtype = (
-                getattr(variable.aval, "shape", ()),
-                getattr(variable.aval, "dtype", None),
-            )
-            largest = max(largest, math.prod(shape) * getattr(dtype, "itemsize", 1))
-        for value in equation.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                largest = max(largest, _largest(inner))
-    return largest
+_chunk_sizes = PerNetwork(lambda: functools.lru_cache(maxsize=256)(_chunk_size))
 
 
 def _arrays(samples: WeightSamples) -> tuple[Tree, ...]:
     """What of the samples a program takes as arguments."""
-    return (
-        samples.trainable,
-        samples.center,
-        samples.frozen,
-        samples.mutable,
-        samples.transform_variables,
-    )
+    return (samples.trainable, samples.center, samples.frozen, samples.mutable)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _program(
-    network: Network,
-    partition: Partition,
-    statistic: Statistic,
-    transform: Transform | None,
-    chunk: int,
-    arrays: tuple[Tree, ...],
-    inputs: Tree,
-    rest: tuple[Any, ...],
+def _outputs(
+    network: Network, partition: Partition, chunk: int, arrays: tuple[Tree, ...], inputs: Tree
 ) -> jax.Array:
-    trainable, center, frozen, mutable, variables = arrays
+    """Outputs under all samples, shape ``(S, B, C)``."""
+    trainable, center, frozen, mutable = arrays
     leaves = jax.tree.leaves(trainable)
     if not leaves:
         params = partition.merge(trainable, frozen)
-        outputs = network.evaluate(params, mutable, inputs)[None]
-    else:
-        one = _at_sample(network, partition, center, frozen, mutable, inputs)
-        if chunk >= leaves[0].shape[0]:
-            outputs = jax.vmap(one)(trainable)
-        else:
-            outputs = jax.lax.map(one, trainable, batch_size=chunk)
+        return network.evaluate(params, mutable, inputs)[None]
+    one = _at_sample(network, partition, center, frozen, mutable, inputs)
+    if chunk >= leaves[0].shape[0]:
+        return jax.vmap(one)(trainable)
+    return jax.lax.map(one, trainable, batch_size=chunk)
+
+
+_program = NetworkProgram(_outputs, static=("partition", "chunk"))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _statistic_program(
+    transform: Transform | None,
+    variables: Tree,
+    statistic: Statistic,
+    outputs: jax.Array,
+    rest: tuple[Any, ...],
+) -> jax.Array:
     if transform is not None:
         outputs = transform(variables, outputs)
     return statistic(outputs, *rest)

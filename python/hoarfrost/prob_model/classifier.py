@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 from flax import linen as nn
 
 from hoarfrost.calibration import ClassificationTemperatureScaler
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import Categorical
-from hoarfrost.network import LinenNetwork, NamedNetwork
+from hoarfrost.network import LinenNetwork, NamedNetwork, interned
 from hoarfrost.prior import GaussianPrior, IsotropicGaussianPrior, check_prior
 from hoarfrost.prob_model.base import ProbModel
 from hoarfrost.prob_model.joint import Joint
@@ -45,7 +46,7 @@ class ProbClassifier(ProbModel):
         default. None: the model cannot be calibrated.
     model_editor : None
         Not available in this version; anything but None is an error.
-    seed : int
+    seed : int or jax.Array
         Of initialisation, dropout, and every draw that is given no key of its own.
 
     Raises
@@ -61,7 +62,7 @@ class ProbClassifier(ProbModel):
         posterior_approximator: PosteriorApproximator | None = None,
         output_calibrator: nn.Module | None = _TEMPERATURE_SCALER,
         model_editor: None = None,
-        seed: int = 0,
+        seed: int | jax.Array = 0,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise InvalidArgumentError(
@@ -74,7 +75,7 @@ class ProbClassifier(ProbModel):
             )
         prior = IsotropicGaussianPrior() if prior is None else prior
         check_prior(prior)
-        network = NamedNetwork("model", LinenNetwork(model))
+        network = interned(NamedNetwork("model", LinenNetwork(model)))
         likelihood = ClassificationLikelihood(
             network, Categorical(), as_calibrator(output_calibrator)
         )

@@ -44,15 +44,15 @@ class Joint:
         network: Network = self.likelihood.network
         return network
 
-    def init(self, input_shape: Any, rng: jax.Array | None = None) -> JointState:
+    def init(self, input_shape: Any, rng: jax.Array | int | None = None) -> JointState:
         """Parameters drawn by the networks' initialisers.
 
         Parameters
         ----------
         input_shape : tuple of int, array or tree of arrays
             The shape of one input (float32 is then meant), or a batch of inputs.
-        rng : jax.Array, optional
-            A key; by default the model's own, the same at every call.
+        rng : jax.Array or int, optional
+            A key or a seed; by default the model's own, the same at every call.
         """
         if rng is None:
             keys = self.random.initialisation_keys()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 
-from hoarfrost.checks import is_whole
+from hoarfrost.checks import is_key, is_whole, seed_from_key
 from hoarfrost.errors import InvalidArgumentError
 
 # Keeps the stream apart from the keys of initialisation and training, which come from the seed.
@@ -19,11 +21,13 @@ class RandomNumberGenerator:
 
     Parameters
     ----------
-    seed : int
-        Not negative.
+    seed : int or jax.Array
+        Not negative; a key stands for a seed.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: Any) -> None:
+        if is_key(seed):
+            seed = seed_from_key(seed)
         if not is_whole(seed, 0) or int(seed) >= 2**63:
             raise InvalidArgumentError(f"seed is {seed!r}; give an integer from 0 to 2**63 - 1")
         self.seed: int = int(seed)
@@ -52,9 +56,3 @@ class RandomNumberGenerator:
     def training_key(self) -> jax.Array:
         """The key of the dropout of training; the same at every call."""
         return jax.random.fold_in(jax.random.PRNGKey(self.seed), _TRAINING)
-
-
-def seed_from_key(key: jax.Array) -> int:
-    """A seed of 62 bits for the core's own streams."""
-    high, low = (int(word) for word in jax.random.bits(key, (2,), "uint32"))
-    return ((high << 32) | low) >> 2

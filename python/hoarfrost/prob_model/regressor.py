@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 from flax import linen as nn
 
 from hoarfrost.calibration import RegressionTemperatureScaler
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import HeteroscedasticGaussian
-from hoarfrost.network import JoinedNetwork, LinenNetwork, NamedNetwork
+from hoarfrost.network import JoinedNetwork, LinenNetwork, NamedNetwork, interned
 from hoarfrost.prior import GaussianPrior, IsotropicGaussianPrior, check_prior
 from hoarfrost.prob_model.base import ProbModel
 from hoarfrost.prob_model.joint import Joint
@@ -49,7 +50,7 @@ class ProbRegressor(ProbModel):
         default. None: the model cannot be calibrated.
     model_editor : None
         Not available in this version; anything but None is an error.
-    seed : int
+    seed : int or jax.Array
         Of initialisation, dropout, and every draw that is given no key of its own.
 
     Raises
@@ -66,7 +67,7 @@ class ProbRegressor(ProbModel):
         posterior_approximator: PosteriorApproximator | None = None,
         output_calibrator: nn.Module | None = _TEMPERATURE_SCALER,
         model_editor: None = None,
-        seed: int = 0,
+        seed: int | jax.Array = 0,
     ) -> None:
         modules = {"model": model, "lik_log_var": likelihood_log_variance_model}
         arguments = ("model", "likelihood_log_variance_model")
@@ -82,7 +83,8 @@ class ProbRegressor(ProbModel):
             )
         prior = IsotropicGaussianPrior() if prior is None else prior
         check_prior(prior)
-        network = JoinedNetwork(*(NamedNetwork(n, LinenNetwork(m)) for n, m in modules.items()))
+        named = (NamedNetwork(n, LinenNetwork(m)) for n, m in modules.items())
+        network = interned(JoinedNetwork(*named))
         likelihood = RegressionLikelihood(
             network, HeteroscedasticGaussian(), as_calibrator(output_calibrator)
         )

@@ -15,7 +15,7 @@ import optax
 from hoarfrost.checks import check_counts
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import check_finite_inputs, epoch_batches
-from hoarfrost.dtypes import is_finite
+from hoarfrost.dtypes import copied, is_finite
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.likelihood import Likelihood
@@ -155,9 +155,7 @@ def fit_map(
     optimizer = programs.with_options(optimizer, max_grad_norm, gradient_accumulation_steps)
     # Copies, because the steps reuse the buffers of the state that they are given.
     trainable, frozen = subset.partition.split(subset.params)
-    trainable, mutable = jax.tree.map(
-        lambda x: jnp.array(x, copy=True), (trainable, subset.mutable)
-    )
+    trainable, mutable = copied((trainable, subset.mutable))
     state = TrainState(
         params=trainable,
         frozen_params=frozen,
@@ -192,7 +190,7 @@ def fit_map(
                 for name, value in compute_metrics(metrics, names, pairs).items():
                     history.add(name, value)
             if val_loader is not None and (epoch + 1) % eval_every_n_epochs == 0:
-                val_loss, pairs = run.validate(state, val_loader)
+                val_loss, pairs = run.validate(state, val_loader, "val_loss" in history.values)
                 history.add("val_loss", val_loss)
                 if predict is not None:
                     for name, value in compute_metrics(metrics, names, pairs).items():
@@ -241,7 +239,7 @@ class _Run:
         pairs = []
         num_data = np.float32(loader.size)
         for checked in epoch_batches(
-            loader, epoch, self.check_targets, argument="train_data_loader"
+            loader, epoch, self.check_targets, argument="train_data_loader", again=epoch > 0
         ):
             rows = max(rows, checked.size) if self.pad else checked.size
             batch = programs.padded_batch(checked, rows, points)
@@ -272,16 +270,18 @@ class _Run:
         return state, loss, pairs, int(failed)
 
     def validate(
-        self, state: TrainState, loader: DataLoader
+        self, state: TrainState, loader: DataLoader, again: bool
     ) -> tuple[float, list[tuple[Any, Any, int]]]:
         """The negative log joint of validation data, and predictions with targets."""
         params = self.partition.merge(state.params, state.frozen_params)
         totals, pairs, rows = [], [], 0
-        for checked in epoch_batches(loader, 0, self.check_targets, argument="val_data_loader"):
+        for checked in epoch_batches(
+            loader, 0, self.check_targets, argument="val_data_loader", again=again
+        ):
             rows = max(rows, checked.size)
             batch = programs.padded_batch(checked, rows, 0)
             total, predictions = programs.validation_step(
-                self.network, self.likelihood, self.predict, params, state.mutable, batch
+                self.network, self.predict, self.likelihood, params, state.mutable, batch
             )
             totals.append(total)
             if self.predict is not None:
@@ -311,8 +311,8 @@ def _stops(watch: Watch, history: History, state: TrainState, epoch: int, every:
         return False
     if watch.improved(float(history.values[watch.rule.monitor][-1])):
         # A copy: the next step reuses the buffers of this state.
-        copy = jax.tree.map(lambda x: jnp.array(x, copy=True), (state.params, state.mutable))
-        watch.best_state = replace(state, params=copy[0], mutable=copy[1])
+        params, mutable = copied((state.params, state.mutable))
+        watch.best_state = replace(state, params=params, mutable=mutable)
     return watch.out_of_patience
 
 
@@ -327,6 +327,8 @@ def _diverged(epoch: int, step: int) -> NonFiniteError:
 
 def _check_finite_params(params: Tree) -> None:
     """Raise `NonFiniteError` that names the leaf if a parameter is NaN or infinite."""
+    if is_finite(params):
+        return
     for key_path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
         if not is_finite(leaf):
             raise NonFiniteError(

@@ -1,9 +1,10 @@
 """The jitted programs of training: one step, one pass of validation.
 
-Everything that is the same for a whole run (network, partition, likelihood, optimiser) is a static
-argument, everything that changes is an array argument, and the programs are module-level: they
-are compiled once for each shape of a batch, and not again for another epoch or another run with
-the same static arguments. An optimiser is compared by identity, since it is made of functions.
+Everything that is the same for a whole run (network, partition, optimiser) is a static argument,
+everything that has a number in it (parameters, prior, likelihood) is an array argument, and the
+programs are module-level: they are compiled once for each shape of a batch, and not again for
+another epoch or another run with the same static arguments. An optimiser is compared by identity,
+since it is made of functions.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from hoarfrost.data.checked import CheckedBatch
 from hoarfrost.data.pieces import padded
 from hoarfrost.freezing import Partition
 from hoarfrost.likelihood import Likelihood
-from hoarfrost.network import Network
+from hoarfrost.network import Network, NetworkProgram
 from hoarfrost.prior import GaussianPrior
 from hoarfrost.training.state import TrainState
 from hoarfrost.types import Tree
@@ -146,17 +147,16 @@ def train_step(
     return new_state, new_totals, None if predict is None else predict(outputs)
 
 
-_STATIC = ("network", "partition", "likelihood", "optimizer", "predict", "moving")
-step_in_place = jax.jit(train_step, static_argnames=_STATIC, donate_argnames=("state", "totals"))
+_STATIC = ("partition", "optimizer", "predict", "moving")
+step_in_place = NetworkProgram(train_step, static=_STATIC, donate=("state", "totals"))
 # A callback may keep the state that it saw, so that its buffers must not be used again.
-step_apart = jax.jit(train_step, static_argnames=_STATIC)
+step_apart = NetworkProgram(train_step, static=_STATIC)
 
 
-@functools.partial(jax.jit, static_argnames=("network", "likelihood", "predict"))
-def validation_step(
+def _validate(
     network: Network,
-    likelihood: Likelihood,
     predict: Predict | None,
+    likelihood: Likelihood,
     params: Tree,
     mutable: Tree,
     batch: PaddedBatch,
@@ -165,6 +165,9 @@ def validation_step(
     outputs = network.evaluate(params, mutable, batch.inputs)
     total = _sum_log_prob(likelihood, outputs, batch)
     return total, None if predict is None else predict(outputs)
+
+
+validation_step = NetworkProgram(_validate, static=("predict",))
 
 
 @jax.jit

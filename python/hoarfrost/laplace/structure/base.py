@@ -18,7 +18,7 @@ import numpy as np
 
 from hoarfrost.curvature import HeadLayout
 from hoarfrost.errors import InvalidArgumentError, NotPositiveDefiniteError
-from hoarfrost.laplace.structure import joint
+from hoarfrost.laplace.structure import between_points
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.types import Array
 
@@ -173,11 +173,11 @@ class Factor:
 
     def joint_covariance(self, block: Array) -> Array:
         """``J A^-1 J^T`` over all points together, shape ``(B, C, B, C)``, from Jacobians."""
-        return joint.from_rows(self, block)
+        return between_points.from_rows(self, block)
 
     def joint_bytes(self, points: int, num_outputs: int) -> int:
         """Bytes of a joint covariance of so many points, with what it is made from."""
-        return joint.rows_bytes(points * num_outputs, len(self.order))
+        return between_points.rows_bytes(points * num_outputs, len(self.order))
 
     def curvature(self, prior_precision: Array, memory_budget: int | None) -> Curvature | None:
         """``H`` again, from this factor and its prior; None where it does not come back."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from hoarfrost import _core
 from hoarfrost.curvature import HeadLayout
-from hoarfrost.laplace.structure import joint
+from hoarfrost.laplace.structure import between_points
 from hoarfrost.laplace.structure.base import Cost, Factor, Progress, Scale, Setting, common_scale
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.types import Array
@@ -44,19 +44,19 @@ class DiagonalFactor(Factor):
         """``J A^-1 J^T``, shape ``(B, C, C)``; diagonal for a last layer."""
         if self.num_outputs is None:
             return super().functional_covariance(block)
-        return joint.diagonal_matrices(self.functional_variance(block))
+        return between_points.diagonal_matrices(self.functional_variance(block))
 
     def joint_covariance(self, block: Array) -> Array:
         """``J A^-1 J^T`` over all points together, shape ``(B, C, B, C)``."""
         if self.num_outputs is None:
             return super().joint_covariance(block)
-        return joint.from_variances(self, block)
+        return between_points.from_variances(self, block)
 
     def joint_bytes(self, points: int, num_outputs: int) -> int:
         """Bytes of a joint covariance of so many points, with what it is made from."""
         if self.num_outputs is None:
             return super().joint_bytes(points, num_outputs)
-        return joint.variances_bytes(points * num_outputs)
+        return between_points.variances_bytes(points * num_outputs)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ import numpy as np
 
 from hoarfrost import _core
 from hoarfrost.errors import PriorTooSmallError
-from hoarfrost.laplace.structure import joint
+from hoarfrost.laplace.structure import between_points
 from hoarfrost.laplace.structure.base import Cost, Factor, Progress, Scale, Setting, errors_at
 from hoarfrost.likelihood import Gaussian
 from hoarfrost.memory import check_room
@@ -43,15 +43,15 @@ class GramFactor(Factor):
 
     def functional_covariance(self, block: Array, question: int = 0) -> Array:
         """``J A^-1 J^T``, shape ``(B, C, C)``: outputs do not covary."""
-        return joint.diagonal_matrices(self.functional_variance(block, question))
+        return between_points.diagonal_matrices(self.functional_variance(block, question))
 
     def joint_covariance(self, block: Array) -> Array:
         """``J A^-1 J^T`` over all points, shape ``(B, C, B, C)``: outputs do not covary."""
-        return joint.from_variances(self, block)
+        return between_points.from_variances(self, block)
 
     def joint_bytes(self, points: int, num_outputs: int) -> int:
         """Bytes of a joint covariance: nothing is made from all parameters."""
-        return joint.variances_bytes(points * num_outputs)
+        return between_points.variances_bytes(points * num_outputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,15 +110,15 @@ class SeparateFactors(Factor):
 
     def functional_covariance(self, block: Array, question: int = 0) -> Array:
         """``J A^-1 J^T``, shape ``(B, C, C)``: outputs do not covary."""
-        return joint.diagonal_matrices(self.functional_variance(block, question))
+        return between_points.diagonal_matrices(self.functional_variance(block, question))
 
     def joint_covariance(self, block: Array) -> Array:
         """``J A^-1 J^T`` over all points, shape ``(B, C, B, C)``: outputs do not covary."""
-        return joint.from_variances(self, block)
+        return between_points.from_variances(self, block)
 
     def joint_bytes(self, points: int, num_outputs: int) -> int:
         """Bytes of a joint covariance: nothing is made from all parameters."""
-        return joint.variances_bytes(points * num_outputs)
+        return between_points.variances_bytes(points * num_outputs)
 
     @property
     def _edge(self) -> int:

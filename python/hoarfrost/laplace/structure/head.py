@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hoarfrost import _core
-from hoarfrost.laplace.structure import joint
+from hoarfrost.laplace.structure import between_points
 from hoarfrost.laplace.structure.base import (
     Cost,
     Factor,
@@ -35,7 +35,7 @@ class HeadFactor(Factor):
         Many go by blocks of the covariance, which are kept for later questions about many.
         """
         if not self.covaries:
-            return joint.diagonal_matrices(self.functional_variance(block, question))
+            return between_points.diagonal_matrices(self.functional_variance(block, question))
         return self._shrunk(self.posterior.functional_covariance(block, question))
 
     def functional_variance(self, block: Array, question: int = 0) -> Array:
@@ -58,15 +58,15 @@ class HeadFactor(Factor):
     def joint_covariance(self, block: Array) -> Array:
         """``J A^-1 J^T`` over all points together, shape ``(B, C, B, C)``, from layer inputs."""
         if self.covaries:
-            return joint.from_covariance(self, block, self.num_outputs)
-        return joint.from_variances(self, block)
+            return between_points.from_covariance(self, block, self.num_outputs)
+        return between_points.from_variances(self, block)
 
     def joint_bytes(self, points: int, num_outputs: int) -> int:
         """Bytes of a joint covariance of so many points, with what it is made from."""
         edge = points * num_outputs
         if self.covaries:
-            return joint.covariance_bytes(edge, len(self.order))
-        return joint.variances_bytes(edge)
+            return between_points.covariance_bytes(edge, len(self.order))
+        return between_points.variances_bytes(edge)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import jax
 
-from hoarfrost.checks import check_count, check_key
+from hoarfrost.checks import check_count, check_key, seed_from_key
 from hoarfrost.data import DataLoader
 from hoarfrost.errors import InvalidArgumentError, NotFittedError
 from hoarfrost.freezing import Partition, Subset
@@ -36,7 +36,6 @@ from hoarfrost.prob_model.posterior.prior_tuning import (
     tune_by_evidence,
     tune_on_validation_data,
 )
-from hoarfrost.prob_model.random import seed_from_key
 from hoarfrost.prob_model.state import JointState, StateRepository
 
 
@@ -216,7 +215,7 @@ class LaplacePosterior:
         )
         return _describe(self._laplace, tuning)
 
-    def sample(self, rng: jax.Array | None = None) -> JointState:
+    def sample(self, rng: jax.Array | int | None = None) -> JointState:
         """One draw of the trainable parameters, the frozen ones beside it."""
         key = self.joint.random.get() if rng is None else check_key(rng)
         samples = self.weight_samples(1, key)

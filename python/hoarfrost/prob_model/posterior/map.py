@@ -68,7 +68,7 @@ class MAPPosterior:
             start = start_of(self.joint, self.state, config, train)
             return run_map(self.joint, self.state, start, train, val, config)
 
-    def sample(self, rng: jax.Array | None = None) -> JointState:
+    def sample(self, rng: jax.Array | int | None = None) -> JointState:
         """The MAP, whatever `rng` is: a point mass has one value."""
         state = self.state.get()
         return JointState(

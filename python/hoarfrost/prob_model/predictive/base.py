@@ -51,7 +51,7 @@ class Predictive:
         self,
         data_loader: Any,
         n_posterior_samples: int = 30,
-        rng: jax.Array | None = None,
+        rng: jax.Array | int | None = None,
         distribute: bool = True,
         *,
         link: str | None = None,
@@ -67,7 +67,7 @@ class Predictive:
         self,
         data_loader: Any,
         n_posterior_samples: int = 30,
-        rng: jax.Array | None = None,
+        rng: jax.Array | int | None = None,
         distribute: bool = True,
         *,
         link: str | None = None,
@@ -89,7 +89,7 @@ class Predictive:
         inputs_loader: Any,
         n_target_samples: int = 1,
         return_aux: Sequence[str] | None = None,
-        rng: jax.Array | None = None,
+        rng: jax.Array | int | None = None,
         distribute: bool = True,
         *,
         link: str | None = None,
@@ -104,8 +104,8 @@ class Predictive:
             Draws for each point, S.
         return_aux : sequence of str, optional
             ``["outputs"]`` for the outputs that the targets were drawn from.
-        rng : jax.Array, optional
-            A key.
+        rng : jax.Array or int, optional
+            A key or a seed.
         distribute : bool
             See the class.
 
@@ -136,7 +136,7 @@ class Predictive:
         self,
         inputs_loader: Any,
         n_output_samples: int = 1,
-        rng: jax.Array | None = None,
+        rng: jax.Array | int | None = None,
         distribute: bool = True,
         *,
         link: str | None = None,
@@ -155,7 +155,7 @@ class Predictive:
         self,
         inputs_loader: Any,
         n_posterior_samples: int = 30,
-        rng: jax.Array | None = None,
+        rng: jax.Array | int | None = None,
         distribute: bool = True,
         *,
         link: str | None = None,
@@ -172,7 +172,7 @@ class Predictive:
         inputs_loader: Any,
         n_posterior_samples: int = 30,
         means: jax.Array | None = None,
-        rng: jax.Array | None = None,
+        rng: jax.Array | int | None = None,
         distribute: bool = True,
         *,
         link: str | None = None,
@@ -190,7 +190,7 @@ class Predictive:
         self,
         inputs_loader: Any,
         n_posterior_samples: int = 30,
-        rng: jax.Array | None = None,
+        rng: jax.Array | int | None = None,
         distribute: bool = True,
         *,
         link: str | None = None,
@@ -203,7 +203,7 @@ class Predictive:
         self,
         inputs_loader: Any,
         n_posterior_samples: int = 30,
-        rng: jax.Array | None = None,
+        rng: jax.Array | int | None = None,
         distribute: bool = True,
         *,
         link: str | None = None,
@@ -218,7 +218,7 @@ class Predictive:
         n_posterior_samples: int = 30,
         aleatoric_variances: jax.Array | None = None,
         epistemic_variances: jax.Array | None = None,
-        rng: jax.Array | None = None,
+        rng: jax.Array | int | None = None,
         distribute: bool = True,
         *,
         link: str | None = None,
@@ -229,6 +229,8 @@ class Predictive:
             if log_p is not None:
                 means = jnp.exp(log_p)
                 return means * (1 - means)
+            statistic = self.mixture.variance
+            return self._over_inputs(statistic, inputs_loader, n_posterior_samples, rng, link=link)
         key = self._key(rng)
         if aleatoric_variances is None:
             aleatoric_variances = self.aleatoric_variance(
@@ -245,7 +247,7 @@ class Predictive:
         inputs_loader: Any,
         n_posterior_samples: int = 30,
         variances: jax.Array | None = None,
-        rng: jax.Array | None = None,
+        rng: jax.Array | int | None = None,
         distribute: bool = True,
         *,
         link: str | None = None,
@@ -280,7 +282,7 @@ class Predictive:
         statistic: Statistic,
         inputs_loader: Any,
         n_samples: int,
-        rng: jax.Array | None,
+        rng: jax.Array | int | None,
         *,
         link: str | None,
         axis: int = 0,
@@ -294,7 +296,7 @@ class Predictive:
         statistic: Statistic,
         data_loader: Any,
         n_samples: int,
-        rng: jax.Array | None,
+        rng: jax.Array | int | None,
         *,
         link: str | None,
         axis: int = 0,
@@ -304,7 +306,7 @@ class Predictive:
         network, output = self.likelihood.network, self.likelihood.output
         return over_data(network, samples, output, statistic, data_loader, axis=axis)
 
-    def _key(self, rng: jax.Array | None) -> jax.Array:
+    def _key(self, rng: jax.Array | int | None) -> jax.Array:
         return self._random.get() if rng is None else check_key(rng)
 
 

@@ -42,7 +42,7 @@ class RegressionPredictive(Predictive):
         inputs_loader: Any,
         n_posterior_samples: int = 30,
         n_target_samples: int = 30,
-        rng: jax.Array | None = None,
+        rng: jax.Array | int | None = None,
         distribute: bool = True,
         *,
         link: str | None = None,
@@ -61,7 +61,7 @@ class RegressionPredictive(Predictive):
         inputs_loader: Any,
         n_posterior_samples: int = 30,
         n_target_samples: int = 30,
-        rng: jax.Array | None = None,
+        rng: jax.Array | int | None = None,
         distribute: bool = True,
         *,
         link: str | None = None,
@@ -81,7 +81,7 @@ class RegressionPredictive(Predictive):
         inputs_loader: Any,
         n_posterior_samples: int = 30,
         n_target_samples: int = 30,
-        rng: jax.Array | None = None,
+        rng: jax.Array | int | None = None,
         distribute: bool = True,
         *,
         link: str | None = None,
@@ -104,7 +104,7 @@ class RegressionPredictive(Predictive):
         q: Levels,
         inputs_loader: Any,
         n_target_samples: int = 30,
-        rng: jax.Array | None = None,
+        rng: jax.Array | int | None = None,
         distribute: bool = True,
         *,
         link: str | None = None,
@@ -120,8 +120,8 @@ class RegressionPredictive(Predictive):
         n_target_samples : int
             Weight samples. The quantiles of the mixture of their Gaussians are exact: no targets
             are drawn.
-        rng : jax.Array, optional
-            A key.
+        rng : jax.Array or int, optional
+            A key or a seed.
         distribute : bool
             See the class.
 
@@ -143,7 +143,7 @@ class RegressionPredictive(Predictive):
         n_target_samples: int = 30,
         error: float = 0.05,
         interval_type: IntervalType = "two-tailed",
-        rng: jax.Array | None = None,
+        rng: jax.Array | int | None = None,
         distribute: bool = True,
         *,
         link: str | None = None,
@@ -160,8 +160,8 @@ class RegressionPredictive(Predictive):
             Probability outside of the interval, between 0 and 1, both excluded.
         interval_type : {"two-tailed", "left-tailed", "right-tailed"}
             Half of the error on either side, or all of it below or above.
-        rng : jax.Array, optional
-            A key.
+        rng : jax.Array or int, optional
+            A key or a seed.
         distribute : bool
             See the class.
 

@@ -1,0 +1,86 @@
+"""The leaves of the last Dense layer, found by computing: names play no part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from hoarfrost.curvature.head import find_head
+from hoarfrost.errors import SelectionError
+from hoarfrost.freezing import Partition, Subset, make_partition
+from hoarfrost.network import Network
+from hoarfrost.types import Path, Tree, join, path_of
+
+
+def last_layer(network: Network, params: Tree, mutable: Tree, inputs: Tree) -> Partition:
+    """The partition in which a last layer is trainable and all else frozen.
+
+    A leaf with two axes, one of them as long as the outputs, is tried with each leaf beside it that
+    could be its bias, and without one, until the outputs are a plain Dense layer of those leaves.
+
+    Parameters
+    ----------
+    network, params, mutable
+        As `hoarfrost.network.as_network` gives them.
+    inputs : array or tree of arrays
+        Some points, on which the structure shows.
+
+    Raises
+    ------
+    SelectionError
+        If no such layer is found, or several are.
+    """
+    whole = Subset(network, make_partition(params, None), params, mutable)
+    shape = whole.output_shape(inputs)
+    found: list[tuple[Path, ...]] = []
+    if len(shape) == 2:
+        shapes = {
+            path_of(key): tuple(np.shape(leaf))
+            for key, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
+        }
+        for kernel, own in shapes.items():
+            if len(own) == 2 and shape[1] in own:
+                layer = _layer_of(kernel, shapes, whole, inputs, shape)
+                found += [] if layer is None else [layer]
+    if len(found) == 1:
+        return _only(params, found[0])
+    said = "none" if not found else "several: " + "; ".join(", ".join(map(join, f)) for f in found)
+    raise SelectionError(
+        "trainable is 'last_layer', the leaves of a Dense layer that gives the outputs as they "
+        f"are, and the network has {said}; give a function (path, value) that chooses the leaves"
+    )
+
+
+def _layer_of(
+    kernel: Path,
+    shapes: dict[Path, tuple[int, ...]],
+    whole: Subset,
+    inputs: Tree,
+    output_shape: tuple[int, ...],
+) -> tuple[Path, ...] | None:
+    for paths in _tried(kernel, shapes, output_shape[1]):
+        partition = _only(whole.params, paths)
+        subset = Subset(whole.network, partition, whole.params, whole.mutable)
+        if find_head(subset, inputs, output_shape) is not None:
+            return paths
+    return None
+
+
+def _tried(
+    kernel: Path, shapes: dict[Path, tuple[int, ...]], num_outputs: int
+) -> Iterator[tuple[Path, ...]]:
+    """A kernel with each leaf beside it that could be its bias, then alone."""
+    for path, shape in shapes.items():
+        if path[:-1] == kernel[:-1] and shape == (num_outputs,):
+            yield kernel, path
+    yield (kernel,)
+
+
+def _only(params: Tree, paths: tuple[Path, ...]) -> Partition:
+    def chosen(path: Path, value: Any) -> bool:
+        return path in paths
+
+    return make_partition(params, chosen)

@@ -1,0 +1,59 @@
+"""By what networks are told to be the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from hoarfrost.network.base import Network
+
+Known = TypeVar("Known", bound=Network)
+
+_INTERNED: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
+
+
+class _Itself:
+    """A value without a hash: the same as itself alone."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self.value is other.value
+
+
+def key_of(value: Any) -> Any:
+    """A hashable stand-in: modules by their class and attributes, containers by their contents.
+
+    A Flax module is a dataclass, as are settings that it may hold.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        # Where a module sits is no part of what it computes.
+        names = [field.name for field in dataclasses.fields(value) if field.name != "parent"]
+        attributes = ((name, key_of(getattr(value, name, None))) for name in names)
+        return (type(value), *attributes)
+    if isinstance(value, list | tuple):
+        return (type(value), *map(key_of, value))
+    if isinstance(value, Mapping):
+        return (type(value), *((name, key_of(item)) for name, item in value.items()))
+    try:
+        hash(value)
+    except TypeError:
+        return _Itself(value)
+    return value
+
+
+def interned(network: Known) -> Known:
+    """The network that is there already and equal to this one, where there is one."""
+    known = _INTERNED.get(network)
+    found = None if known is None else known()
+    if found is None:
+        _INTERNED[network] = weakref.ref(network)
+        return network
+    same: Known = found
+    return same
