@@ -1,4 +1,4 @@
-"""The README's commands, cut down to quick runs; each is made once, however many files look at it."""
+"""The README's commands, cut down to quick runs, each made once for all files that look at it."""
 
 from __future__ import annotations
 
