@@ -14,6 +14,7 @@ import pytest
 from commands import Run
 from commands import quick_run as run_quickly
 from flax import linen as nn
+from versions import enable_x64
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -56,7 +57,7 @@ def strict() -> Iterator[None]:
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Run a test with 64-bit JAX."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 

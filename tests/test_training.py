@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from jax.flatten_util import ravel_pytree
 
 from hoarfrost.data import DataLoader
 from hoarfrost.errors import DataError, InvalidArgumentError, NonFiniteError, ShapeError
@@ -78,6 +79,10 @@ def by_hand(optimizer, batch_size, n_epochs):
             epoch.append((float(loss), len(y)))
         losses.append(sum(v * n for v, n in epoch) / 12)
     return params, losses
+
+
+def norm(tree):
+    return np.linalg.norm(ravel_pytree(tree)[0])
 
 
 def assert_trees_close(a, b, rtol=1e-5):
@@ -210,7 +215,7 @@ def test_dropout_is_a_function_of_the_key():
 
 def test_max_grad_norm_limits_the_step():
     result = fit(max_grad_norm=0.5, optimizer=UNIT)
-    step = optax.tree.norm(jax.tree.map(jnp.subtract, result.params, PARAMS))
+    step = norm(jax.tree.map(jnp.subtract, result.params, PARAMS))
     np.testing.assert_allclose(step, 0.5, rtol=1e-5)
 
 
@@ -226,7 +231,7 @@ def test_an_optimiser_with_a_line_search():
     after = negative_log_joint(result.params, X, Y)
     gradient = jax.grad(negative_log_joint)(result.params, X, Y)
     assert after < before
-    assert optax.tree.norm(gradient) < 1e-2
+    assert norm(gradient) < 1e-2
 
 
 def labels(outputs):
