@@ -85,9 +85,12 @@ COUPLING = np.array([[2.0, 0.8], [0.8, 1.0]])
 
 @dataclass(frozen=True)
 class Definition:
-    """A likelihood and what it is, over leading axes: outputs ``(..., N, C)``, targets of N."""
+    """A likelihood, made when it is needed, and what it is defined to be.
 
-    likelihood: Any
+    Definitions go over leading axes: outputs are ``(..., N, C)``, targets those of N points.
+    """
+
+    likelihood: Callable[[], Any]
     targets: Array
     log_prob: Callable[[Array, Array], Array]
     curvature: Callable[[Array], Array]
@@ -117,7 +120,7 @@ def gaussian(*std: float) -> Definition:
     """Two numbers under known noise, one standard deviation for both or one for each."""
     variance = np.square(std) * np.ones(2)
     return Definition(
-        likelihood=Gaussian(std[0] if len(std) == 1 else list(std)),
+        likelihood=lambda: Gaussian(std[0] if len(std) == 1 else list(std)),
         targets=RNG.normal(size=(9, 2)),
         log_prob=lambda f, y: normal(f, y, variance),
         curvature=lambda f: diagonal(np.broadcast_to(1 / variance, f.shape)),
@@ -144,7 +147,7 @@ SUBSETS: dict[str, Callable[[Any, Any], bool]] = {
 
 LIKELIHOODS: dict[str, Definition] = {
     "categorical": Definition(
-        likelihood=Categorical(),
+        likelihood=Categorical,
         targets=RNG.integers(0, 3, 9),
         log_prob=lambda f, y: special.log_softmax(f, axis=-1)[..., np.arange(len(y)), y],
         curvature=softmax_curvature,
@@ -154,7 +157,7 @@ LIKELIHOODS: dict[str, Definition] = {
         links=("probit", "bridge", "mc", "nn"),
     ),
     "bernoulli": Definition(
-        likelihood=Bernoulli(),
+        likelihood=Bernoulli,
         targets=RNG.integers(0, 2, (9, 2)),
         log_prob=lambda f, y: special.log_expit((2 * y - 1) * f).sum(-1),
         curvature=lambda f: diagonal(special.expit(f) * special.expit(-f)),
@@ -166,7 +169,7 @@ LIKELIHOODS: dict[str, Definition] = {
     "gaussian": gaussian(0.7),
     "gaussian by output": gaussian(0.5, 1.3),
     "heteroscedastic": Definition(
-        likelihood=HeteroscedasticGaussian(),
+        likelihood=HeteroscedasticGaussian,
         targets=RNG.normal(size=(9, 1)),
         log_prob=lambda f, y: normal(f[..., :1], y, np.exp(f[..., 1:])),
         curvature=lambda f: diagonal(np.stack([np.exp(-f[..., 1]), 0 * f[..., 1] + 0.5], axis=-1)),
@@ -176,7 +179,7 @@ LIKELIHOODS: dict[str, Definition] = {
         links=(None, "nn"),
     ),
     "poisson": Definition(
-        likelihood=Poisson(),
+        likelihood=Poisson,
         targets=RNG.poisson(1.5, (9, 2)),
         log_prob=lambda f, y: stats.poisson.logpmf(y, np.exp(f)).sum(-1),
         curvature=lambda f: diagonal(np.exp(f)),
@@ -186,7 +189,7 @@ LIKELIHOODS: dict[str, Definition] = {
         links=(None, "nn"),
     ),
     "student": Definition(
-        likelihood=StudentT(),
+        likelihood=StudentT,
         targets=RNG.normal(size=(9, 2)),
         log_prob=lambda f, y: stats.t.logpdf(y - f, 5.0).sum(-1),
         curvature=lambda f: diagonal(np.full(f.shape, 6 / 8)),
@@ -196,7 +199,7 @@ LIKELIHOODS: dict[str, Definition] = {
         links=("mc", "nn"),
     ),
     "coupled": Definition(
-        likelihood=Coupled(),
+        likelihood=Coupled,
         targets=RNG.normal(size=(9, 2)),
         log_prob=lambda f, y: stats.multivariate_normal(cov=np.linalg.inv(COUPLING)).logpdf(y - f),
         curvature=lambda f: np.broadcast_to(COUPLING, (*f.shape, 2)),
@@ -267,7 +270,7 @@ class Row:
             Net(self.definition.num_outputs),
             variables or self.variables(),
             DataLoader.from_array_data((X.copy(), self.definition.targets.copy()), batch_size=5),
-            likelihood=self.definition.likelihood,
+            likelihood=self.definition.likelihood(),
             trainable=SUBSETS[self.subset],
             hessian_structure=self.structure,
             prior_precision=self.prior(prior)[0],
