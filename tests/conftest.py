@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,9 +11,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import Run
+from commands import quick_run as run_quickly
 from flax import linen as nn
+from versions import enable_x64
 
 REFERENCE = Path(__file__).parent / "reference"
+
+
+# Most of the suite's time goes to compiling programs that hardly run: not to making them fast.
+jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_programs_kept() -> Iterator[None]:
+    """Give back what a file compiled: no other file would find it, and it is gigabytes in all."""
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def quick_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    """A quick run of the README's command of a module, one for all files and all processes."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    return lambda module: run_quickly(module, shared)
 
 
 class SmallNet(nn.Module):
@@ -33,7 +57,7 @@ def strict() -> Iterator[None]:
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Run a test with 64-bit JAX."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
+from commands import CASE as SMALLEST
+from commands import Run
 
 from hoarfrost.benchmark import __main__ as command
 from hoarfrost.benchmark.cases import CASES, params_of, read_inputs, write_inputs
 from hoarfrost.benchmark.measure import measure
-from hoarfrost.benchmark.processes import Contestant, Worker, WorkerError
+from hoarfrost.benchmark.processes import Contestant, Worker, WorkerError, has_gpu
 from hoarfrost.benchmark.record import Measured, Settings
 from hoarfrost.benchmark.table import render
 from hoarfrost.benchmark.work import needed_flops
 
-SMALLEST = "softmax-64x10"
 BASELINES = {"plain float32", "expert float32", "expert float64"}
 TIMES = {
     "fit_first",
@@ -35,24 +36,16 @@ TIMES = {
 }
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "hoarfrost.benchmark", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-
-
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+def quick(quick_run: Callable[[str], Run]) -> tuple[str, dict[str, Any]]:
     """What a quick run prints and writes."""
-    path = tmp_path_factory.mktemp("benchmark") / "figures.json"
-    done = run("--quick", "--case", SMALLEST, "--no-gpu", "--threads", "1", "--json", str(path))
-    assert done.returncode == 0, done.stderr
-    return done.stdout, json.loads(path.read_text())
+    done = quick_run("hoarfrost.benchmark")
+    assert done.code == 0, done.stderr
+    return done.stdout, json.loads((done.folder / "figures.json").read_text())
+
+
+def test_a_gpu_is_found_where_jax_has_one() -> None:
+    assert has_gpu() == (jax.default_backend() in ("gpu", "cuda", "rocm"))
 
 
 def test_every_figure_is_there(quick: tuple[str, dict[str, Any]]) -> None:
@@ -125,10 +118,11 @@ def test_with_a_gpu_the_same_baselines_have_columns_of_their_own(tmp_path: Path)
     assert re.search(r"[\d.]+x", row)
 
 
-def test_list_names_every_case_and_which_are_on_request() -> None:
-    done = run("--list")
-    assert done.returncode == 0
-    lines = done.stdout.splitlines()
+def test_list_names_every_case_and_which_are_on_request(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert command.main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(CASES)
     [long] = [line for line in lines if line.startswith("long")]
     assert "P = 20,490" in long and long.endswith("[only when named]")

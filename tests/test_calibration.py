@@ -48,6 +48,7 @@ NUMBERS = DataLoader.from_array_data((X, Z), batch_size=25)
 INPUTS = CLASSES.to_inputs_loader()
 KEY = jax.random.PRNGKey(5)
 ADAM = optax.adam(1e-2)
+WILD = optax.sgd(np.nan)
 FAST = optax.adam(0.1)
 QUIET = FitMonitor(verbose=False)
 
@@ -301,7 +302,7 @@ def test_failures_keep_the_calibration_that_there_was(classifier, n_epochs):
     classifier.calibrate(CLASSES, None, calib(2))
     before = calibrated_log_temp(classifier)
     wild = CalibConfig(
-        optimizer=CalibOptimizer(method=optax.sgd(np.nan), n_epochs=n_epochs),
+        optimizer=CalibOptimizer(method=WILD, n_epochs=n_epochs),
         monitor=CalibMonitor(verbose=False),
     )
     with pytest.raises(NonFiniteError, match=r"became NaN or infinite in epoch 1.*learning rate"):

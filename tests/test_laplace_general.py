@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from jax.flatten_util import ravel_pytree
+from versions import enable_x64
 
 from hoarfrost.data import DataLoader, InputsLoader
 from hoarfrost.laplace import fit_laplace
@@ -242,7 +243,7 @@ def test_a_shuffled_loader_is_read_in_order_and_not_moved(small):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("subset", ["head", "all"])
 def test_floating_dtypes(small, subset, dtype):
-    with jax.enable_x64(dtype == "float64"):
+    with enable_x64(dtype == "float64"):
         kind = jnp.dtype(dtype)
         params = jax.tree.map(lambda leaf: np.asarray(leaf).astype(kind), small.params)
         posterior = fit_laplace(

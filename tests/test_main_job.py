@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import struct
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import Run, run
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -24,6 +25,7 @@ from hoarfrost.examples.comparison import (
     confidence_sentence,
     score_sentence,
 )
+from hoarfrost.examples.digits import Settings
 from hoarfrost.examples.digits_data import load_digits_data
 from hoarfrost.examples.figures import headline
 from hoarfrost.examples.output import check_destination, write_whole
@@ -33,35 +35,12 @@ OTHERS = ("photo patches", "shuffled pixels", "uniform noise")
 PICTURE = "hoarfrost-digits.png"
 
 
-def command(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command; what JAX compiles is kept in `cache`, so that a second run is quicker."""
-    return subprocess.run(
-        [sys.executable, "-m", "hoarfrost", *arguments],
-        env={
-            **os.environ,
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("compiled")
-
-
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[str, str, Path]:
-    """Standard output, standard error and the folder of one quick run."""
-    folder = tmp_path_factory.mktemp("main-job")
-    (folder / PICTURE).write_bytes(b"an older picture")
-    done = command(cache, "--quick", "--seed", "3", "--output", str(folder))
-    assert done.returncode == 0, done.stderr
-    return done.stdout, done.stderr, folder
+def quick(quick_run: Callable[[str], Run]) -> Run:
+    """One quick run, in a folder that holds an older picture."""
+    done = quick_run("hoarfrost")
+    assert done.code == 0, done.stderr
+    return done
 
 
 def table_rows(printed: str) -> dict[str, list[str]]:
@@ -74,8 +53,8 @@ def table_rows(printed: str) -> dict[str, list[str]]:
     return rows
 
 
-def test_the_table_holds_every_row_with_sound_numbers(quick: tuple[str, str, Path]) -> None:
-    rows = table_rows(quick[0])
+def test_the_table_holds_every_row_with_sound_numbers(quick: Run) -> None:
+    rows = table_rows(quick.stdout)
     assert set(rows) == {*DIGITS, *OTHERS}
     for name in DIGITS:
         accuracies, rest = rows[name][:2], [float(cell) for cell in rows[name][2:]]
@@ -94,8 +73,8 @@ def test_the_table_holds_every_row_with_sound_numbers(quick: tuple[str, str, Pat
     assert accuracy["rotated digits"] < accuracy["test digits"]
 
 
-def test_selection_memory_prior_and_progress_are_shown(quick: tuple[str, str, Path]) -> None:
-    printed, errors, _ = quick
+def test_selection_memory_prior_and_progress_are_shown(quick: Run) -> None:
+    printed, errors = quick.stdout, quick.stderr
     selection = {line.split()[0]: line for line in printed.splitlines() if "model/params" in line}
     trainable = {path for path, line in selection.items() if " trainable " in line}
     assert trainable == {"model/params/head/kernel", "model/params/head/bias"}
@@ -107,26 +86,42 @@ def test_selection_memory_prior_and_progress_are_shown(quick: tuple[str, str, Pa
     assert "Epoch: 20" in errors and "Curvature" in errors
 
 
-def test_the_picture_replaces_an_older_one_and_is_a_png(quick: tuple[str, str, Path]) -> None:
-    folder = quick[2]
-    content = (folder / PICTURE).read_bytes()
+def test_the_picture_replaces_an_older_one_and_is_a_png(quick: Run) -> None:
+    content = (quick.folder / PICTURE).read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">II", content[16:24])
     assert 1000 <= width <= 3000 and 1000 <= height <= 3000
     assert len(content) > 20_000
-    assert [path.name for path in folder.iterdir()] == [PICTURE]
+    assert [path.name for path in quick.folder.iterdir()] == [PICTURE]
 
 
-def test_the_same_seed_prints_the_same(
-    quick: tuple[str, str, Path], cache: Path, tmp_path: Path
-) -> None:
-    again = command(cache, "--quick", "--seed", "3", "--picture", str(tmp_path / "again.png"))
-    assert again.returncode == 0, again.stderr
-    after = "Posterior:"  # the free memory, which is printed before it, changes
-    first = quick[0][quick[0].index(after) : quick[0].index("\nPicture:")]
-    assert again.stdout[again.stdout.index(after) : again.stdout.index("\nPicture:")] == first
-    pictures = (quick[2] / PICTURE, tmp_path / "again.png")
+def test_the_same_seed_prints_the_same(quick: Run, tmp_path: Path) -> None:
+    options = ("--quick", "--seed", "0", "--output", str(tmp_path))
+    cache = quick.folder.parent / "compiled"
+    again = run("hoarfrost", *options, folder=quick.folder, cache=cache)
+    assert again.code == 0, again.stderr
+
+    def after(printed: str) -> str:  # the free memory, which is printed before it, changes
+        return printed[printed.index("Posterior:") : printed.index("\nPicture:")]
+
+    assert after(again.stdout) == after(quick.stdout)
+    pictures = (quick.folder / PICTURE, tmp_path / PICTURE)
     assert pictures[0].read_bytes() == pictures[1].read_bytes()
+
+
+def test_every_option_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Settings] = []
+    monkeypatch.setattr("hoarfrost.examples.digits.run", started.append)
+    picture = tmp_path / "again.svg"
+    for arguments in (
+        ["--quick", "--seed", "3", "--output", str(tmp_path)],
+        ["--epochs", "7", "--picture", str(picture)],
+    ):
+        assert main(arguments) == 0
+    assert started == [
+        Settings(picture=tmp_path / PICTURE, seed=3, epochs=20),
+        Settings(picture=picture, seed=0, epochs=7),
+    ]
 
 
 def test_another_seed_gives_other_data() -> None:

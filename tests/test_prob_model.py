@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from jax.flatten_util import ravel_pytree
 
 from hoarfrost.data import DataLoader
 from hoarfrost.errors import (
@@ -357,7 +358,7 @@ def test_every_part_of_a_map_config_acts(map_fitted):
     step = jax.tree.map(
         jnp.subtract, prob_model.posterior.state.get().params, prob_model.joint.init((4,)).params
     )
-    assert optax.tree.norm(step) > 0
+    assert np.linalg.norm(ravel_pytree(step)[0]) > 0
 
 
 class Watched(nn.Module):

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import re
-import shlex
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-COMMANDS = [line for kind, text in BLOCKS if kind == "console" for line in text.splitlines()]
+from commands import BLOCKS, COMMANDS, ROOT, Run, module_of
 
 
 def test_snippets_print_what_the_readme_shows() -> None:
@@ -40,18 +32,8 @@ def test_only_commands_that_are_tested_are_shown() -> None:
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python -m hoarfrost")])
-def test_commands_run(command: str, tmp_path: Path) -> None:
-    # Benchmark cases are cut down to the quickest: what is tested here is that the command works.
-    quick = "--quick --case softmax-64x10" if "benchmark" in command else "--quick"
-    words = shlex.split(command.split(" --")[0]) + shlex.split(quick)
-    result = subprocess.run(
-        [sys.executable, *words[1:]],
-        cwd=tmp_path,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+def test_commands_run(command: str, quick_run: Callable[[str], Run]) -> None:
+    # What they print and write is looked at in a file for each.
+    result = quick_run(module_of(command))
+    assert result.code == 0, result.stderr
     assert result.stdout.strip()

@@ -30,6 +30,7 @@ RNG = np.random.default_rng(3)
 X = RNG.normal(size=(30, 2)).astype(np.float32)
 Y = (np.sin(X) + 0.3 * RNG.normal(size=X.shape)).astype(np.float32)
 ADAM = optax.adam(1e-2)
+FAST = optax.adam(0.05)
 KEY = jax.random.PRNGKey(5)
 
 
@@ -329,7 +330,7 @@ def test_prior_is_the_same_in_training_and_in_the_posterior(kind):
     # Training goes to the same prior: without data to speak of it arrives at the prior's mean.
     model = ProbRegressor(net, net, prior, MAPPosteriorApproximator())
     settings = FitConfig(
-        optimizer=FitOptimizer(method=optax.adam(0.05), n_epochs=300),
+        optimizer=FitOptimizer(method=FAST, n_epochs=300),
         monitor=FitMonitor(verbose=False),
     )
     model.train(DataLoader.from_array_data((X[:1], Y[:1])), fit_config=settings)

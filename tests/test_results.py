@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import Run, run
 
 pytest.importorskip("sklearn")
 
@@ -40,25 +41,19 @@ LARGEST = {"ECE": 1.0, "Brier": 2.0, "accuracy": 1.0, "confidence": 1.0, "AUROC"
 LARGEST |= {"coverage": 1.0, "NLL": 100.0, "RMSE": 10.0}
 
 
-def command(target: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A quick run that writes its numbers to `target`."""
-    done = subprocess.run(
-        [sys.executable, "-m", MODULE, "--quick", "--json", str(target), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def started(quick_run: Callable[[str], Run]) -> Run:
+    """One quick run."""
+    done = quick_run(MODULE)
+    assert done.code == 0, done.stderr
     return done
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, dict]:
-    """Standard output, standard error and the JSON of one quick run."""
-    target = tmp_path_factory.mktemp("results") / "all.json"
-    done = command(target)
-    return done.stdout, done.stderr, json.loads(target.read_text(encoding="utf-8"))
+def quick(started: Run) -> tuple[str, str, dict]:
+    """Standard output, standard error and the JSON of the quick run."""
+    written = (started.folder / "all.json").read_text(encoding="utf-8")
+    return started.stdout, started.stderr, json.loads(written)
 
 
 def test_every_row_and_column_is_there_and_sound(quick: tuple[str, str, dict]) -> None:
@@ -128,9 +123,13 @@ def test_what_is_printed_is_what_is_written(quick: tuple[str, str, dict]) -> Non
             assert printed.count(f"- {method} against {baseline}:") == len(TASKS)
 
 
-def test_the_same_seeds_give_the_same_numbers(quick: tuple[str, str, dict], tmp_path: Path) -> None:
-    target = tmp_path / "again.json"
-    command(target, "--task", "diabetes")
+def test_the_same_seeds_give_the_same_numbers(
+    started: Run, quick: tuple[str, str, dict], tmp_path: Path
+) -> None:
+    target, cache = tmp_path / "again.json", started.folder.parent / "compiled"
+    options = ("--quick", "--json", str(target), "--task", "diabetes")
+    done = run(MODULE, *options, folder=started.folder, cache=cache)
+    assert done.code == 0, done.stderr
     again = json.loads(target.read_text(encoding="utf-8"))["tasks"]
     assert again == {"diabetes": quick[2]["tasks"]["diabetes"]}
     # Nothing unfinished is left beside it.

@@ -1,0 +1,119 @@
+"""Every argument of `fit_laplace`, of a posterior and of what it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from entries import Entry, Other, Pair, Refused, Subject, built, cases, check, kept, table
+from problems import CLASSES, CLASSES2, X2, T, X, Y, apply, apply_sine, laplace, shown_by, tree
+
+import hoarfrost
+from hoarfrost.data import DataLoader
+from hoarfrost.laplace.regression import RegressionPrediction
+
+CLASSES_AS_ROWS = DataLoader.from_array_data((X, np.eye(3, dtype=np.float32)[Y]))
+
+
+def run_fit_laplace(model: Any, params: Any, data_loader: Any, **options: Any) -> Any:
+    posterior, shown = shown_by(
+        lambda: hoarfrost.fit_laplace(model, params, data_loader, **options)
+    )
+    evidence = posterior.log_marginal_likelihood()
+    return posterior.covariance(), evidence, posterior.curvature is None, shown
+
+
+def on_laplace(name: str, outputs: int = 3) -> Callable[..., Any]:
+    """A method of a fresh posterior, and what it left behind."""
+
+    def run(**arguments: Any) -> Any:
+        posterior = kept(f"laplace {outputs}", lambda: laplace(outputs))
+        if name.startswith("optimize"):
+            posterior = laplace(outputs)
+        result = getattr(posterior, name)(**arguments)
+        if isinstance(result, RegressionPrediction):
+            return result.mean, result.epistemic_variance, result.noise_variance
+        if isinstance(result, hoarfrost.Laplace):
+            return result.variance(), result.merge(tree())
+        return result
+
+    return run
+
+
+def of_functional_front() -> Iterator[tuple[str, Subject]]:
+    yield built(
+        "fit_laplace",
+        run_fit_laplace,
+        lambda: {"model": apply, "params": tree(), "data_loader": CLASSES, "progress": False},
+        model=Other(apply_sine),
+        params=Other(tree(0.5)),
+        data_loader=Other(CLASSES2),
+        likelihood=Pair(
+            {"data_loader": CLASSES_AS_ROWS, "likelihood": "bernoulli"},
+            {"data_loader": CLASSES_AS_ROWS, "likelihood": "poisson"},
+        ),
+        trainable=Other(lambda path, value: "b" in path),
+        hessian_structure=Other("diag"),
+        prior_precision=Other(3.0),
+        prior_mean=Other(0.5),
+        keep_curvature=Other(False),
+        memory_budget=Refused(100, "memory_budget|bytes"),
+        progress=Other(True),
+    )
+    drawn: dict[str, Entry] = {
+        "n_samples": Pair({"link": "mc"}, {"link": "mc", "n_samples": 7}),
+        "seed": Pair({"link": "mc"}, {"link": "mc", "seed": 7}),
+    }
+    structure = Other("layerwise")
+    of_classes: dict[str, tuple[dict[str, Any], dict[str, Entry]]] = {
+        "optimize_prior_precision": ({}, {"structure": structure}),
+        "optimize_prior_scale": ({}, {"low": Other(1e3), "high": Other(1e-3)}),
+        "with_prior_precision": ({"prior_precision": 1.0}, {"prior_precision": Other(2.0)}),
+        "sample": ({"seed": 0, "n_samples": 2}, {"seed": Other(1), "n_samples": Other(3)}),
+        "merge": ({"tree": tree()}, {"tree": Other(tree(2.0))}),
+        "with_collections": ({"collections": {}}, {"collections": Other({"batch_stats": X})}),
+        "functional_covariance": ({"inputs": X}, {"inputs": Other(X2), "joint": Other(True)}),
+        "functional_variance": ({"inputs": X}, {"inputs": Other(X2)}),
+        "predict": (
+            {"inputs": X},
+            {"inputs": Other(X2), "link": Other("bridge"), "log": Other(True), **drawn},
+        ),
+        "log_prob": (
+            {"data_loader": CLASSES},
+            {"data_loader": Other(CLASSES2), "link": Other("bridge"), **drawn},
+        ),
+    }
+    drawn = {
+        "n_samples": Pair({"link": "nn"}, {"link": "nn", "n_samples": 7}),
+        "seed": Pair({"link": "nn"}, {"link": "nn", "seed": 7}),
+    }
+    of_numbers: dict[str, tuple[dict[str, Any], dict[str, Entry]]] = {
+        "log_marginal_likelihood": (
+            {},
+            {"prior_precision": Other(2.0), "noise_std": Other(0.7)},
+        ),
+        "optimize_hyperparameters": ({}, {"structure": structure}),
+        "predict_regression": ({"inputs": X}, {"inputs": Other(X2), "link": Other("nn"), **drawn}),
+    }
+    for outputs, group in ((3, of_classes), (1, of_numbers)):
+        for name, (base, entries) in group.items():
+            yield built(f"Laplace.{name}", on_laplace(name, outputs), base, **entries)
+    prediction = RegressionPrediction(T, np.ones_like(T), 2 * np.ones_like(T))
+    yield built("RegressionPrediction.quantile", prediction.quantile, {"q": 0.3}, q=Other(0.4))
+    yield built(
+        "RegressionPrediction.credible_interval",
+        prediction.credible_interval,
+        {},
+        error=Other(0.2),
+        interval_type=Other("left-tailed"),
+    )
+
+
+TABLE = table(of_functional_front())
+
+
+@pytest.mark.parametrize(("name", "argument"), cases(TABLE))
+def test_every_argument_acts(name: str, argument: str) -> None:
+    check(name, TABLE[name], argument)

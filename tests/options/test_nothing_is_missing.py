@@ -1,0 +1,66 @@
+"""No dead option: every public argument changes what it says it changes, or raises.
+
+Each argument has an entry in a table of this folder. A new argument without one fails there, a
+public name without a row and an entry whose argument is gone fail here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from entries import arguments_of, methods, same
+from problems import X
+from test_config_options import TABLE as CONFIGS
+from test_data_options import TABLE as DATA
+from test_laplace_options import TABLE as LAPLACE
+from test_metric_and_prior_options import TABLE as METRICS_AND_PRIORS
+from test_model_options import TABLE as MODELS
+from test_predictive_options import TABLE as PREDICTIVES
+
+import hoarfrost
+from hoarfrost import prob_model
+from hoarfrost.data import DataLoader, InputsLoader, TargetsLoader
+from hoarfrost.laplace.regression import RegressionPrediction
+from hoarfrost.prior import DiagonalGaussianPrior, IsotropicGaussianPrior
+from hoarfrost.prob_model.laplace_posterior import LaplacePosterior
+from hoarfrost.prob_model.posterior import MAPPosterior
+
+TABLES = (LAPLACE, MODELS, CONFIGS, DATA, METRICS_AND_PRIORS, PREDICTIVES)
+TABLE = {name: subject for rows in TABLES for name, subject in rows.items()}
+# Classes all of whose public methods must stand in the table.
+WHOLE = (
+    hoarfrost.Laplace,
+    RegressionPrediction,
+    DataLoader,
+    InputsLoader,
+    TargetsLoader,
+    LaplacePosterior,
+    MAPPosterior,
+    IsotropicGaussianPrior,
+    DiagonalGaussianPrior,
+)
+# Names without arguments, or with methods to be overridden, whose hooks are tested with training.
+NO_ARGUMENTS = {"MAPPosteriorApproximator", "FitCallback"}
+# What the package makes and hands out.
+MADE_BY_US = {"JointState", "PosteriorState", "Laplace"}
+
+
+def test_the_table_holds_no_argument_that_is_gone() -> None:
+    assert len(TABLE) == sum(map(len, TABLES))
+    for name, subject in TABLE.items():
+        assert set(subject.entries) <= set(arguments_of(subject.documented)), name
+
+
+def test_the_table_holds_every_public_callable() -> None:
+    wanted = {f"{cls.__name__}.{name}" for cls in WHOLE for name, _ in methods(cls)}
+    wanted |= {f"ProbClassifier.{name}" for name, _ in methods(prob_model.ProbClassifier)}
+    front = {name for name in prob_model.__all__ if name not in NO_ARGUMENTS}
+    functions = {name for name in hoarfrost.__all__ if callable(getattr(hoarfrost, name))}
+    wanted |= {*front, *functions} - MADE_BY_US
+    assert wanted - set(TABLE) == set()
+    assert not any(arguments_of(getattr(prob_model, name)) for name in NO_ARGUMENTS)
+
+
+def test_a_result_that_differs_is_told_from_one_that_does_not() -> None:
+    assert same({"a": X, "b": [1, "x"]}, {"a": X.copy(), "b": [1, "x"]})
+    assert not same({"a": X}, {"a": X + np.float32(1e-6)})
+    assert not same({"a": X}, {"b": X}) and not same([1], [2]) and not same((X, X), (X,))

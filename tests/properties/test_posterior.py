@@ -1,0 +1,85 @@
+"""Precision, covariance, draws and evidence of every row against dense algebra."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from dense import assert_close, evidence
+from rows import POINTS, PRIOR_MEAN, Row, X, every_prior, every_row, fitted
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def condition(matrix: np.ndarray) -> float:
+    """What a solve with a matrix makes of rounding."""
+    return float(np.linalg.cond(matrix))
+
+
+@every_prior
+@every_row
+def test_precision_and_its_inverse(row: Row, prior: str) -> None:
+    posterior, expected = fitted(row, prior), row.precision(prior)
+    size = len(expected)
+    assert (posterior.num_params, posterior.num_data) == (size, len(X))
+    assert_close(posterior.mean, row.dense.mean, 1)
+    assert_close(posterior.precision(), expected, size)
+    inverse = np.linalg.inv(expected)
+    assert_close(posterior.covariance(), inverse, size, condition(expected))
+    assert_close(posterior.variance(), np.diag(inverse), size, condition(expected))
+
+
+@every_row
+def test_whitened_draws_are_white(row: Row) -> None:
+    count, expected = 4000, row.precision("by parameter")
+    draws = fitted(row, "by parameter").sample(seed=1, n_samples=count)
+    leaves = [np.asarray(leaf).reshape(count, -1) for leaf in jax.tree.leaves(draws)]
+    white = (np.concatenate(leaves, axis=1) - row.dense.mean) @ np.linalg.cholesky(expected)
+    # Standard errors: sqrt(2 / n) of a variance, less of a covariance; sqrt(1 / n) of a mean.
+    bound = 5 * np.sqrt(2 / count)
+    np.testing.assert_allclose(np.cov(white.T), np.eye(len(expected)), rtol=0, atol=bound)
+    np.testing.assert_allclose(white.mean(0), 0, atol=5 / np.sqrt(count))
+
+
+@every_row
+def test_covariance_of_the_outputs(row: Row) -> None:
+    posterior, expected = fitted(row, "by leaf"), row.precision("by leaf")
+    jacobian = row.dense.jacobian(POINTS)
+    joint = np.einsum("ncp,pq,mdq->ncmd", jacobian, np.linalg.inv(expected), jacobian)
+    each = np.einsum("ncnd->ncd", joint)
+    rounding = len(expected), condition(expected)
+    assert_close(posterior.functional_covariance(POINTS, joint=True), joint, *rounding)
+    assert_close(posterior.functional_covariance(POINTS), each, *rounding)
+    variance = np.einsum("ncc->nc", each)
+    assert_close(posterior.functional_variance(POINTS), variance, *rounding)
+
+
+@every_prior
+@every_row
+def test_evidence(row: Row, prior: str) -> None:
+    dense, definition = row.dense, row.definition
+    log_likelihood = definition.log_prob(dense.outputs(X), definition.targets).sum()
+    terms = row.prior(prior)[1], dense.mean - PRIOR_MEAN, row.precision(prior)
+    got = fitted(row, prior).log_marginal_likelihood()
+    assert_close(got, evidence(log_likelihood, *terms), len(dense.mean))
+
+
+@every_row
+def test_a_new_prior_equals_a_refit(row: Row) -> None:
+    old = fitted(row, "one")
+    for prior in ("by leaf", "by parameter"):
+        given, _ = row.prior(prior)
+        new, refitted = old.with_prior_precision(given), fitted(row, prior)
+        size, bound = new.num_params, condition(row.precision(prior))
+        assert_close(new.precision(), refitted.precision(), size)
+        assert_close(new.covariance(), refitted.covariance(), size, bound)
+        assert_close(
+            new.functional_covariance(POINTS), refitted.functional_covariance(POINTS), size, bound
+        )
+        again = refitted.log_marginal_likelihood()
+        assert_close(new.log_marginal_likelihood(), again, size)
+        assert_close(old.log_marginal_likelihood(given), again, size)
+        for one, other in zip(
+            jax.tree.leaves(new.sample(3, 2)), jax.tree.leaves(refitted.sample(3, 2)), strict=True
+        ):
+            assert_close(one, other, size, bound)
