@@ -63,7 +63,7 @@ impl DiagonalSum {
         check_matrix("rows", rows, rows.len() / n, n, driver)?;
         let print = || print_of::<T, f64>(rows, &[]);
         let flops = (2 * rows.len() / n * PART.min(n)) as f64;
-        self.add_parts(PART, flops, print, driver, |part, sums| {
+        self.add_parts(PART, 0, flops, print, driver, |part, sums, _| {
             for row in rows.chunks_exact(n) {
                 for (sum, value) in sums.iter_mut().zip(&row[part * PART..]) {
                     let value: f64 = (*value).into();
@@ -91,12 +91,19 @@ impl DiagonalSum {
         check_matrix("weights", weights, rows, num_outputs, driver)?;
         check_weights(weights, num_outputs, driver)?;
         let print = || print_of(features, weights);
-        self.add_parts(d, (3 * rows * d) as f64, print, driver, |output, sums| {
+        // A few outputs a task, whose sums stay in the first-level cache.
+        let outputs = (PART / d).clamp(1, num_outputs);
+        let flops = (3 * rows * d * outputs) as f64;
+        self.add_parts(outputs * d, d, flops, print, driver, |part, sums, squares| {
+            let own = part * outputs..(part * outputs + sums.len() / d);
             for (a, w) in features.chunks_exact(d).zip(weights.chunks_exact(num_outputs)) {
-                let w: f64 = w[output].into();
-                for (sum, value) in sums.iter_mut().zip(a) {
+                for (square, value) in squares.iter_mut().zip(a) {
                     let value: f64 = (*value).into();
-                    *sum += w * value * value;
+                    *square = value * value;
+                }
+                for (sums, w) in sums.chunks_exact_mut(d).zip(&w[own.clone()]) {
+                    let w: f64 = (*w).into();
+                    sums.iter_mut().zip(&*squares).for_each(|(sum, square)| *sum += w * square);
                 }
             }
         })
@@ -114,18 +121,21 @@ impl DiagonalSum {
         Ok(())
     }
 
-    /// Lets `add` add to each part of `size` parameters.
+    /// Lets `add` add to each part of `size` parameters, with some scratch.
     fn add_parts(
         &mut self,
         size: usize,
+        scratch: usize,
         flops: f64,
         print: impl Fn() -> u64,
         driver: &mut Driver<'_>,
-        add: impl Fn(usize, &mut [f64]) + Sync,
+        add: impl Fn(usize, &mut [f64], &mut [f64]) + Sync,
     ) -> Result<(), CoreError> {
         let mut taken = self.unfinished.taken(&print)?;
         let parts = self.values.chunks_mut(size).enumerate().collect();
-        let outcome = driver.resume(&mut taken, parts, flops, 0, |(k, part), _| add(k, part));
+        let outcome = driver.resume(&mut taken, parts, flops, scratch, |(k, part), scratch| {
+            add(k, part, scratch);
+        });
         match outcome {
             Ok(()) => self.unfinished.clear(),
             Err(_) => self.unfinished.keep_add(taken, &print),

@@ -76,7 +76,8 @@ impl Certainty {
         if eigenvalue >= CLEAR * rounding {
             return Ok(certainty);
         }
-        let lost = |(l, a): (f64, f64)| l * l <= CLEAR * rounding * a;
+        // The pivot of a direction is a few times its eigenvalue.
+        let lost = |(l, a): (f64, f64)| l * l <= 4.0 * CLEAR * rounding * a;
         let pivots = tiles.diagonal().into_iter().zip(witness.diagonal());
         Err(CoreError::LostInRounding {
             size: tiles.n(),

@@ -178,7 +178,8 @@ impl Factorization {
             cholesky_in_place(matrix, Default::default(), Par::Seq, stack, params)
         {
             let (size, pivot) = (self.tiles.n(), k * nb + index);
-            let least = self.witness.as_ref().map_or(0.0, |w| self.standing.least(w, w.floor()));
+            let least =
+                self.witness.as_ref().map_or(0.0, |w| self.standing.least(w, 4.0 * w.floor()));
             return Err(CoreError::NotPositiveDefinite { size, pivot, least });
         }
         for (c, column) in square.chunks_exact(rows).enumerate() {

@@ -149,23 +149,19 @@ impl Factor {
                 rows.iter_mut().map(|row| &mut row[floor..n]).collect();
             self.inverse_columns(first, &mut columns, scratch);
         })?;
-        mirror(rows, STRIP, |first| self.tile_floor(first), driver)
+        mirror(rows, STRIP, driver)
     }
 }
 
-/// Fills in what is missing at the front of rows that were computed in strips, each from
-/// `floor(first row of the strip)` on.
+/// Copies the part above the diagonal of a symmetric matrix below it, strip by strip.
 pub fn mirror(
     rows: &mut [&mut [f64]],
     strip: usize,
-    floor: impl Fn(usize) -> usize,
     driver: &mut Driver<'_>,
 ) -> Result<(), CoreError> {
     let n = rows.len();
     for first in (0..n).step_by(strip) {
-        let (above, own) = rows.split_at_mut(floor(first));
-        // Strips that begin in the same tile row have the same floor.
-        let own = &mut own[first - above.len()..];
+        let (above, own) = rows.split_at_mut(first);
         let end = own.len().min(strip);
         let above = &*above;
         let tasks: Vec<_> = own[..end].chunks_mut(LANE).enumerate().collect();
@@ -177,6 +173,12 @@ pub fn mirror(
                 }
             }
         })?;
+        for row in 1..end {
+            let (before, rest) = own.split_at_mut(row);
+            for (column, source) in before.iter().enumerate() {
+                rest[0][first + column] = source[first + row];
+            }
+        }
     }
     Ok(())
 }

@@ -217,4 +217,150 @@ pub(crate) mod tests {
             other => panic!("{other}"),
         }
     }
+
+    /// A positive definite matrix whose tiles are all different.
+    fn irregular(n: usize) -> Mat<f64> {
+        let value = |i: usize, j: usize| ((i * 7919 + j * 104_729 + i * j) % 2003) as f64 / 2003.0;
+        Mat::from_fn(n, n, |i, j| {
+            let (i, j) = (i.max(j), i.min(j));
+            if i == j { n as f64 + value(i, j) } else { value(i, j) - 0.5 }
+        })
+    }
+
+    #[test]
+    fn sizes_beyond_every_blocking_constant() {
+        // Six tiles: a group of four, and what it updates; more right-hand sides than a panel has.
+        let (n, count) = (1_409, 300);
+        let a = irregular(n);
+        let l = factor_with(2, &a);
+        let workers = Workers::new(2).unwrap();
+        let mut go = |_| true;
+        let mut driver = Driver::new(&workers, &mut go);
+        // Diagonally dominant: condition below four.
+        let tolerance = 20.0 * n as f64 * f64::EPSILON;
+        let b: Vec<f64> = (0..count * n).map(|i| ((i * 31) % 101) as f64 / 50.0 - 1.0).collect();
+        let mut x = b.clone();
+        l.solve(&mut x, &mut driver).unwrap();
+        for r in [0, 7, 8, 95, 96, 287, 288, 299] {
+            for i in (0..n).step_by(13).chain([255, 256, 1279, 1280, 1408]) {
+                let ax: f64 = (0..n).map(|j| a[(i, j)] * x[r * n + j]).sum();
+                assert!((ax - b[r * n + i]).abs() < tolerance, "{r} {i}");
+            }
+            // Alone or with others, the same bits.
+            let mut alone = b[r * n..(r + 1) * n].to_vec();
+            l.solve(&mut alone, &mut driver).unwrap();
+            assert_eq!(alone, x[r * n..(r + 1) * n]);
+        }
+        let mut dense = vec![0.0; n * n];
+        let mut rows: Vec<&mut [f64]> = dense.chunks_exact_mut(n).collect();
+        l.product_rows(&mut rows, &mut driver).unwrap();
+        assert!((0..n * n).all(|k| (dense[k] - a[(k / n, k % n)]).abs() < tolerance * n as f64));
+        let mut rows: Vec<&mut [f64]> = dense.chunks_exact_mut(n).collect();
+        l.inverse_rows(&mut rows, &mut driver).unwrap();
+        let diagonal = l.inverse_diagonal(&mut driver).unwrap();
+        for i in (0..n).step_by(29).chain([119, 120, 255, 256, 1408]) {
+            assert!((dense[i * n + i] - diagonal[i]).abs() < tolerance);
+            for j in [0, 1, 255, 256, 700, 1408] {
+                assert_eq!(dense[i * n + j], dense[j * n + i]);
+                let unit: f64 = (0..n).map(|k| dense[i * n + k] * a[(k, j)]).sum();
+                assert!((unit - f64::from(u8::from(i == j))).abs() < tolerance);
+            }
+        }
+    }
+
+    #[test]
+    fn an_interrupted_factorisation_goes_on_where_it_was() {
+        let n = 1_300;
+        let a = irregular(n);
+        let bits = |l: &Factor| {
+            let certainty = l.certainty();
+            let mut bits: Vec<u64> = (0..n).map(|i| l.tiles.get(n - 1, i).to_bits()).collect();
+            bits.extend([certainty.eigenvalue.to_bits(), certainty.rounding.to_bits()]);
+            bits
+        };
+        let truth = bits(&factor_with(2, &a));
+        let workers = Workers::new(2).unwrap();
+        let mut k = 1;
+        loop {
+            let (mut calls, mut stops) = (0, 0);
+            let mut monitor = |_| {
+                calls += 1;
+                let go_on = calls != k;
+                stops += usize::from(!go_on);
+                go_on
+            };
+            let mut driver = Driver::new(&workers, &mut monitor).with_round(1.0);
+            let mut work = Factorization::new(from_dense(&a), standing()).unwrap();
+            while let Err(error) = work.run(&mut driver) {
+                assert_eq!(error, CoreError::Interrupted);
+            }
+            assert_eq!(bits(&work.into_factor().unwrap()), truth, "interrupt {k}");
+            if stops == 0 {
+                assert!(k > 20);
+                return;
+            }
+            // Every early call, then a sample of the many.
+            k += if k < 12 { 1 } else { 7 };
+        }
+    }
+
+    #[test]
+    fn a_prior_that_rounding_swallows_is_an_error() {
+        // Equal columns: half of all directions have the prior for an eigenvalue.
+        let (n, scale) = (480, 3e4);
+        let h = |i: usize, j: usize| {
+            let (i, j) = (i / 2, j / 2);
+            scale * if i == j { 1.0 } else { (((i * j * 31 + i + j) % 17) as f64 - 8.0) / 4000.0 }
+        };
+        let with_prior = |tau: f64| {
+            let a = Mat::from_fn(n, n, |i, j| h(i, j) + if i == j { tau } else { 0.0 });
+            let workers = Workers::new(2).unwrap();
+            let mut go = |_| true;
+            let mut driver = Driver::new(&workers, &mut go);
+            let standing = Standing::of(&[tau, 2.0 * tau]);
+            let l = factor(from_dense(&a), standing, &mut driver)?;
+            // (1, -1) on a pair of equal columns: its variance is 2 / tau.
+            let mut x = vec![0.0; n];
+            (x[100], x[101]) = (1.0, -1.0);
+            l.solve(&mut x, &mut driver)?;
+            Ok::<f64, CoreError>((x[100] - x[101]) * tau / 2.0 - 1.0)
+        };
+        let mut least_that_passes = f64::INFINITY;
+        for exponent in -40..0 {
+            let tau = 10f64.powf(f64::from(exponent) / 3.0);
+            match with_prior(tau) {
+                Ok(error) => {
+                    assert!(error.abs() < 1e-3, "{tau:e}: {error:e}");
+                    least_that_passes = least_that_passes.min(tau);
+                }
+                Err(CoreError::LostInRounding { prior, directions, size, least, .. }) => {
+                    assert_eq!((prior, size), (tau, n));
+                    assert!((200..=280).contains(&directions), "{directions}");
+                    assert!(with_prior(least).unwrap().abs() < 1e-3);
+                    // Not far above what rounding is: n eps times the largest element.
+                    let rounding = n as f64 * f64::EPSILON * scale;
+                    assert!(tau < 5.0 * rounding && least < 10.0 * rounding, "{tau:e} {least:e}");
+                }
+                Err(CoreError::NotPositiveDefinite { least, .. }) => {
+                    assert!(with_prior(least).unwrap().abs() < 1e-3);
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert!(least_that_passes < 2e-8, "{least_that_passes}");
+    }
+
+    #[test]
+    fn scales_and_weak_priors_are_no_reason_to_refuse() {
+        // Full rank with features over twelve orders of magnitude, and next to no prior.
+        let n = 300;
+        let size = |i: usize| 10f64.powi(i32::try_from(i % 13).unwrap() - 6);
+        let base = with_eigenvalues(&geometric(n, 100.0), 4);
+        let a = Mat::from_fn(n, n, |i, j| base[(i, j)] * size(i) * size(j));
+        let workers = Workers::new(1).unwrap();
+        let mut go = |_| true;
+        let mut driver = Driver::new(&workers, &mut go);
+        let l = factor(from_dense(&a), Standing::of(&[1e-30]), &mut driver).unwrap();
+        assert!(l.certainty().eigenvalue > 1e-3 && !l.certainty().is_near());
+    }
 }

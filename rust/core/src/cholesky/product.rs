@@ -70,7 +70,7 @@ impl Factor {
                 }
             }
         })?;
-        mirror(rows, nb, |first| first, driver)
+        mirror(rows, nb, driver)
     }
 }
 

@@ -19,6 +19,9 @@ const PANEL: usize = 36;
 const PRODUCT: usize = 12;
 const PIECE: usize = 3;
 
+/// Lanes that are turned into columns at once.
+const CACHED: usize = 64;
+
 impl Factor {
     /// `rhs := A^-1 rhs` for right-hand sides of length `n`, one after the other.
     /// Cost: `2 n^2` flops each.
@@ -94,12 +97,20 @@ fn pack(
 ) -> Result<(), CoreError> {
     let rows: Vec<_> = x.chunks_exact_mut(groups * nb).enumerate().collect();
     driver.for_each(rows, (groups * nb * LANE) as f64, 0, |(k, x), _| {
-        x.fill([0.0; LANE]);
-        for (column, source) in rhs.chunks_exact(n).enumerate() {
-            let x = &mut x[column / LANE * nb..];
-            for (lane, value) in x.iter_mut().zip(&source[k * nb..n.min((k + 1) * nb)]) {
-                lane[column % LANE] = *value;
+        let rows = k * nb..n.min((k + 1) * nb);
+        for (group, x) in x.chunks_exact_mut(nb).enumerate() {
+            // Where the last lane is not full, its first column stands in, and is never read.
+            let column = |c: usize| {
+                let first = (group * LANE + c) * n;
+                let first = if first < rhs.len() { first } else { group * LANE * n };
+                &rhs[first..][rows.clone()]
+            };
+            let columns: [&[f64]; LANE] = std::array::from_fn(column);
+            let (live, padding) = x.split_at_mut(rows.len());
+            for (row, lane) in live.iter_mut().enumerate() {
+                *lane = std::array::from_fn(|c| columns[c][row]);
             }
+            padding.fill([0.0; LANE]);
         }
     })
 }
@@ -109,9 +120,13 @@ pub fn unpack(x: &[Lane], nb: usize, groups: usize, group: usize, targets: &mut 
     let height = targets.first().map_or(0, |target| target.len());
     for (k, first) in (0..height).step_by(nb).enumerate() {
         let lanes = &x[(k * groups + group) * nb..][..nb.min(height - first)];
-        for (column, target) in targets.iter_mut().enumerate() {
-            for (value, lane) in target[first..].iter_mut().zip(lanes) {
-                *value = lane[column];
+        // A few rows at a time, which stay in cache for all columns.
+        for (rows, lanes) in lanes.chunks(CACHED).enumerate() {
+            for (column, target) in targets.iter_mut().enumerate() {
+                let target = &mut target[first + rows * CACHED..];
+                for (value, lane) in target.iter_mut().zip(lanes) {
+                    *value = lane[column];
+                }
             }
         }
     }

@@ -33,7 +33,7 @@ impl Witness {
         for a in diagonal.iter_mut().filter(|a| **a <= 0.0) {
             *a = 1.0;
         }
-        let rounding = tiles.n() as f64 * f64::EPSILON;
+        let rounding = rounding_floor(tiles.n());
         diagonal.iter_mut().zip(unknown).for_each(|(a, unknown)| *a = a.max(unknown / rounding));
         let v: Vec<f64> = diagonal.iter().enumerate().map(|(i, a)| sign(i) / a.sqrt()).collect();
         let mut y = below(tiles, &v, driver)?;
@@ -47,9 +47,9 @@ impl Witness {
         self.diagonal.iter().copied()
     }
 
-    /// `n eps`: what the sums that made `A`, and the products here, round by.
+    /// What the sums that made `A` round by, at the least: a quarter of `eps` for each element.
     pub fn floor(&self) -> f64 {
-        self.v.len() as f64 * f64::EPSILON
+        rounding_floor(self.v.len())
     }
 
     /// Compares `L (L^T v)` with `A v`; gives the Frobenius norm of `D^-1 (L L^T - A) D^-1`, which
@@ -77,6 +77,10 @@ impl Witness {
         }
         Ok(squares.sqrt())
     }
+}
+
+fn rounding_floor(n: usize) -> f64 {
+    0.25 * n as f64 * f64::EPSILON
 }
 
 /// The lane of rows `row ..` of column `s`, without what lies above the diagonal; on it too with
