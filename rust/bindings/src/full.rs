@@ -4,12 +4,13 @@ use hoarfrost_core::assemble::full::FullSum;
 use hoarfrost_core::cholesky::Factor;
 use hoarfrost_core::error::CoreError;
 use hoarfrost_core::posterior::full::{self, FullPosterior as Full};
+use hoarfrost_core::spectrum;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{Values, own_jacobian, with_slice};
 use crate::errors::to_python;
-use crate::output::{Array, computed, square};
+use crate::output::{Array, computed, lanes, square};
 use crate::seam::run;
 
 /// Bytes of the curvature of `num_params` parameters while rows are added, and of its factor.
@@ -79,6 +80,20 @@ impl FullCurvature {
         })?;
         let (sum, other) = (self.sum(py)?, other.sum(py)?);
         run(py, None, move |driver| sum.merge(other, driver))
+    }
+
+    /// Lanczos' tridiagonal matrices in the metric of a prior precision (P,): the edge of the matrix,
+    /// diagonals (steps, 8), and what stands beside them (steps, 8).
+    fn spectrum<'py>(
+        &mut self,
+        prior_precision: &Bound<'py, PyAny>,
+        steps: usize,
+    ) -> PyResult<(usize, Array<'py>, Array<'py>)> {
+        let py = prior_precision.py();
+        let prior = Values::double(prior_precision)?;
+        let sum = self.sum(py)?;
+        let found = run(py, None, |driver| spectrum::of_full(sum, &prior, steps, driver))?;
+        Ok((found.size, lanes(py, &found.alpha)?, lanes(py, &found.beta)?))
     }
 
     /// Factors the curvature plus the prior precision (P,); without `keep` in its own memory.

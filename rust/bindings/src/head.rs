@@ -5,6 +5,7 @@ use hoarfrost_core::error::CoreError;
 use hoarfrost_core::posterior::block_diagonal::{self, BlockDiagonalPosterior as BlockDiagonal};
 use hoarfrost_core::posterior::head::{self, HeadPosterior as Head};
 use hoarfrost_core::posterior::kronecker;
+use hoarfrost_core::spectrum;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -12,7 +13,7 @@ use crate::arrays::{Values, with_slice};
 use crate::block_diagonal::BlockDiagonalPosterior;
 use crate::errors::to_python;
 use crate::kronecker::KroneckerBasis;
-use crate::output::{Array, computed, square, vector};
+use crate::output::{Array, computed, lanes, square, vector};
 use crate::seam::run;
 
 fn parse_outputs(outputs: &str) -> PyResult<Outputs> {
@@ -190,6 +191,20 @@ impl HeadCurvature {
         let sum = self.sum(py)?;
         run(py, None, move |driver| kronecker::KroneckerBasis::new(sum, &prior, driver))
             .map(KroneckerBasis::new)
+    }
+
+    /// Lanczos' tridiagonal matrices in the metric of a prior precision (D',) that outputs share:
+    /// the edge of the matrix, diagonals (steps, 8), and what stands beside them (steps, 8).
+    fn spectrum<'py>(
+        &mut self,
+        prior_precision: &Bound<'py, PyAny>,
+        steps: usize,
+    ) -> PyResult<(usize, Array<'py>, Array<'py>)> {
+        let py = prior_precision.py();
+        let prior = Values::double(prior_precision)?;
+        let sum = self.sum(py)?;
+        let found = run(py, None, |driver| spectrum::of_head(sum, &prior, steps, driver))?;
+        Ok((found.size, lanes(py, &found.alpha)?, lanes(py, &found.beta)?))
     }
 
     #[getter]

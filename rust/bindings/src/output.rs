@@ -56,6 +56,13 @@ pub fn square<'py>(
     computed(py, &[order.len(), order.len()], progress, |out, driver| fill(&order, out, driver))
 }
 
+/// A new two-dimensional array with these rows.
+pub fn lanes<'py, const N: usize>(py: Python<'py>, rows: &[[f64; N]]) -> PyResult<Array<'py>> {
+    let array = zeros(py, &[rows.len(), N])?;
+    array.try_readwrite()?.as_slice_mut()?.copy_from_slice(rows.as_flattened());
+    Ok(array)
+}
+
 /// A new one-dimensional array with these values.
 pub fn vector<'py>(py: Python<'py>, values: &[f64]) -> PyResult<Array<'py>> {
     let array = zeros(py, &[values.len()])?;

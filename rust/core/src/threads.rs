@@ -96,6 +96,7 @@ impl<'a> Driver<'a> {
     }
 
     /// The same with other work a round and thread: with next to none, every task is a round.
+    #[cfg(test)]
     #[must_use]
     pub fn with_round(self, flops: f64) -> Self {
         Self { round: flops, ..self }

@@ -82,7 +82,7 @@ class EvidenceProblem:
             try:
                 factor = self.curvature.factor(prior, scale=scale)
             except NotPositiveDefiniteError as error:
-                logs = self._above(error, logs, prior, scale)
+                logs = self._above(error, logs, prior)
             else:
                 return self._point(logs, prior, factor, noise)
         raise InvalidArgumentError(
@@ -90,14 +90,12 @@ class EvidenceProblem:
             "posterior precision positive definite; check the scale of the inputs"
         )
 
-    def _above(
-        self, error: NotPositiveDefiniteError, logs: Array, prior: Array, scale: Scale
-    ) -> Array:
+    def _above(self, error: NotPositiveDefiniteError, logs: Array, prior: Array) -> Array:
         """Logarithms at which rounding leaves a factor, after one that it did not.
 
         This is all that the search does about a prior precision that is too small.
         """
-        least = 4 * error.least_prior_precision * float(np.max(scale))
+        least = error.least_prior_precision
         if not np.isfinite(least) or bool(np.all(prior >= least)):
             raise error
         smallest = np.full(logs.shape, np.inf)

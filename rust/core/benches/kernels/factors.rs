@@ -49,7 +49,13 @@ pub fn answers(criterion: &mut Criterion<FlopTime>, workers: &Workers) {
         group.bench_function(format!("{DRAWS} solves/{n}"), |bencher| {
             bencher.iter_batched_ref(
                 || normal(DRAWS * n, 7),
-                |rhs| drive(workers, |driver| factor.solve(rhs, driver)).expect("solutions"),
+                |rhs| {
+                    drive(workers, |driver| {
+                        factor.solve_lower(rhs, driver)?;
+                        factor.solve_transposed(rhs, driver)
+                    })
+                    .expect("solutions");
+                },
                 BatchSize::PerIteration,
             );
         });

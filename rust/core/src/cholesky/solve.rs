@@ -23,33 +23,25 @@ const PIECE: usize = 3;
 const CACHED: usize = 64;
 
 impl Factor {
-    /// `rhs := A^-1 rhs` for right-hand sides of length `n`, one after the other.
-    /// Cost: `2 n^2` flops each.
+    /// `rhs := L^-1 rhs` for right-hand sides of length `n`, one after the other.
+    /// Cost: `n^2` flops each.
     ///
     /// # Errors
     /// [`CoreError::Shape`], [`CoreError::Allocation`], [`CoreError::Interrupted`].
-    pub fn solve(&self, rhs: &mut [f64], driver: &mut Driver<'_>) -> Result<(), CoreError> {
-        self.by_panels(rhs, driver, &[down, up])
-    }
-
-    /// `rhs := L^-1 rhs`, as [`Factor::solve`].
-    ///
-    /// # Errors
-    /// As [`Factor::solve`].
     pub fn solve_lower(&self, rhs: &mut [f64], driver: &mut Driver<'_>) -> Result<(), CoreError> {
-        self.by_panels(rhs, driver, &[down])
+        self.by_panels(rhs, driver, down)
     }
 
-    /// `rhs := L^-T rhs`, as [`Factor::solve`].
+    /// `rhs := L^-T rhs`, as [`Factor::solve_lower`].
     ///
     /// # Errors
-    /// As [`Factor::solve`].
+    /// As [`Factor::solve_lower`].
     pub fn solve_transposed(
         &self,
         rhs: &mut [f64],
         driver: &mut Driver<'_>,
     ) -> Result<(), CoreError> {
-        self.by_panels(rhs, driver, &[up])
+        self.by_panels(rhs, driver, up)
     }
 
     /// All threads work on one panel, tile by tile, so that the factor comes from memory once for
@@ -58,7 +50,7 @@ impl Factor {
         &self,
         rhs: &mut [f64],
         driver: &mut Driver<'_>,
-        sweeps: &[Sweep],
+        sweep: Sweep,
     ) -> Result<(), CoreError> {
         let (n, nb, count) = (self.n(), self.tiles.nb(), self.tiles.num_tile_rows());
         CoreError::check_len("right-hand sides", rhs.len() / n * n, rhs.len())?;
@@ -69,9 +61,7 @@ impl Factor {
             let groups = (panel.len() / n).div_ceil(LANE);
             let x = &mut x.as_chunks_mut::<LANE>().0[..count * groups * nb];
             pack(panel, n, nb, groups, x, driver)?;
-            for sweep in sweeps {
-                sweep(&self.tiles, inverses, x, groups, driver)?;
-            }
+            sweep(&self.tiles, inverses, x, groups, driver)?;
             let flops = (n * LANE) as f64;
             let targets: Vec<_> = panel.chunks_mut(n * LANE).enumerate().collect();
             driver.for_each(targets, flops, 0, |(group, targets), _| {

@@ -23,7 +23,7 @@ impl Pattern {
 
     fn num_blocks(self, outputs: usize) -> usize {
         match self {
-            Self::Full => outputs * (outputs + 1) / 2,
+            Self::Full => outputs.saturating_mul(outputs.saturating_add(1)) / 2,
             Self::Diagonal => outputs,
         }
     }
@@ -51,7 +51,7 @@ pub fn even_width(total: usize, most: usize) -> usize {
 
 /// Values in one packed block.
 pub fn packed_len(dim: usize) -> usize {
-    dim * (dim + 1) / 2
+    dim.saturating_mul(dim.saturating_add(1)) / 2
 }
 
 impl SymmetricBlocks {

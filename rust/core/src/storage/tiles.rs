@@ -31,7 +31,8 @@ pub struct TileMatrix {
 /// one that takes the least memory. A multiple of 8 keeps every column of a tile on a cache line.
 pub(crate) fn grid(n: usize) -> (usize, usize) {
     let edge = |count: usize| n.div_ceil(count).max(1).next_multiple_of(8);
-    let padded = |count: &usize| (count * (count + 1)).saturating_mul(edge(*count).pow(2));
+    let padded =
+        |count: &usize| count.saturating_mul(count + 1).saturating_mul(edge(*count).pow(2));
     let least = n.div_ceil(MAX_TILE).max(1);
     // In a large matrix padding is next to nothing, whatever the edge.
     let counts = (least..least + 16).take_while(|&count| count == least || edge(count) >= MIN_TILE);
@@ -51,7 +52,9 @@ impl TileMatrix {
 
     fn len_of(n: usize) -> usize {
         let (nb, count) = grid(n);
-        (count * (count + 1) / 2).saturating_mul(nb * nb)
+        // Halved before it is multiplied: one of the two is even.
+        let (even, odd) = if count % 2 == 0 { (count, count + 1) } else { (count + 1, count) };
+        (even / 2).saturating_mul(odd).saturating_mul(nb * nb)
     }
 
     /// Bytes that a matrix of edge `n` takes.
