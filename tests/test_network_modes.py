@@ -124,6 +124,34 @@ class Attention(nn.Module):
         return nn.Dense(2)(x[:, 0])
 
 
+class OwnNorm(nn.Module):
+    """A layer of the user's own, with statistics and a mode."""
+
+    evaluates: bool
+
+    @nn.compact
+    def __call__(self, x):
+        mean = self.variable("batch_stats", "centre", jnp.zeros, x.shape[-1])
+        if not self.evaluates and not self.is_initializing():
+            mean.value = 0.9 * mean.value + 0.1 * x.mean(0)
+        return x - mean.value
+
+
+class OwnLayers(nn.Module):
+    evaluates: bool = True
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(OwnNorm(self.evaluates)(x))
+
+
+def test_statistics_that_nothing_moves_are_named():
+    with pytest.warns(UserWarning, match="with batch_stats in evaluation mode"):
+        fit(OwnLayers())
+    network, params, mutable = start(OwnLayers(evaluates=False))
+    assert network.idle_in_training(params, mutable, X) == ()
+
+
 def test_layers_that_would_train_in_evaluation_mode_are_named():
     with pytest.warns(UserWarning, match=r"with norm, drop in evaluation mode.*Let it take train"):
         fit(Silent())

@@ -41,7 +41,7 @@ def fit_laplace(
     *,
     likelihood: str | Likelihood = "categorical",
     trainable: Selector | Literal["last_layer"] | None = None,
-    hessian_structure: Literal["full", "diag", "auto"] = "full",
+    hessian_structure: str = "full",
     prior_precision: Any = 1.0,
     prior_mean: Any = 0.0,
     keep_curvature: Keep = "auto",

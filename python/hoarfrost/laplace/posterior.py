@@ -33,8 +33,6 @@ from hoarfrost.predictive.prediction import RegressionPrediction
 from hoarfrost.prior import PriorPrecision, resolve_prior_precision
 from hoarfrost.types import Tree
 
-LinkName = Literal["probit", "mc", "bridge", "nn"]
-
 
 @dataclass(eq=False, repr=False)
 class Laplace:
@@ -256,7 +254,7 @@ class Laplace:
     def optimize_on(
         self,
         data_loader: Any,
-        link: LinkName | None = None,
+        link: str | None = None,
         n_samples: int = 100,
         seed: int | jax.Array = 0,
         *,
@@ -419,7 +417,7 @@ class Laplace:
     def predict(
         self,
         inputs: Tree,
-        link: LinkName | None = None,
+        link: str | None = None,
         n_samples: int = 100,
         seed: int | jax.Array = 0,
         *,
@@ -469,7 +467,7 @@ class Laplace:
     def predict_proba(
         self,
         inputs: Tree,
-        link: LinkName | None = None,
+        link: str | None = None,
         n_samples: int = 100,
         seed: int | jax.Array = 0,
     ) -> np.ndarray:
@@ -498,7 +496,7 @@ class Laplace:
     def predict_regression(
         self,
         inputs: Tree,
-        link: Literal["nn"] | None = None,
+        link: str | None = None,
         n_samples: int = 100,
         seed: int | jax.Array = 0,
     ) -> RegressionPrediction:
@@ -532,7 +530,7 @@ class Laplace:
     def log_prob(
         self,
         data_loader: Any,
-        link: LinkName | None = None,
+        link: str | None = None,
         n_samples: int = 100,
         seed: int | jax.Array = 0,
     ) -> np.ndarray:

@@ -112,11 +112,16 @@ class LinenNetwork:
                 found.append("/".join(context.module.path) or type(context.module).__name__)
             return call(*args, **kwargs)
 
-        def run(key: jax.Array) -> Any:
+        def run(statistics: Tree, key: jax.Array) -> Tree:
             with nn.intercept_methods(look):
-                return self.train(params, mutable, inputs, key)
+                return self.train(params, {**mutable, **statistics}, inputs, key)[1]
 
-        jax.eval_shape(run, jax.random.PRNGKey(0))
+        statistics = {name: tree for name, tree in mutable.items() if name == "batch_stats"}
+        program = jax.make_jaxpr(run)(statistics, jax.random.PRNGKey(0)).jaxpr
+        unmoved = set(map(id, program.invars)) & set(map(id, program.outvars))
+        if not found and statistics and len(unmoved) >= len(jax.tree.leaves(statistics)):
+            # Layers of the user's own, whose statistics come out as they went in.
+            found.append("batch_stats")
         return tuple(dict.fromkeys(found))
 
     def split(self, variables: Tree) -> tuple[Tree, Tree]:

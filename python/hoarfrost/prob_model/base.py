@@ -16,13 +16,7 @@ from hoarfrost.prob_model.calibrate import calibrate
 from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.loaders import as_data_loader
-from hoarfrost.prob_model.posterior.approximator import (
-    LaplacePosteriorApproximator,
-    PosteriorApproximator,
-    check_approximator,
-)
-from hoarfrost.prob_model.posterior.laplace import LaplacePosterior
-from hoarfrost.prob_model.posterior.map import MAPPosterior
+from hoarfrost.prob_model.posterior.registry import make_posterior
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
 
@@ -42,10 +36,10 @@ class ProbModel:
     def __init__(
         self,
         joint: Joint,
-        posterior_approximator: PosteriorApproximator,
+        posterior_approximator: Any,
     ) -> None:
         self.joint = joint
-        self.posterior = _make_posterior(joint, posterior_approximator)
+        self.posterior: Any = make_posterior(joint, posterior_approximator)
         self.rng: RandomNumberGenerator = joint.random
 
     @property
@@ -200,10 +194,3 @@ class ProbModel:
                 "hoarfrost.prob_model.CalibConfig"
             )
         return calibrator
-
-
-def _make_posterior(joint: Joint, approximator: PosteriorApproximator) -> Any:
-    check_approximator(approximator)
-    if isinstance(approximator, LaplacePosteriorApproximator):
-        return LaplacePosterior(joint, approximator)
-    return MAPPosterior(joint)

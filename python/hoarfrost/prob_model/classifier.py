@@ -16,10 +16,7 @@ from hoarfrost.prob_model.base import ProbModel
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.likelihood import ClassificationLikelihood
 from hoarfrost.prob_model.likelihood.calibrated import as_calibrator
-from hoarfrost.prob_model.posterior.approximator import (
-    LaplacePosteriorApproximator,
-    PosteriorApproximator,
-)
+from hoarfrost.prob_model.posterior.approximator import LaplacePosteriorApproximator
 from hoarfrost.prob_model.predictive import ClassificationPredictive
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
@@ -59,7 +56,7 @@ class ProbClassifier(ProbModel):
         self,
         model: nn.Module,
         prior: GaussianPrior | None = None,
-        posterior_approximator: PosteriorApproximator | None = None,
+        posterior_approximator: Any = None,
         output_calibrator: nn.Module | None = _TEMPERATURE_SCALER,
         model_editor: None = None,
         seed: int | jax.Array = 0,

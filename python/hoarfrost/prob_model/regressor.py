@@ -16,10 +16,7 @@ from hoarfrost.prob_model.base import ProbModel
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.likelihood.calibrated import as_calibrator
 from hoarfrost.prob_model.likelihood.regression import RegressionLikelihood
-from hoarfrost.prob_model.posterior.approximator import (
-    LaplacePosteriorApproximator,
-    PosteriorApproximator,
-)
+from hoarfrost.prob_model.posterior.approximator import LaplacePosteriorApproximator
 from hoarfrost.prob_model.predictive.regression import RegressionPredictive
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
@@ -64,7 +61,7 @@ class ProbRegressor(ProbModel):
         model: nn.Module,
         likelihood_log_variance_model: nn.Module,
         prior: GaussianPrior | None = None,
-        posterior_approximator: PosteriorApproximator | None = None,
+        posterior_approximator: Any = None,
         output_calibrator: nn.Module | None = _TEMPERATURE_SCALER,
         model_editor: None = None,
         seed: int | jax.Array = 0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
 import numpy as np
 
@@ -40,7 +39,7 @@ class LaplacePosteriorApproximator:
     """
 
     tune_prior_log_variance: bool = True
-    hessian_structure: Literal["auto", "full", "diag"] = field(default="auto", kw_only=True)
+    hessian_structure: str = field(default="auto", kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.tune_prior_log_variance, bool | np.bool_):
@@ -56,15 +55,3 @@ class LaplacePosteriorApproximator:
 
     def __str__(self) -> str:
         return "laplace"
-
-
-PosteriorApproximator = MAPPosteriorApproximator | LaplacePosteriorApproximator
-
-
-def check_approximator(approximator: Any) -> None:
-    """Raise `InvalidArgumentError` unless `approximator` is one of this module."""
-    if not isinstance(approximator, PosteriorApproximator):
-        raise InvalidArgumentError(
-            f"posterior_approximator is {approximator!r}; give LaplacePosteriorApproximator() or "
-            "MAPPosteriorApproximator()"
-        )
