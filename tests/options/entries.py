@@ -15,9 +15,8 @@ import pytest
 import hoarfrost
 from hoarfrost import data, likelihood, metric, prior, prob_model
 from hoarfrost.errors import HoarfrostError
-from hoarfrost.laplace.regression import RegressionPrediction
-from hoarfrost.prob_model.laplace_posterior import LaplacePosterior
-from hoarfrost.prob_model.posterior import MAPPosterior
+from hoarfrost.predictive import RegressionPrediction
+from hoarfrost.prob_model.posterior import LaplacePosterior, MAPPosterior
 
 # Where the name of a table's row is looked for.
 HANDED_OUT = SimpleNamespace(
@@ -153,7 +152,6 @@ def check(name: str, subject: Subject, argument: str) -> None:
     if isinstance(entry, Refused):
         with pytest.raises(HoarfrostError, match=entry.message):
             subject.run(**{**base, argument: entry.value})
-        return
         return
     if isinstance(entry, Pair):
         first = subject.run(**{**base, **entry.first})

@@ -39,7 +39,7 @@ from problems import (
 
 from hoarfrost import prob_model
 from hoarfrost.data import DataLoader
-from hoarfrost.likelihood import mixture
+from hoarfrost.predictive import classes
 
 NO_DISK = "checkpoints on disk are not available"
 DISK: dict[str, Entry] = {
@@ -213,7 +213,7 @@ def of_configs() -> Iterator[tuple[str, Subject]]:
             {},
             {
                 "metrics": Other((uncertain,)),
-                "uncertainty_fn": Pair(both, {**both, "uncertainty_fn": mixture.entropy}),
+                "uncertainty_fn": Pair(both, {**both, "uncertainty_fn": classes.entropy}),
                 "early_stopping_patience": Pair(
                     {"early_stopping_min_delta": 100.0},
                     {"early_stopping_min_delta": 100.0, "early_stopping_patience": 1},

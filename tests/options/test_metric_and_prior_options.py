@@ -32,7 +32,7 @@ def of_metrics_and_priors() -> Iterator[tuple[str, Subject]]:
         "upper_bounds": (LOW + 1, LOW + 0.1),
     }
     for name, function in inspect.getmembers(metric, inspect.isfunction):
-        if name.startswith("_") or function.__module__ != metric.__name__:
+        if name.startswith("_") or not function.__module__.startswith(metric.__name__):
             continue
         names = arguments_of(function)
         base = {argument: arguments[argument][0] for argument in names if argument in arguments}

@@ -19,10 +19,9 @@ from test_predictive_options import TABLE as PREDICTIVES
 import hoarfrost
 from hoarfrost import prob_model
 from hoarfrost.data import DataLoader, InputsLoader, TargetsLoader
-from hoarfrost.laplace.regression import RegressionPrediction
+from hoarfrost.predictive import RegressionPrediction
 from hoarfrost.prior import DiagonalGaussianPrior, IsotropicGaussianPrior
-from hoarfrost.prob_model.laplace_posterior import LaplacePosterior
-from hoarfrost.prob_model.posterior import MAPPosterior
+from hoarfrost.prob_model.posterior import LaplacePosterior, MAPPosterior
 
 TABLES = (LAPLACE, MODELS, CONFIGS, DATA, METRICS_AND_PRIORS, PREDICTIVES)
 TABLE = {name: subject for rows in TABLES for name, subject in rows.items()}

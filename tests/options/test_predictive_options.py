@@ -25,10 +25,8 @@ from entries import (
 )
 from problems import CLASSES, CLASSES2, INPUTS, INPUTS2, NUMBERS, NUMBERS2, fitted, key
 
-from hoarfrost.prob_model.likelihood import ClassificationLikelihood
-from hoarfrost.prob_model.predictive import ClassificationPredictive
-from hoarfrost.prob_model.regression_likelihood import RegressionLikelihood
-from hoarfrost.prob_model.regression_predictive import RegressionPredictive
+from hoarfrost.prob_model.likelihood import ClassificationLikelihood, RegressionLikelihood
+from hoarfrost.prob_model.predictive import ClassificationPredictive, RegressionPredictive
 
 OF_PREDICTIVES: dict[str, Entry] = {
     **SECOND,

@@ -34,6 +34,7 @@ from hoarfrost.likelihood import (
 RNG = np.random.default_rng(11)
 X = RNG.normal(size=(9, 2))
 POINTS = RNG.normal(size=(4, 2))
+EVERY_POINT = slice(None)
 PRIOR_MEAN = 0.2
 
 
@@ -264,17 +265,21 @@ class Row:
         """The parameters as arrays of JAX, new ones each time."""
         return {"params": jax.tree.map(jnp.array, self.dense.params)}
 
-    def fit(self, prior: str = "one", variables: Any = None) -> hoarfrost.Laplace:
+    def fit(
+        self, prior: str = "one", variables: Any = None, points: slice = EVERY_POINT
+    ) -> hoarfrost.Laplace:
         """A posterior of its own: every object that it is made of is new."""
+        data = X[points].copy(), self.definition.targets[points].copy()
         return hoarfrost.fit_laplace(
             Net(self.definition.num_outputs),
             variables or self.variables(),
-            DataLoader.from_array_data((X.copy(), self.definition.targets.copy()), batch_size=5),
+            DataLoader.from_array_data(data, batch_size=5),
             likelihood=self.definition.likelihood(),
             trainable=SUBSETS[self.subset],
             hessian_structure=self.structure,
             prior_precision=self.prior(prior)[0],
             prior_mean=PRIOR_MEAN,
+            keep_curvature=True,
             progress=False,
         )
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from dense import assert_close, evidence
-from rows import POINTS, PRIOR_MEAN, Row, X, every_prior, every_row, fitted
+from rows import POINTS, PRIOR_MEAN, PRIORS, Row, X, every_prior, every_row, fitted
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -83,3 +83,17 @@ def test_a_new_prior_equals_a_refit(row: Row) -> None:
             jax.tree.leaves(new.sample(3, 2)), jax.tree.leaves(refitted.sample(3, 2)), strict=True
         ):
             assert_close(one, other, size, bound)
+
+
+@every_row
+def test_two_halves_of_the_data_merged_equal_the_whole(row: Row) -> None:
+    first, second = row.fit(points=slice(4)).curvature, row.fit(points=slice(4, None)).curvature
+    priors = {name: row.prior(name)[1] for name in PRIORS}
+    alone = second.factor(priors["one"]).precision()
+    first.merge(second)
+    for name, prior in priors.items():
+        whole, merged = fitted(row, name), first.factor(prior)
+        assert_close(merged.precision(), whole.precision(), len(prior))
+        rounding = len(prior), condition(row.precision(name))
+        assert_close(merged.variance(), whole.variance(), *rounding)
+    np.testing.assert_array_equal(second.factor(priors["one"]).precision(), alone)
