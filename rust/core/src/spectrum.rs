@@ -5,9 +5,11 @@
 //! Welsch, 1969; Ubaru, Chen and Saad, 2017). Traces of functions of `S` follow to a percent or so, for
 //! a few products with `S`: enough to know where to look for the maximum of the evidence.
 
+use std::cmp::Ordering;
+
 use crate::assemble::full::FullSum;
 use crate::assemble::head::HeadSum;
-use crate::cholesky::sign;
+use crate::cholesky::{sign, subtract, subtract_transposed};
 use crate::error::{CoreError, check_prior_precision};
 use crate::kernel::{LANE, Lane};
 use crate::storage::blocks::{Pattern, SymmetricBlocks, column_start};
@@ -41,7 +43,7 @@ pub fn of_head(
     CoreError::check_len("prior_precision (one a feature)", dim, prior_precision.len())?;
     let blocks = sum.finish(driver)?;
     let prior = prior_precision.repeat(blocks.outputs());
-    lanczos(&prior, steps, driver, |x, y, driver| multiply_blocks(blocks, x, y, driver))
+    lanczos(&prior, 0, steps, driver, |x, y, driver| multiply_blocks(blocks, x, y, driver))
 }
 
 /// Of any parameters, under a prior precision (`P` values).
@@ -56,22 +58,27 @@ pub fn of_full(
 ) -> Result<Tridiagonals, CoreError> {
     CoreError::check_len("prior_precision", sum.num_params(), prior_precision.len())?;
     let tiles = sum.finish(driver)?;
-    lanczos(prior_precision, steps, driver, |x, y, driver| multiply_tiles(tiles, x, y, driver))
+    lanczos(prior_precision, tiles.num_tile_rows() * tiles.nb(), steps, driver, |x, y, driver| {
+        multiply_tiles(tiles, x, y, driver)
+    })
 }
 
 fn lanczos(
     prior: &[f64],
+    room: usize,
     steps: usize,
     driver: &mut Driver<'_>,
     multiply: impl Fn(&[Lane], &mut [Lane], &mut Driver<'_>) -> Result<(), CoreError>,
 ) -> Result<Tridiagonals, CoreError> {
     check_prior_precision(prior)?;
     let size = prior.len();
-    let vectors = || Buffer::zeros("vectors of Lanczos' method", size * LANE);
+    // Room for whole tiles; what is beyond the last row stays zero.
+    let vectors = || Buffer::zeros("vectors of Lanczos' method", room.max(size) * LANE);
     let (mut before, mut now, mut next) = (vectors()?, vectors()?, vectors()?);
     let mut scaled = vectors()?;
     let start = 1.0 / (size as f64).sqrt();
-    now.iter_mut().enumerate().for_each(|(i, v)| *v = start * sign(i));
+    let rows = now[..size * LANE].iter_mut().enumerate();
+    rows.for_each(|(i, v)| *v = start * sign(i));
     let (mut alpha, mut beta) = (Vec::with_capacity(steps), Vec::with_capacity(steps));
     let mut last: Lane = [0.0; LANE];
     for _ in 0..steps {
@@ -121,7 +128,7 @@ fn multiply_blocks(
     driver: &mut Driver<'_>,
 ) -> Result<(), CoreError> {
     let (dim, outputs) = (blocks.dim(), blocks.outputs());
-    let tasks: Vec<_> = y.chunks_exact_mut(dim).enumerate().collect();
+    let tasks: Vec<_> = y[..outputs * dim].chunks_exact_mut(dim).enumerate().collect();
     let flops = (4 * outputs * dim * dim * LANE) as f64;
     driver.for_each(tasks, flops, 0, |(c, y), _| {
         y.fill([0.0; LANE]);
@@ -133,17 +140,58 @@ fn multiply_blocks(
             let (block, x) = (blocks.block(c.max(d), c.min(d)), &x[d * dim..(d + 1) * dim]);
             for j in 0..dim {
                 let column = &block[column_start(dim, j)..][..dim - j];
-                let (own, mut sum) = (x[j], x[j].map(|x| column[0] * x));
-                for ((a, y), x) in column[1..].iter().zip(&mut y[j + 1..]).zip(&x[j + 1..]) {
-                    for c in 0..LANE {
-                        y[c] += a * own[c];
-                        sum[c] += a * x[c];
-                    }
-                }
-                y[j].iter_mut().zip(sum).for_each(|(y, sum)| *y += sum);
+                let (own, rest) = y[j..].split_at_mut(1);
+                add_column(column, &x[j..], &mut own[0], rest);
             }
         }
     })
+}
+
+/// Column `j` of a symmetric matrix from its diagonal down, with `x` and `y` from row `j` on:
+/// `y_j += a_jj x_j + sum_i a_ij x_i` and `y_i += a_ij x_j`.
+fn add_column(column: &[f64], x: &[Lane], own: &mut Lane, rest: &mut [Lane]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("fma") {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: this processor has the instructions.
+            return unsafe { add_column_avx512(column, x, own, rest) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: as above.
+            return unsafe { add_column_avx2(column, x, own, rest) };
+        }
+    }
+    add_column_by::<{ cfg!(target_arch = "aarch64") }>(column, x, own, rest);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,fma")]
+fn add_column_avx512(column: &[f64], x: &[Lane], own: &mut Lane, rest: &mut [Lane]) {
+    add_column_by::<true>(column, x, own, rest);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn add_column_avx2(column: &[f64], x: &[Lane], own: &mut Lane, rest: &mut [Lane]) {
+    add_column_by::<true>(column, x, own, rest);
+}
+
+// Inlined so that it is compiled for the instructions of its caller.
+#[allow(clippy::inline_always)]
+#[inline(always)]
+fn add_column_by<const FUSED: bool>(column: &[f64], x: &[Lane], own: &mut Lane, rest: &mut [Lane]) {
+    let fused = |a: f64, b: f64, sum: f64| if FUSED { a.mul_add(b, sum) } else { a * b + sum };
+    let (first, mut sum) = (x[0], *own);
+    for c in 0..LANE {
+        sum[c] = fused(column[0], first[c], sum[c]);
+    }
+    for ((a, y), x) in column[1..].iter().zip(rest).zip(&x[1..]) {
+        for c in 0..LANE {
+            y[c] = fused(*a, first[c], y[c]);
+            sum[c] = fused(*a, x[c], sum[c]);
+        }
+    }
+    *own = sum;
 }
 
 /// `y = H x`, a task a tile row: its own tiles, and those below its diagonal one, transposed.
@@ -154,36 +202,35 @@ fn multiply_tiles(
     driver: &mut Driver<'_>,
 ) -> Result<(), CoreError> {
     let (n, nb, count) = (tiles.n(), tiles.nb(), tiles.num_tile_rows());
-    let tasks: Vec<_> = y.chunks_mut(nb).enumerate().collect();
+    let tasks: Vec<_> = y.chunks_exact_mut(nb).enumerate().collect();
     driver.for_each(tasks, (2 * n * nb * LANE) as f64, 0, |(t, y), _| {
         y.fill([0.0; LANE]);
-        for other in 0..count {
-            let (i, j) = (t.max(other), t.min(other));
-            let tile = tiles.tile(i, j);
-            for (panel, rows) in tile.chunks_exact(nb).enumerate().take(tiles.panels_in(i)) {
-                let row = i * nb + panel * LANE;
-                for (s, lane) in (j * nb..).zip(rows).take(tiles.rows_in(j)) {
-                    for (place, a) in lane.iter().enumerate() {
-                        let r = row + place;
-                        // Above the diagonal nothing is live.
-                        if r >= n || r < s {
-                            continue;
-                        }
-                        if t == i {
-                            add(&mut y[r - t * nb], *a, &x[s]);
-                        }
-                        if t == j && r > s {
-                            add(&mut y[s - t * nb], *a, &x[r]);
+        for (other, x) in x.chunks_exact(nb).enumerate().take(count) {
+            match other.cmp(&t) {
+                Ordering::Less => subtract(tiles, t, other, x, y),
+                Ordering::Equal => {
+                    let tile = tiles.tile(t, t);
+                    for s in 0..tiles.rows_in(t) {
+                        for r in s..tiles.rows_in(t) {
+                            // Above the diagonal nothing is live.
+                            let a = tile[r / LANE * nb + s][r % LANE];
+                            take(&mut y[r], a, &x[s]);
+                            if r > s {
+                                take(&mut y[s], a, &x[r]);
+                            }
                         }
                     }
                 }
+                Ordering::Greater => subtract_transposed(tiles, t, other, x, y),
             }
         }
+        // The products were taken away.
+        y.iter_mut().flatten().for_each(|y| *y = -*y);
     })
 }
 
-fn add(y: &mut Lane, a: f64, x: &Lane) {
-    y.iter_mut().zip(x).for_each(|(y, x)| *y += a * x);
+fn take(y: &mut Lane, a: f64, x: &Lane) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y -= a * x);
 }
 
 #[cfg(test)]

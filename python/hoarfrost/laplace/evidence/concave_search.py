@@ -14,7 +14,7 @@ start.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,9 @@ from hoarfrost.types import Array
 # A residual below this is MacKay's identity to 5e-7.
 TOLERANCE = 5e-7
 MAX_EVALUATIONS = 100
+
+# Differences of log-determinants at places that are closer are rounding.
+CLOSEST = 2e-3
 
 # Points of a Hermite interpolation, and how many past steps the acceleration looks at.
 _INTERPOLATED = 3
@@ -117,7 +120,11 @@ def found(point: Point, evaluations: int, low: float, high: float) -> Found:
 
 
 def search_one(
-    evaluate: Evaluate, start: Point, low: float, high: float, log_penalty: Callable[[float], float]
+    evaluate: Evaluate,
+    start: Sequence[Point],
+    low: float,
+    high: float,
+    log_penalty: Callable[[float], float],
 ) -> Found:
     """The maximum over one logarithm; 4 or 5 evaluations from any start, the start among them.
 
@@ -127,11 +134,13 @@ def search_one(
 
     Parameters
     ----------
+    start : sequence of Point
+        One or more places that are known; the search goes on from the last one.
     log_penalty : callable (float) -> float
         Logarithm of the penalty anywhere.
     """
-    points = [start]
-    requested = start.x
+    points = list(start)
+    requested = points[-1].x
     while True:
         point = points[-1]
         low = _raised(low, requested, point.x)
@@ -165,10 +174,9 @@ def _interpolated(
 ) -> float | None:
     """Where the interpolated ``gamma`` meets the penalty, if it does so inside the bracket."""
     nearest = sorted(points, key=lambda p: abs(float(p.residual[0])))[:_INTERPOLATED]
-    # Differences of log-determinants at places that are closer are rounding.
     chosen = [nearest[0]]
     for point in nearest[1:]:
-        if all(abs(float(point.x[0] - other.x[0])) > 2e-3 for other in chosen):
+        if all(abs(float(point.x[0] - other.x[0])) > CLOSEST for other in chosen):
             chosen.append(point)
     if len(chosen) < 2:
         return None

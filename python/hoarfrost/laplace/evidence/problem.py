@@ -17,7 +17,8 @@ from hoarfrost.laplace.evidence.noise import (
     Residuals,
     best_noise_precision,
 )
-from hoarfrost.laplace.structure.base import Curvature, Factor, Scale, SeparateNoise
+from hoarfrost.laplace.evidence.spectral_search import STEPS, SpectralModel, quadrature
+from hoarfrost.laplace.structure.base import Curvature, Factor, Scale, SeparateNoise, Spectral
 from hoarfrost.types import Array
 
 
@@ -89,6 +90,23 @@ class EvidenceProblem:
             "the evidence cannot be computed: no prior precision within rounding's reach makes the "
             "posterior precision positive definite; check the scale of the inputs"
         )
+
+    def log_det(self, log_precision: float) -> float:
+        """The log-determinant alone, for one group."""
+        self.factor = None
+        prior = self.shape * math.exp(log_precision)
+        return self.curvature.factor(prior, scale=self.scale).log_det()
+
+    def spectral_model(self) -> SpectralModel | None:
+        """What the spectrum is like in the metric of `shape`, where the curvature can tell."""
+        self.factor = None
+        if not isinstance(self.curvature, Spectral) or np.ndim(self.scale) > 0:
+            return None
+        found = self.curvature.spectrum(self.shape, STEPS)
+        if found is None:
+            return None
+        nodes, weights = quadrature(*found)
+        return SpectralModel(len(self.shape), nodes * self.scale, weights)
 
     def _above(self, error: NotPositiveDefiniteError, logs: Array, prior: Array) -> Array:
         """Logarithms at which rounding leaves a factor, after one that it did not.

@@ -16,9 +16,13 @@ from hoarfrost.laplace.evidence.concave_search import Found, search_many, search
 from hoarfrost.laplace.evidence.evidence import Evidence
 from hoarfrost.laplace.evidence.groups import PriorGroups, prior_groups
 from hoarfrost.laplace.evidence.problem import EvidenceProblem
+from hoarfrost.laplace.evidence.spectral_search import search_with_model
 from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Factor, SeparateNoise
 from hoarfrost.types import Array, Tree
+
+# Parameters from which on forty products with the curvature cost less than they save.
+_LARGE = 4000
 
 # Bounds of a prior precision.
 SMALLEST, LARGEST = 1e-8, 1e8
@@ -130,12 +134,19 @@ def optimise(
     )
     # The problem holds it, and lets it go before it makes another.
     del factor
-    start = problem.start(prior)
-    if groups.size == 1 and not problem.separate_noise:
-        found = search_one(problem, start, *problem.bounds, problem.log_penalty)
-    else:
-        found = search_many(problem, start, *problem.bounds)
+    found = _searched(problem, prior)
     return _optimum(evidence, problem, found, scaled)
+
+
+def _searched(problem: EvidenceProblem, prior: Array) -> Found:
+    """By the number of logarithms, and with a model of the spectrum where factors are dear."""
+    if problem.groups.size > 1 or problem.separate_noise:
+        return search_many(problem, problem.start(prior), *problem.bounds)
+    model = problem.spectral_model() if len(prior) >= _LARGE else None
+    if model is None:
+        start = [problem.start(prior)]
+        return search_one(problem, start, *problem.bounds, problem.log_penalty)
+    return search_with_model(problem, problem.log_det, model, *problem.bounds, problem.log_penalty)
 
 
 def _separable(evidence: Evidence, store: FactorStore, groups: PriorGroups) -> bool:

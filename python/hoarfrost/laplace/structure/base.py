@@ -285,3 +285,14 @@ class SeparateNoise(Protocol):
 
     def eigenvalues(self, prior_precision: Array) -> Array:
         """Of the curvature of one output, in the metric of a prior that all share."""
+
+
+@runtime_checkable
+class Spectral(Protocol):
+    """A curvature that can tell what its spectrum is like."""
+
+    def spectrum(self, prior_precision: Array, steps: int) -> tuple[int, Array, Array] | None:
+        """Lanczos' matrices in the metric of a prior: their edge, diagonals and what is beside.
+
+        The arrays have shape ``(steps, 8)``; None where the prior does not suit the structure.
+        """

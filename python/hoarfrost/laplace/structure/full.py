@@ -87,6 +87,11 @@ class FullCurvature:
             posterior = self.matrix.factor(prior_precision / scale, keep=keep, progress=progress)
         return FullFactor(posterior, self.order, scale)
 
+    def spectrum(self, prior_precision: Array, steps: int) -> tuple[int, Array, Array] | None:
+        """What the spectrum is like in the metric of a prior (`Spectral`)."""
+        found: tuple[int, Array, Array] = self.matrix.spectrum(prior_precision, steps)
+        return found
+
     def flops(self, prior_precision: Array) -> float:
         """Of one Cholesky factorisation."""
         return _core.factor_flops(len(prior_precision))

@@ -126,6 +126,14 @@ class HeadCurvature:
         covaries = self.likelihood.head == "softmax"
         return HeadFactor(posterior, self.order, scale, self.num_outputs, covaries)
 
+    def spectrum(self, prior_precision: Array, steps: int) -> tuple[int, Array, Array] | None:
+        """What the spectrum is like in the metric of a prior that outputs share (`Spectral`)."""
+        priors = prior_precision[self.order].reshape(self.num_outputs, -1)
+        if not (priors == priors[0]).all():
+            return None
+        found: tuple[int, Array, Array] = self.head.spectrum(priors[0], steps)
+        return found
+
     def flops(self, prior_precision: Array) -> float:
         """Of one factor over all outputs (or their contrasts), or of one an output."""
         priors = prior_precision[self.order].reshape(self.num_outputs, -1)

@@ -16,6 +16,7 @@ mod verify;
 pub use certainty::{CLEAR, Certainty, Standing, sign};
 pub use factor::{Factorization, factor};
 pub use inverse::STRIP;
+pub(crate) use solve::{subtract, subtract_transposed};
 
 use crate::error::CoreError;
 use crate::storage::buffer::Buffer;
