@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from hoarfrost import _core
 from hoarfrost.errors import InvalidArgumentError, MemoryLimitError
 from hoarfrost.laplace import MemoryPlan, plan_laplace
 from hoarfrost.laplace.plan import make_plan
@@ -11,12 +13,12 @@ from hoarfrost.laplace.structure.base import Cost
 from hoarfrost.memory import available_bytes, check_memory_budget
 
 
-def plan(available, head=None, between=0):
+def plan(available, head=None, between=0, panel=0):
     return MemoryPlan(
         num_params=1000,
         head=head,
         costs={
-            "full": Cost(300, 400, 0 if head is None else 250, between, in_place=True),
+            "full": Cost(300, 400, panel, 0 if head is None else 250, between, in_place=True),
             "diag": Cost(10, 20),
         },
         bytes_available=available,
@@ -61,9 +63,37 @@ def test_a_curvature_that_is_given_up_goes_as_the_factor_takes_it_up():
     assert plan(None, head="softmax").bytes_needed("full", False) == 650
     assert plan(None, head="softmax").bytes_needed("full", True) == 950
     assert plan(None).bytes_needed("full", False) == 400
+    # A panel goes before there is a factor.
+    assert plan(None, panel=50).bytes_needed("full", False) == 400
+    assert plan(None, panel=500).bytes_needed("full", False) == 800
+    assert plan(None, panel=500).bytes_needed("full", True) == 800
     # What stands between them is there beside the curvature, or both if that is kept.
     assert plan(None, head="softmax", between=500).bytes_needed("full", False) == 800
     assert plan(None, head="softmax", between=500).bytes_needed("full", True) == 1200
+
+
+@pytest.mark.parametrize(("classes", "width"), [(3, 5), (10, 65), (4, 130)])
+@pytest.mark.parametrize("kind", ["softmax", "independent"])
+def test_the_plan_is_what_is_held(kind, classes, width):
+    """Byte for byte: the sum while points are added and afterwards, its factor, and its cache."""
+    curvature, factor, panel, cache, _ = _core.head_bytes(kind, classes, width)
+    head = _core.HeadCurvature(kind, classes, width)
+    head.add(np.ones((1, width)), np.ones((1, classes)))
+    assert head.nbytes == curvature + panel
+    posterior = head.factor(np.ones(classes * width))
+    assert (head.nbytes, posterior.nbytes) == (curvature, factor)
+    posterior.functional_variance(np.ones((1, width)), 10**9)
+    assert posterior.nbytes == factor + cache
+
+
+@pytest.mark.parametrize("size", [20, 257, 650, 1300])
+def test_the_plan_of_any_parameters_is_what_is_held(size):
+    curvature, factor, panel = _core.full_bytes(size)
+    full = _core.FullCurvature(size)
+    full.add_rows(np.ones((1_023, size), np.float32))
+    assert full.nbytes == curvature + panel
+    assert full.factor(np.ones(size)).nbytes == factor
+    assert full.nbytes == curvature
 
 
 def test_blocks_by_class_are_counted_while_they_stand_between():

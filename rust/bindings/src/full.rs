@@ -13,10 +13,12 @@ use crate::errors::to_python;
 use crate::output::{Array, computed, lanes, square};
 use crate::seam::run;
 
-/// Bytes of the curvature of `num_params` parameters while rows are added, and of its factor.
+/// Bytes of the curvature of `num_params` parameters, of its factor, and of a panel of rows while they
+/// are added.
 #[pyfunction]
-pub fn full_bytes(num_params: usize) -> (usize, usize) {
-    (FullSum::bytes_of(num_params), Factor::bytes_of(num_params))
+pub fn full_bytes(num_params: usize) -> (usize, usize, usize) {
+    let (curvature, panel) = FullSum::bytes_of(num_params);
+    (curvature, Factor::bytes_of(num_params), panel)
 }
 
 /// What `progress` of a factorisation over `num_params` columns counts up to, nearly.

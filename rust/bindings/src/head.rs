@@ -26,8 +26,9 @@ fn parse_outputs(outputs: &str) -> PyResult<Outputs> {
     }
 }
 
-/// Bytes of the curvature, of its factor, of the cached blocks of the covariance, and of what stands
-/// between curvature and factor while one is made from the other.
+/// Bytes of the curvature, of its factor, of a panel of points while they are added, of the cached
+/// blocks of the covariance, and of what stands between curvature and factor while one is made from
+/// the other.
 #[pyfunction]
 #[pyo3(signature = (outputs, num_outputs, num_features, shared_prior=true))]
 pub fn head_bytes(
@@ -35,19 +36,21 @@ pub fn head_bytes(
     num_outputs: usize,
     num_features: usize,
     shared_prior: bool,
-) -> PyResult<(usize, usize, usize, usize)> {
+) -> PyResult<(usize, usize, usize, usize, usize)> {
     let outputs = parse_outputs(outputs)?;
-    let curvature = HeadSum::bytes_of(outputs, num_outputs, num_features);
+    let (curvature, panel) = HeadSum::bytes_of(outputs, num_outputs, num_features);
     Ok(match outputs {
         Outputs::Softmax => (
             curvature,
             Head::bytes_of(num_outputs, num_features, shared_prior),
+            panel,
             Head::cache_bytes_of(num_outputs, num_features, shared_prior),
             if shared_prior { 0 } else { Head::class_bytes_of(num_outputs, num_features) },
         ),
         Outputs::Independent => (
             curvature,
             BlockDiagonal::bytes_of(num_outputs, num_features),
+            panel,
             BlockDiagonal::cache_bytes_of(num_outputs, num_features),
             0,
         ),

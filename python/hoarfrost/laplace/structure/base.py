@@ -76,8 +76,9 @@ class Cost:
 
     Attributes
     ----------
-    curvature, factor, cache : int
-        Of the curvature, of its factor, and of what the core keeps between predictions.
+    curvature, factor, panel, cache : int
+        Of the curvature, of its factor, of a panel of points while they are added, and of what the
+        core keeps between predictions.
     between : int
         What stands between curvature and factor while one is made from the other.
     in_place : bool
@@ -86,17 +87,21 @@ class Cost:
 
     curvature: int
     factor: int
+    panel: int = 0
     cache: int = 0
     between: int = 0
     in_place: bool = False
 
     def bytes_needed(self, keep_curvature: bool) -> int:
         """Bytes at the peak, predictions included."""
+        adding = self.curvature + self.panel
         if keep_curvature:
-            return self.curvature + self.factor + max(self.cache, self.between)
-        if self.in_place:
-            return max(self.curvature + self.between, self.factor + self.cache)
-        return self.factor + max(self.curvature, self.cache)
+            later = self.curvature + self.factor + max(self.cache, self.between)
+        elif self.in_place:
+            later = max(self.curvature + self.between, self.factor + self.cache)
+        else:
+            later = self.factor + max(self.curvature, self.cache)
+        return max(adding, later)
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ class FullFactor(Factor):
         size = len(self.order)
         check_room(
             "the curvature, which comes back from the factor beside it,",
-            _core.full_bytes(size)[1],
+            _core.full_bytes(size)[0],
             "fit again with the prior_precision and noise that are wanted",
             None if memory_budget is None else memory_budget - self.nbytes,
         )

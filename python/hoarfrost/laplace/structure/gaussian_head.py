@@ -157,11 +157,11 @@ class GaussianHeadCurvature:
     @staticmethod
     def cost(setting: Setting) -> Cost:
         """One Gram matrix; one prior for all outputs leaves a single decomposition of it."""
-        curvature, factor, _, _ = _core.head_bytes("independent", 1, setting.num_features)
+        curvature, factor, panel, _, _ = _core.head_bytes("independent", 1, setting.num_features)
         # The matrix, its eigenvectors, and the work space of their computation: three more.
         one = 40 * setting.num_features**2
         factor = one if setting.same_prior else setting.num_outputs * factor
-        return Cost(curvature, factor, 16 * setting.num_params)
+        return Cost(curvature, factor, panel, 16 * setting.num_params)
 
     @classmethod
     def empty(cls, setting: Setting) -> GaussianHeadCurvature:

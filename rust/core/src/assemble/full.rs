@@ -53,9 +53,9 @@ impl FullSum {
         })
     }
 
-    /// Bytes that such a sum takes while rows are added.
-    pub fn bytes_of(num_params: usize) -> usize {
-        TileMatrix::bytes_of(num_params).saturating_add(Lanes::bytes_of(num_params, ROWS))
+    /// Bytes of such a sum, and of a full panel beside it while rows are added.
+    pub fn bytes_of(num_params: usize) -> (usize, usize) {
+        (TileMatrix::bytes_of(num_params), Lanes::bytes_of(num_params, ROWS))
     }
 
     /// Number of parameters.

@@ -69,12 +69,15 @@ impl HeadSum {
         })
     }
 
-    /// Bytes that such a sum takes while points are added.
-    pub fn bytes_of(outputs: Outputs, num_outputs: usize, num_features: usize) -> usize {
+    /// Bytes of such a sum, and of the panel beside it while points are added.
+    pub fn bytes_of(outputs: Outputs, num_outputs: usize, num_features: usize) -> (usize, usize) {
         let (k, pattern) = outputs.basis(num_outputs);
-        SymmetricBlocks::bytes_of(k, num_features, pattern)
-            .saturating_add(Panel::bytes_of(num_features, num_outputs))
-            .saturating_add(Planes::bytes_of(outputs, num_outputs, PANEL_ROWS))
+        let panel = Panel::bytes_of(num_features, num_outputs).saturating_add(Planes::bytes_of(
+            outputs,
+            num_outputs,
+            PANEL_ROWS,
+        ));
+        (SymmetricBlocks::bytes_of(k, num_features, pattern), panel)
     }
 
     /// Bytes held.

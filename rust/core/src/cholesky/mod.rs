@@ -19,6 +19,7 @@ pub use inverse::STRIP;
 pub(crate) use solve::{subtract, subtract_transposed};
 
 use crate::error::CoreError;
+use crate::kernel::Lane;
 use crate::storage::buffer::Buffer;
 use crate::storage::tiles::TileMatrix;
 
@@ -56,7 +57,9 @@ impl Factor {
 
     /// Bytes of the factor of a matrix of edge `n`.
     pub fn bytes_of(n: usize) -> usize {
-        TileMatrix::bytes_of(n).saturating_add(n.saturating_mul(triangle::BLOCK * size_of::<f64>()))
+        let (nb, count) = crate::storage::tiles::grid(n);
+        let inverses = count.saturating_mul(triangle::inverse_lanes(nb) * size_of::<Lane>());
+        TileMatrix::bytes_of(n).saturating_add(inverses)
     }
 
     /// A copy of `self`.
