@@ -230,3 +230,127 @@ fn rank_deficient_features_factor_without_jitter() {
         assert!((variance[110] * tau - 1.0).abs() < 1e-9);
     }
 }
+
+/// Factors in place with an interrupt at every k-th look, until there is none; the bits of the factor's
+/// draws and of `log|A|`.
+fn in_place_bits<W, P>(
+    start: impl Fn(&mut Driver<'_>) -> W,
+    run: impl Fn(&mut W, &mut Driver<'_>) -> Result<(), CoreError>,
+    finish: impl Fn(W) -> P,
+    bits: impl Fn(&P, &mut Driver<'_>) -> Vec<u64>,
+) {
+    let workers = Workers::new(2).unwrap();
+    let mut truth: Option<Vec<u64>> = None;
+    for k in 0.. {
+        let mut go = |_: f64| true;
+        let mut work = start(&mut Driver::new(&workers, &mut go));
+        let (mut calls, mut stopped) = (0, false);
+        let mut monitor = |_: f64| {
+            calls += 1;
+            stopped |= calls == k;
+            calls != k
+        };
+        let mut driver = Driver::new(&workers, &mut monitor).with_round(1.0);
+        while let Err(error) = run(&mut work, &mut driver) {
+            assert_eq!(error, CoreError::Interrupted);
+        }
+        let own = bits(&finish(work), &mut Driver::new(&workers, &mut go));
+        assert_eq!(truth.get_or_insert_with(|| own.clone()), &own, "interrupt {k}");
+        if k > 0 && !stopped {
+            assert!(k > 8, "{k}");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_curvature_that_is_given_up_goes_on_after_an_interrupt() {
+    let (classes, dim) = (4, 150);
+    let by_class: Vec<f64> = (0..classes * dim).map(|k| 0.5 + (k % 7) as f64).collect();
+    for prior in [vec![0.7; classes * dim], by_class] {
+        let case = Case { outputs: Outputs::Softmax, classes, dim, prior };
+        let sum = |driver: &mut Driver<'_>| {
+            let (features, outputs) = data(&case, 40);
+            let mut sum = HeadSum::new(case.outputs, classes, dim).unwrap();
+            sum.add(&features, &outputs, driver).unwrap();
+            sum
+        };
+        let bits = |posterior: &HeadPosterior, driver: &mut Driver<'_>| {
+            let mut draws = vec![0.0; 2 * classes * dim];
+            posterior.sample(3, &mut draws, driver).unwrap();
+            draws.push(posterior.log_det());
+            draws.into_iter().map(f64::to_bits).collect::<Vec<_>>()
+        };
+        in_place_bits(
+            |driver| InPlace::new(sum(driver), &case.prior).unwrap(),
+            |work, driver| {
+                let outcome = work.run(&case.prior, driver);
+                if outcome.is_err() {
+                    let other = vec![0.1; classes * dim];
+                    assert_eq!(work.run(&other, driver), Err(CoreError::Incomplete));
+                }
+                outcome
+            },
+            |work| work.into_posterior().unwrap(),
+            bits,
+        );
+        // The same bits as with the curvature kept.
+        let workers = Workers::new(2).unwrap();
+        let mut go = |_| true;
+        let mut driver = Driver::new(&workers, &mut go);
+        let mut kept = sum(&mut driver);
+        let kept = HeadPosterior::new(&mut kept, &case.prior, &mut driver).unwrap();
+        let mut given = InPlace::new(sum(&mut driver), &case.prior).unwrap();
+        given.run(&case.prior, &mut driver).unwrap();
+        let given = given.into_posterior().unwrap();
+        assert_eq!(bits(&kept, &mut driver), bits(&given, &mut driver));
+    }
+}
+
+#[test]
+fn independent_outputs_that_are_given_up_go_on_after_an_interrupt() {
+    use crate::posterior::block_diagonal::{BlockDiagonalPosterior, InPlace as Separate};
+    let (classes, dim) = (3, 270);
+    let prior: Vec<f64> = (0..classes * dim).map(|k| 0.5 + (k % 7) as f64).collect();
+    let case = Case { outputs: Outputs::Independent, classes, dim, prior };
+    let sum = |driver: &mut Driver<'_>| {
+        let (features, outputs) = data(&case, 40);
+        let mut sum = HeadSum::new(case.outputs, classes, dim).unwrap();
+        sum.add(&features, &outputs, driver).unwrap();
+        sum
+    };
+    in_place_bits(
+        |driver| Separate::new(sum(driver), &case.prior).unwrap(),
+        |work, driver| work.run(&case.prior, driver),
+        |work| work.into_posterior().unwrap(),
+        |posterior: &BlockDiagonalPosterior, driver| {
+            let mut draws = vec![0.0; 2 * classes * dim];
+            posterior.sample(3, &mut draws, driver).unwrap();
+            draws.into_iter().map(f64::to_bits).collect()
+        },
+    );
+}
+
+#[test]
+fn any_parameters_that_are_given_up_go_on_after_an_interrupt() {
+    use crate::assemble::full::FullSum;
+    use crate::posterior::full::{FullPosterior, InPlace as Whole};
+    let (n, prior) = (300, vec![0.5; 300]);
+    let rows: Vec<f64> = (0..20 * n).map(|i| value(i, 3)).collect();
+    let sum = |driver: &mut Driver<'_>| {
+        let mut sum = FullSum::new(n).unwrap();
+        sum.add_rows(&rows, driver).unwrap();
+        sum.finish(driver).unwrap();
+        sum
+    };
+    in_place_bits(
+        |driver| Whole::new(sum(driver), &prior).unwrap(),
+        |work, driver| work.run(&prior, driver),
+        |work| work.into_posterior().unwrap(),
+        |posterior: &FullPosterior, driver| {
+            let mut draws = vec![0.0; 2 * n];
+            posterior.factor().sample(3, 0, &mut draws, driver).unwrap();
+            draws.into_iter().map(f64::to_bits).collect()
+        },
+    );
+}
