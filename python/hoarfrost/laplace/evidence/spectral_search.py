@@ -24,8 +24,8 @@ from hoarfrost.laplace.evidence.concave_search import (
 )
 from hoarfrost.types import Array
 
-# Products with the curvature. Forty see a decade or two below the largest eigenvalues.
-STEPS = 40
+# Products with the curvature. With 40 gamma was 5 % off at P = 10,000, with 60 it was 0.3 %.
+STEPS = 64
 
 
 @dataclass(frozen=True, eq=False)

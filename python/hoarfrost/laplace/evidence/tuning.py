@@ -21,7 +21,7 @@ from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Factor, SeparateNoise
 from hoarfrost.types import Array, Tree
 
-# Parameters from which on forty products with the curvature cost less than they save.
+# Parameters from which on so many products with the curvature cost less than they save.
 _LARGE = 4000
 
 # Bounds of a prior precision.
