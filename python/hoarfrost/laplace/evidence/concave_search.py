@@ -155,7 +155,12 @@ def search_one(
         if step is None:
             # One scale for all eigenvalues of H would give this slope.
             share = min(max(float(point.explained[0] / point.sizes[0]), 0.0), 1.0)
-            step = x + residual / (2 - share)
+            slope = share - 2
+            if len(points) > 1 and x != points[-2].x[0]:
+                # Places too close for log-determinants are close enough for a secant.
+                secant = (residual - float(points[-2].residual[0])) / (x - float(points[-2].x[0]))
+                slope = secant if -2 <= secant < -0.1 else slope
+            step = x - residual / slope
         if not bracket[0] < step < bracket[1]:
             beyond_high, beyond_low = step >= high and not above, step <= low and not below
             step = high if beyond_high else low if beyond_low else sum(bracket) / 2

@@ -8,12 +8,14 @@ evaluation and one log-determinant correct it to where the next evaluation is th
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from hoarfrost.errors import NotPositiveDefiniteError
 from hoarfrost.laplace.evidence.concave_search import (
     CLOSEST,
     TOLERANCE,
@@ -26,6 +28,9 @@ from hoarfrost.types import Array
 
 # Products with the curvature. With 40 gamma was 5 % off at P = 10,000, with 60 it was 0.3 %.
 STEPS = 64
+
+# A step from which on a parabola does not see the error of the model well enough.
+_FAR = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +74,12 @@ def quadrature(edge: int, diagonals: Array, beside: Array) -> tuple[Array, Array
     return np.concatenate(nodes), np.concatenate(weights)
 
 
+def _corrected(model: SpectralModel, missing: float, bends: Array, x: float, at: float) -> float:
+    """``gamma`` of a model whose log-determinant is off by ``-missing h + bends[0] h^2 + ...``."""
+    bend = sum((k + 2) * bend * (at - x) ** (k + 1) for k, bend in enumerate(bends))
+    return model.explained(at) + missing - float(bend)
+
+
 def search_with_model(
     evaluate: Evaluate,
     log_det: Callable[[float], float],
@@ -77,7 +88,7 @@ def search_with_model(
     high: float,
     log_penalty: Callable[[float], float],
 ) -> Found:
-    """The maximum: an evaluation, a log-determinant and, nearly always, one evaluation more.
+    """The maximum: an evaluation, one or two log-determinants and, nearly always, one evaluation.
 
     Parameters
     ----------
@@ -89,11 +100,10 @@ def search_with_model(
         Logarithm of the penalty anywhere.
     """
 
-    def crossing(explained: Callable[[float], float]) -> float:
+    def crossing(explained: Callable[[float], float], left: float, right: float) -> float:
         def residual(x: float) -> float:
             return math.log(max(explained(x), 1e-300)) - log_penalty(x)
 
-        left, right = low, high
         if residual(left) <= 0:
             return left
         if residual(right) >= 0:
@@ -103,21 +113,34 @@ def search_with_model(
             left, right = (middle, right) if residual(middle) > 0 else (left, middle)
         return (left + right) / 2
 
-    x = crossing(model.explained)
+    x = crossing(model.explained, low, high)
     first = evaluate(np.array([x]))
     moved = bool(first.x[0] != x)
     if moved or abs(float(inward(first, low, high)[0])) <= TOLERANCE:
         return search_one(evaluate, [first], low, high, log_penalty)
     missing = float(first.explained[0]) - model.explained(x)
-    then = crossing(lambda at: model.explained(at) + missing)
+    then = crossing(lambda at: model.explained(at) + missing, low, high)
     # The error of the model's log-determinant has the slope -missing; its bend is the rest. The
     # slope of a parabola with two values and the slope at the first is right to one order more at
-    # two thirds of the way, so that is where the crossing should be.
-    step = 1.5 * (then - x)
-    at = x + step
-    if abs(step) > CLOSEST and low < at < high:
-        changed = log_det(at) - first.log_det - (model.log_det(at) - model.log_det(x))
-        bend = 2 * (changed + missing * step) / step**2
-        then = crossing(lambda at: model.explained(at) + missing - bend * (at - x))
+    # two thirds of the way, so that is where the crossing should be. After a long step another
+    # value makes it a cubic, which is trusted near those values alone.
+    places: list[float] = []
+    errors: list[float] = []
+    reach = math.copysign(max(1.5 * abs(then - x), 2 * CLOSEST), then - x)
+    near = (max(low, x - 2 * abs(reach)), min(high, x + 2 * abs(reach)))
+    for _ in range(2 if abs(reach) > _FAR else 1):
+        at = then if places else x + reach
+        if not near[0] < at < near[1] or at - x in places:
+            break
+        try:
+            there = log_det(at)
+        except NotPositiveDefiniteError:
+            break  # the next evaluation goes as low as rounding allows, and says so
+        places.append(at - x)
+        errors.append(there - first.log_det - (model.log_det(at) - model.log_det(x)))
+        powers = np.array(places)[:, None] ** np.arange(2, 2 + len(places))
+        bends = np.linalg.solve(powers, np.array(errors) + missing * np.array(places))
+        corrected = functools.partial(_corrected, model, missing, bends, x)
+        then = crossing(corrected, *near)
     second = evaluate(np.array([then]))
     return search_one(evaluate, [first, second], low, high, log_penalty)
