@@ -200,7 +200,23 @@ def with_array(array, params, x, scale):
     return (x @ array[:4, :3]) @ params["w"] * scale
 
 
-@pytest.mark.parametrize("make", [closure, partial])
+class Tabled(nn.Module):
+    """A module with an array for an attribute."""
+
+    table: jax.Array
+
+    @nn.compact
+    def __call__(self, x):
+        w = self.param("w", nn.initializers.ones, (3, 3))
+        return (x @ self.table[:4, :3]) @ w
+
+
+def attribute():
+    array = jnp.asarray(RNG.standard_normal((1000, 1000)).astype(np.float32))
+    return Tabled(array), weakref.ref(array)
+
+
+@pytest.mark.parametrize("make", [closure, partial, attribute])
 @pytest.mark.parametrize("structure", ["full", "diag"])
 def test_what_a_model_holds_goes_with_it(make, structure):
     """Four fits with 4 MB each: none of them is left."""
@@ -208,9 +224,10 @@ def test_what_a_model_holds_goes_with_it(make, structure):
     for _ in range(4):
         model, array = make()
         arrays.append(array)
+        params = {"w": jnp.ones((3, 3))}
         posterior = fit_laplace(
             model,
-            {"w": jnp.ones((3, 3))},
+            params if make is not attribute else {"params": params},
             [(X, Y)],
             hessian_structure=structure,
             progress=False,

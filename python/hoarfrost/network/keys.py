@@ -48,6 +48,15 @@ def key_of(value: Any) -> Any:
     return value
 
 
+def holds_arrays(key: Any) -> bool:
+    """Whether a key of `key_of` stands for something without a hash, as arrays are."""
+    return isinstance(key, _Itself) or (isinstance(key, tuple) and any(map(holds_arrays, key)))
+
+
+class Owner:
+    """What programs are kept for: it lives as long as the network that has it."""
+
+
 def interned(network: Known) -> Known:
     """The network that is there already and equal to this one, where there is one."""
     known = _INTERNED.get(network)

@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import flax.errors
 import jax
@@ -17,7 +17,8 @@ from flax import linen as nn
 
 from hoarfrost.errors import ShapeError
 from hoarfrost.network.base import first_array
-from hoarfrost.network.keys import key_of
+from hoarfrost.network.keys import Owner, holds_arrays, key_of
+from hoarfrost.network.weakly import WeakNetwork
 from hoarfrost.types import Path, Tree, path_of
 
 # The arguments by which Flax modules are told whether they train, and their value if they do.
@@ -58,15 +59,19 @@ class LinenNetwork:
             return NotImplemented
         return self is other or (self._hash == other._hash and self._key == other._key)
 
-    @property
-    def owner(self) -> None:
-        """None: a module describes layers."""
-        return None
+    @functools.cached_property
+    def owner(self) -> Owner | None:
+        """None, as a module describes layers; but one may have arrays for attributes."""
+        return Owner() if holds_arrays(self._key) else None
 
     @property
     def unowned(self) -> LinenNetwork:
-        """The network itself, which holds nothing."""
-        return self
+        """The network itself, or by a weak reference where its module has arrays."""
+        return self if self.owner is None else self._weakly
+
+    @functools.cached_property
+    def _weakly(self) -> LinenNetwork:
+        return cast(LinenNetwork, WeakNetwork(self))
 
     def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
         """Outputs in evaluation mode, shape ``(batch, ...)``."""

@@ -21,14 +21,14 @@ class NamedNetwork:
     network: LinenNetwork
 
     @property
-    def owner(self) -> None:
-        """None, as of what it is made of."""
-        return None
+    def owner(self) -> object | None:
+        """That of what it is made of."""
+        return self.network.owner
 
     @property
     def unowned(self) -> NamedNetwork:
-        """The network itself, which holds nothing."""
-        return self
+        """Made of what holds nothing."""
+        return self if self.owner is None else NamedNetwork(self.name, self.network.unowned)
 
     def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
         """Outputs of the named network in evaluation mode."""
@@ -83,14 +83,16 @@ class JoinedNetwork:
     log_variance: NamedNetwork
 
     @property
-    def owner(self) -> None:
-        """None, as of what it is made of."""
-        return None
+    def owner(self) -> object | None:
+        """That of what it is made of: the two live and die together."""
+        return self.mean.owner or self.log_variance.owner
 
     @property
     def unowned(self) -> JoinedNetwork:
-        """The network itself, which holds nothing."""
-        return self
+        """Made of what holds nothing."""
+        if self.owner is None:
+            return self
+        return JoinedNetwork(self.mean.unowned, self.log_variance.unowned)
 
     def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
         """Outputs of both in evaluation mode, shape ``(batch, 2 D)``."""
