@@ -17,7 +17,11 @@ from hoarfrost.laplace.evidence.noise import (
     Residuals,
     best_noise_precision,
 )
-from hoarfrost.laplace.evidence.spectral_search import STEPS, SpectralModel, quadrature
+from hoarfrost.laplace.evidence.spectral_search import (
+    SpectralModel,
+    num_products,
+    quadrature,
+)
 from hoarfrost.laplace.structure.base import Curvature, Factor, Scale, SeparateNoise, Spectral
 from hoarfrost.types import Array
 
@@ -102,7 +106,7 @@ class EvidenceProblem:
         self.factor = None
         if not isinstance(self.curvature, Spectral) or np.ndim(self.scale) > 0:
             return None
-        found = self.curvature.spectrum(self.shape, STEPS)
+        found = self.curvature.spectrum(self.shape, num_products(len(self.shape)))
         if found is None:
             return None
         nodes, weights = quadrature(*found)
