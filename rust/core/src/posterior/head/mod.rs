@@ -130,11 +130,6 @@ impl HeadPosterior {
         SymmetricBlocks::bytes_of(num_outputs, dim, Pattern::Full)
     }
 
-    /// Floating-point operations that a factorisation reports, nearly.
-    pub fn reported_flops(num_outputs: usize, dim: usize, shared_prior: bool) -> f64 {
-        Factor::reported_flops((num_outputs - usize::from(shared_prior)) * dim)
-    }
-
     /// Number of parameters `C D'`.
     pub fn num_params(&self) -> usize {
         self.num_outputs * self.dim
