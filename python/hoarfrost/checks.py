@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from numbers import Integral, Real
 from typing import Any
@@ -10,6 +11,17 @@ import jax
 import numpy as np
 
 from hoarfrost.errors import InvalidArgumentError
+
+
+def shown(value: Any, longest: int = 200) -> str:
+    """A value as a message prints it: cut where it is long, named where it cannot be printed."""
+    try:
+        text = repr(value)
+    except Exception:
+        # Python prints no whole number of more than 4300 digits.
+        size = f" of {value.bit_length()} bits" if isinstance(value, int) else ""
+        return f"a {type(value).__name__}{size}"
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def is_whole(value: Any, least: int) -> bool:
@@ -21,14 +33,17 @@ def is_whole(value: Any, least: int) -> bool:
 def is_number(value: Any) -> bool:
     """Whether `value` is a finite real number; True and False are none."""
     real = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
-    return real and math.isfinite(value)
+    try:
+        return real and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def check_integer(name: str, value: Any, least: int = 1, hint: str = "") -> int:
     """The argument as an int; raises `InvalidArgumentError` unless it is at least `least`."""
     if not is_whole(value, least):
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        raise InvalidArgumentError(f"{name} must be {kind}, but it is {value!r}{hint}")
+        raise InvalidArgumentError(f"{name} must be {kind}, but it is {shown(value)}{hint}")
     return int(value)
 
 
@@ -36,19 +51,21 @@ def check_counts(**counts: Any) -> None:
     """Raise `InvalidArgumentError` unless every argument is a positive integer."""
     for name, value in counts.items():
         if not is_whole(value, 1):
-            raise InvalidArgumentError(f"{name} is {value!r}; give a positive integer")
+            raise InvalidArgumentError(f"{name} is {shown(value)}; give a positive integer")
 
 
 def check_count(name: str, value: Any, least: int) -> None:
     """Raise `InvalidArgumentError` unless `value` is a whole number of at least `least`."""
     if not is_whole(value, least):
-        raise InvalidArgumentError(f"{name} is {value!r}; give a whole number of at least {least}")
+        raise InvalidArgumentError(
+            f"{name} is {shown(value)}; give a whole number of at least {least}"
+        )
 
 
 def check_switch(name: str, value: Any) -> bool:
     """The argument as a bool; raises `InvalidArgumentError` unless it is one."""
     if not isinstance(value, bool | np.bool_):
-        raise InvalidArgumentError(f"{name} must be True or False, but it is {value!r}")
+        raise InvalidArgumentError(f"{name} must be True or False, but it is {shown(value)}")
     return bool(value)
 
 
@@ -57,7 +74,7 @@ def check_number(name: str, value: Any, *, positive: bool, hint: str = "") -> fl
     if not is_number(value) or value < 0 or (positive and value == 0):
         least = "above 0" if positive else "of at least 0"
         raise InvalidArgumentError(
-            f"{name} must be a finite number {least}, but it is {value!r}{hint}"
+            f"{name} must be a finite number {least}, but it is {shown(value)}{hint}"
         )
     return float(value)
 
@@ -66,7 +83,7 @@ def check_probability(name: str, value: Any) -> float:
     """The argument as a float; raises unless it lies between 0 and 1, both excluded."""
     if not is_number(value) or not 0 < value < 1:
         raise InvalidArgumentError(
-            f"{name} is {value!r}; give a number between 0 and 1, both excluded"
+            f"{name} is {shown(value)}; give a number between 0 and 1, both excluded"
         )
     return float(value)
 
@@ -78,7 +95,7 @@ def check_key(rng: Any) -> jax.Array:
         return key
     if not is_whole(rng, 0) or int(rng) >= 2**63:
         raise InvalidArgumentError(
-            f"rng is {rng!r}; give a key such as jax.random.PRNGKey(0), or a seed from 0 to "
+            f"rng is {shown(rng)}; give a key such as jax.random.PRNGKey(0), or a seed from 0 to "
             "2**63 - 1"
         )
     made: jax.Array = jax.random.PRNGKey(int(rng))
@@ -95,8 +112,18 @@ def is_key(value: Any) -> bool:
     """Whether `value` is one JAX key, of the old kind or the new."""
     return isinstance(value, jax.Array | np.ndarray) and bool(
         (jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key) and value.ndim == 0)
-        or (value.dtype == np.uint32 and value.ndim == 1)
+        or (value.dtype == np.uint32 and value.shape == _raw_key_shape(_implementation()))
     )
+
+
+def _implementation() -> str:
+    """How JAX makes keys by default, which says how long one of the old kind is."""
+    return str(jax.config.jax_default_prng_impl)  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _raw_key_shape(implementation: str) -> tuple[int, ...]:
+    return tuple(jax.eval_shape(jax.random.PRNGKey, 0).shape)
 
 
 def check_draws(seed: Any, n_samples: Any) -> tuple[int, int]:
@@ -106,5 +133,5 @@ def check_draws(seed: Any, n_samples: Any) -> tuple[int, int]:
         return seed_from_key(seed), int(n_samples)
     check_count("seed", seed, 0)
     if int(seed) >= 2**64:
-        raise InvalidArgumentError(f"seed is {seed!r}; give a whole number below 2**64")
+        raise InvalidArgumentError(f"seed is {shown(seed)}; give a whole number below 2**64")
     return int(seed), int(n_samples)
