@@ -57,4 +57,5 @@ def as_inputs_loader(loader: Any, argument: str = "inputs_loader") -> InputsLoad
 
 
 def _iterable(loader: Any) -> bool:
-    return hasattr(loader, "__iter__")
+    # A class has the methods of its instances, and goes over nothing.
+    return hasattr(loader, "__iter__") and not isinstance(loader, type | bytes | set | frozenset)
