@@ -136,7 +136,8 @@ class ProbModel:
                 fitted = self.posterior.state.get()
                 if before is not None:
                     self.posterior.state.put(before)
-                self.posterior.state.keep_unfinished(fitted, "what was fitted", error)
+                what = "the parameters that were fitted"
+                self.posterior.state.keep_unfinished(fitted, what, error)
                 raise
         return {"fit_status": status, "calib_status": calib_status}
 

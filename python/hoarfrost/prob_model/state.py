@@ -105,7 +105,9 @@ class StateRepository:
         It becomes the state where there is none; an old one stays as it is.
         """
         if self.is_empty:
-            self._state, where = reached, "posterior.state.get() returns them"
+            self._state = reached
+        if self._state is reached:
+            where = "posterior.state.get() returns them"
         else:
             where = (
                 "posterior.state.unfinished holds them, and posterior.state.get() returns what it "
