@@ -82,13 +82,15 @@ class ProbModel:
             Validates MAP training and calibration, and chooses Laplace's prior variance.
         calib_data_loader : DataLoader, optional
             What `calibrate` is then called with. Without it the model is not calibrated, whatever
-            the state that it started from was.
+            the state that it started from was; nor, with a warning, is one that was made with
+            ``output_calibrator=None``.
         fit_config : FitConfig, optional
             How to fit the posterior; ``posterior.fit`` says which fields it uses.
         calib_config : CalibConfig, optional
             How to calibrate.
         map_fit_config : FitConfig, optional
-            How to train to the MAP first, for a posterior that starts from it.
+            How to train to the MAP first, for a posterior that starts from it; a MAP posterior has
+            no use for it and warns.
 
         Returns
         -------

@@ -28,7 +28,8 @@ class CalibMonitor:
         weight samples, shape ``(S, B, C)``, whose result has the leading axis B. By default the
         probabilities of a classifier's predictive, and the variance of a regressor's.
     early_stopping_patience : int
-        Evaluations without improvement after which calibration stops; 0 never stops early.
+        Evaluations without improvement after which calibration stops; 0 never stops early, nor
+        does a run without validation data, which is warned about.
     early_stopping_monitor : str
         Which validation measure is watched: "val_loss", or "val_" and the name of a metric.
     early_stopping_min_delta : float

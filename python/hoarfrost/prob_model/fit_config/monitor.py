@@ -23,7 +23,8 @@ class FitMonitor:
     metrics : tuple of callable (predictions, targets) -> number, optional
         Measured next to the loss, and named in the status by their ``__name__``.
     early_stopping_patience : int
-        Evaluations without improvement after which training stops; 0 never stops early.
+        Evaluations without improvement after which training stops; 0 never stops early, nor does a
+        run without validation data, which is warned about.
     early_stopping_monitor : str
         Which validation measure is watched: "val_loss", or "val_" and the name of a metric. The
         model that is kept is the one of its best value.
