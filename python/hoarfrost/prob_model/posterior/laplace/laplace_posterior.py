@@ -163,8 +163,10 @@ class LaplacePosterior:
     def _make_room(self) -> None:
         """Let an old posterior give its factor up, which it makes again if it is asked."""
         state = None if self.state.is_empty else self.state.get()
-        if isinstance(state, LaplaceState) and state.laplace.curvature is not None:
-            state.laplace.store.release()
+        if isinstance(state, LaplaceState):
+            store = state.laplace.store
+            if store.curvature is not None and store.held is not None:
+                store.release()
 
     def prior_log_variance_tuning(
         self,
