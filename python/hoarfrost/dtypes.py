@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -29,9 +30,7 @@ def in_float64() -> AbstractContextManager[Any]:
     """In this block JAX computes in float64 where it is told to; what is compiled is kept apart."""
     found: Any = getattr(jax, "enable_x64", None)
     if found is None:  # before JAX 0.8
-        from jax import experimental
-
-        found = experimental.enable_x64
+        found = importlib.import_module("jax.experimental").enable_x64
     block: AbstractContextManager[Any] = found(True)
     return block
 

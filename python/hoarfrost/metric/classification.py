@@ -159,7 +159,7 @@ def reliability_diagram(
         not a positive integer.
     """
     n_bins = _check_bins(n_bins)
-    return ReliabilityDiagram(*_reliability(preds, probs, targets, n_bins))
+    return ReliabilityDiagram(*map(jnp.asarray, _reliability(preds, probs, targets, n_bins)))
 
 
 def expected_calibration_error(
@@ -267,9 +267,7 @@ def _reliability(preds: Any, probs: Any, targets: Any, n_bins: int) -> tuple[Any
     with np.errstate(invalid="ignore"):
         # 0 / 0 in an empty bin is the NaN that is promised.
         mean, right = total(confidence) / count, total(1.0 * (preds == targets)) / count
-    arrays = (edges, mean, right, count.astype(int))
-    found: tuple[Any, Any, Any, Any] = tuple(map(jnp.asarray, arrays)) if xp is jnp else arrays
-    return found
+    return edges, mean, right, count.astype(int)
 
 
 def _calibration_errors(
