@@ -19,6 +19,12 @@ def at_least_float32(values: jax.Array) -> jax.Array:
     return values.astype(jnp.float32) if values.dtype.itemsize < 4 else values
 
 
+def widest(values: jax.Array) -> jax.Array:
+    """The values in float64 within `in_float64`, elsewhere in what JAX has: float32 at least."""
+    found: jax.Array = values.astype(jax.dtypes.canonicalize_dtype(np.float64))
+    return found
+
+
 def wide_dtype(*arrays: Any) -> Any:
     """float64 where one of the arrays is, else float32: what is computed with half-precision."""
     # Not `jnp.promote_types`, which refuses these pairs under strict dtype promotion.

@@ -22,6 +22,7 @@ from hoarfrost.likelihood.base import Classification, Likelihood, MarginalDensit
 from hoarfrost.likelihood.bernoulli import Bernoulli
 from hoarfrost.likelihood.categorical import Categorical
 from hoarfrost.likelihood.custom import CustomLikelihood
+from hoarfrost.likelihood.density import density_precision, exact_log_prob
 from hoarfrost.likelihood.gaussian import Gaussian
 from hoarfrost.likelihood.heteroscedastic import HeteroscedasticGaussian
 from hoarfrost.likelihood.named import NAMED, resolve
@@ -39,5 +40,7 @@ __all__ = [
     "MarginalDensity",
     "Poisson",
     "Regression",
+    "density_precision",
+    "exact_log_prob",
     "resolve",
 ]

@@ -12,7 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from hoarfrost.dtypes import at_least_float32
+from hoarfrost.dtypes import at_least_float32, widest
 from hoarfrost.likelihood.heteroscedastic import HeteroscedasticGaussian, split_outputs
 
 # Halvings that take an interval below the rounding of float32 or float64.
@@ -31,7 +31,11 @@ def raw(outputs: jax.Array) -> jax.Array:
 
 
 def ensemble_log_prob(outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    """Log-density of the targets under each sample, shape ``(S, B)``."""
+    """Log-density of the targets under each sample, shape ``(S, B)``.
+
+    Float64 within `hoarfrost.dtypes.in_float64`.
+    """
+    outputs = widest(outputs)
     return jax.vmap(lambda one: HeteroscedasticGaussian().log_prob(one, targets))(outputs)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import ClassVar
 
 import numpy as np
 
 from hoarfrost.data.pieces import bucket_size, cut
-from hoarfrost.likelihood import Likelihood
+from hoarfrost.likelihood import Likelihood, density_precision
 from hoarfrost.predictive import mixture
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs, draw_outputs
 from hoarfrost.predictive.link.base import Draws, Needs, Quantity
@@ -51,5 +52,7 @@ class MonteCarlo:
             size = bucket_size(length, step)
             padded = cut(samples.swapaxes(0, 1), 0, size, length).swapaxes(0, 1)
             rest = () if outputs.targets is None else (cut(outputs.targets[part], 0, size, length),)
-            results.append(np.asarray(mixture.evaluate(statistic, padded, *rest))[:length])
+            with density_precision(likelihood) if quantity == "density" else nullcontext():
+                found = mixture.evaluate(statistic, padded, *rest)
+            results.append(np.asarray(found)[:length])
         return np.concatenate(results)

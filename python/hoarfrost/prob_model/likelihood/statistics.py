@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.dtypes import first_not_finite, in_float64, is_finite, narrowed
+from hoarfrost.errors import NonFiniteError
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.network import Network
 from hoarfrost.predictive.weight_samples import Statistic, WeightSamples, num_outputs, over_samples
@@ -28,7 +30,14 @@ def over_inputs(
     loader = as_inputs_loader(inputs_loader)
     batches = ((inputs,) for inputs in loader.in_order())
     parts = over_samples(network, samples, statistic, batches, axis=axis, key=key)
-    return jnp.asarray(np.concatenate(list(parts), axis=axis))
+    found = np.concatenate(list(parts), axis=axis)
+    if not is_finite(found):
+        place = first_not_finite(found)
+        raise NonFiniteError(
+            f"a prediction is {found[place]} at index {place}; the network's outputs are too large "
+            f"for {found.dtype}, or not finite: check the parameters and the scale of the inputs"
+        )
+    return jnp.asarray(found)
 
 
 def over_data(
@@ -42,10 +51,12 @@ def over_data(
 ) -> jax.Array:
     """A statistic of outputs and targets at all points, in the order given, joined along `axis`.
 
+    It is computed in float64.
+
     Raises
     ------
     InvalidArgumentError, ShapeError, NonFiniteError
-        If targets do not fit; the batch is named.
+        If targets do not fit (the batch is named), or a number is too large for what JAX has.
     """
     loader = as_data_loader(data_loader, "data_loader")
 
@@ -56,5 +67,8 @@ def over_data(
             likelihood.check_targets(np.asarray(targets), known, index)
             yield inputs, targets
 
-    parts = over_samples(network, samples, statistic, checked(), axis=axis)
-    return jnp.asarray(np.concatenate(list(parts), axis=axis))
+    parts = over_samples(network, samples, statistic, checked(), axis=axis, precision=in_float64)
+    dtype = jax.dtypes.canonicalize_dtype(np.float64)
+    found = np.concatenate(list(parts), axis=axis)
+    remedy = "the targets are far from all that the model predicts: check their scale"
+    return jnp.asarray(narrowed(found, dtype, "a log-density", remedy))
