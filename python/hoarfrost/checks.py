@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -101,6 +102,11 @@ def shown(value: Any) -> str:
     except Exception:  # a message must not fail
         return f"a {type(value).__name__}"
     return text if len(text) <= 200 else f"{text[:200]}... (a {type(value).__name__})"
+
+
+def is_choice(value: Any, choices: Iterable[str]) -> bool:
+    """Whether `value` is one of these words; an array is none, whatever it holds."""
+    return isinstance(value, str) and value in choices
 
 
 def check_switch(name: str, value: Any) -> bool:

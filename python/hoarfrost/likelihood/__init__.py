@@ -23,7 +23,7 @@ from hoarfrost.likelihood.bernoulli import Bernoulli
 from hoarfrost.likelihood.categorical import Categorical
 from hoarfrost.likelihood.custom import CustomLikelihood
 from hoarfrost.likelihood.density import density_precision, exact_log_prob
-from hoarfrost.likelihood.gaussian import Gaussian
+from hoarfrost.likelihood.gaussian import Gaussian, sound_noise
 from hoarfrost.likelihood.heteroscedastic import HeteroscedasticGaussian
 from hoarfrost.likelihood.named import NAMED, resolve
 from hoarfrost.likelihood.poisson import Poisson
@@ -43,4 +43,5 @@ __all__ = [
     "density_precision",
     "exact_log_prob",
     "resolve",
+    "sound_noise",
 ]

@@ -115,8 +115,8 @@ class DiagonalGaussianPrior(Prior, numbers=("log_var", "mean")):
         if value is None or value.ndim != 1 or not value.size or np.abs(value).max() > _LARGEST_LOG:
             wrong = "or numbers that do not fit" if value is None else f"{value.shape}"
             raise InvalidArgumentError(
-                f"log_var has shape {wrong}: {shown(self.log_var)}; give a vector of finite numbers "
-                "between -700 and 700, one for each parameter"
+                f"log_var has shape {wrong}: {shown(self.log_var)}; give a vector of finite "
+                "numbers between -700 and 700, one for each parameter"
             )
         object.__setattr__(self, "log_var", np.asarray(self.log_var))
         object.__setattr__(self, "mean", sound_mean(self.mean))

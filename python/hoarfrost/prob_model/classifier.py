@@ -72,11 +72,12 @@ class ProbClassifier(ProbModel):
             )
         prior = IsotropicGaussianPrior() if prior is None else prior
         check_prior(prior)
+        random = RandomNumberGenerator(seed)
         network = interned(NamedNetwork("model", LinenNetwork(model)))
         likelihood = ClassificationLikelihood(
-            network, Categorical(), as_calibrator(output_calibrator)
+            network, Categorical(), as_calibrator(output_calibrator), random
         )
-        joint = Joint(prior, likelihood, {"model": model}, RandomNumberGenerator(seed))
+        joint = Joint(prior, likelihood, {"model": model}, random)
         if posterior_approximator is None:
             posterior_approximator = LaplacePosteriorApproximator()
         super().__init__(joint, posterior_approximator)

@@ -80,12 +80,13 @@ class ProbRegressor(ProbModel):
             )
         prior = IsotropicGaussianPrior() if prior is None else prior
         check_prior(prior)
+        random = RandomNumberGenerator(seed)
         named = (NamedNetwork(n, LinenNetwork(m)) for n, m in modules.items())
         network = interned(JoinedNetwork(*named))
         likelihood = RegressionLikelihood(
-            network, HeteroscedasticGaussian(), as_calibrator(output_calibrator)
+            network, HeteroscedasticGaussian(), as_calibrator(output_calibrator), random
         )
-        joint = Joint(prior, likelihood, modules, RandomNumberGenerator(seed))
+        joint = Joint(prior, likelihood, modules, random)
         if posterior_approximator is None:
             posterior_approximator = LaplacePosteriorApproximator()
         super().__init__(joint, posterior_approximator)

@@ -9,6 +9,7 @@ import numpy as np
 
 from hoarfrost.data.pieces import bucket_size, cut
 from hoarfrost.likelihood import Likelihood, density_precision
+from hoarfrost.memory import check_room
 from hoarfrost.predictive import mixture
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs, draw_outputs
 from hoarfrost.predictive.link.base import Draws, Needs, Quantity
@@ -35,6 +36,12 @@ class MonteCarlo:
         """A statistic of the mixture, ``(B, ...)``."""
         statistic = mixture.statistic(quantity, likelihood)
         count, num_outputs = outputs.mean.shape
+        if draws.n_samples * num_outputs > _NUMBERS_AT_ONCE:
+            check_room(
+                f"{draws.n_samples} samples of {num_outputs} outputs",
+                3 * 8 * draws.n_samples * num_outputs,
+                "give a smaller n_samples",
+            )
         at_once = max(1, _NUMBERS_AT_ONCE // (draws.n_samples * num_outputs))
         step = min(at_once, bucket_size(count, count))
         results = []

@@ -7,7 +7,6 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 
 from hoarfrost.calibration import CalibrationStatistics
 from hoarfrost.likelihood.heteroscedastic import split_outputs
@@ -40,51 +39,6 @@ class RegressionLikelihood(ModelLikelihood):
     def _mode_of(means: jax.Array) -> jax.Array:
         """The means themselves."""
         return means
-
-    def variance(
-        self,
-        params: Tree,
-        inputs_loader: Any,
-        mutable: Tree = None,
-        calib_params: Tree = None,
-        calib_mutable: Tree = None,
-        distribute: bool = True,
-    ) -> jax.Array:
-        """Variance of the targets, shape ``(N, D)``."""
-        statistic = numbers.aleatoric_variance
-        return self._over_inputs(
-            statistic, params, inputs_loader, mutable, calib_params, calib_mutable
-        )
-
-    def std(
-        self,
-        params: Tree,
-        inputs_loader: Any,
-        mutable: Tree = None,
-        calib_params: Tree = None,
-        calib_mutable: Tree = None,
-        variance: jax.Array | None = None,
-        distribute: bool = True,
-    ) -> jax.Array:
-        """Square root of the variance, shape ``(N, D)``; of `variance` where it is given."""
-        if variance is None:
-            variance = self.variance(params, inputs_loader, mutable, calib_params, calib_mutable)
-        return jnp.sqrt(jnp.asarray(variance))
-
-    def entropy(
-        self,
-        params: Tree,
-        inputs_loader: Any,
-        mutable: Tree = None,
-        calib_params: Tree = None,
-        calib_mutable: Tree = None,
-        distribute: bool = True,
-    ) -> jax.Array:
-        """Entropy of a point's targets together in nats, shape ``(N,)``."""
-        statistic = numbers.aleatoric_entropy
-        return self._over_inputs(
-            statistic, params, inputs_loader, mutable, calib_params, calib_mutable
-        )
 
     def quantile(
         self,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.checks import is_choice, shown
 from hoarfrost.dtypes import first_not_finite, in_float64, is_finite, narrowed
-from hoarfrost.errors import NonFiniteError
+from hoarfrost.errors import InvalidArgumentError, NonFiniteError
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.network import Network
 from hoarfrost.predictive.weight_samples import Statistic, WeightSamples, num_outputs, over_samples
@@ -72,3 +74,30 @@ def over_data(
     found = np.concatenate(list(parts), axis=axis)
     remedy = "the targets are far from all that the model predicts: check their scale"
     return jnp.asarray(narrowed(found, dtype, "a log-density", remedy))
+
+
+def check_aux(return_aux: Any) -> bool:
+    """Whether outputs are asked for; raises `InvalidArgumentError` if anything else is."""
+    if return_aux is None:
+        return False
+    words = isinstance(return_aux, Sequence) and not isinstance(return_aux, str)
+    if not words or any(not is_choice(name, ("outputs",)) for name in return_aux):
+        wrong = [name for name in return_aux if name != "outputs"] if words else return_aux
+        held = f"holds {shown(wrong[0])}" if words else f"is {shown(wrong)}"
+        raise InvalidArgumentError(
+            f"return_aux {held}; the only auxiliary value is 'outputs': give ['outputs']"
+        )
+    return len(return_aux) > 0
+
+
+@functools.cache
+def drawn(sample: Callable[..., jax.Array], n_samples: int) -> Statistic:
+    """`sample` for so many samples; the same function for the same arguments.
+
+    A point mass has one set of outputs, from which all targets are drawn.
+    """
+
+    def draw(outputs: jax.Array, key: jax.Array) -> jax.Array:
+        return sample(jnp.broadcast_to(outputs, (n_samples, *outputs.shape[1:])), key)
+
+    return draw

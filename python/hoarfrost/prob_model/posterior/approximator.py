@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hoarfrost.checks import is_choice
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.laplace.structure.registry import NAMES
 
@@ -47,7 +48,7 @@ class LaplacePosteriorApproximator:
                 f"tune_prior_log_variance is {self.tune_prior_log_variance!r}; give True or False"
             )
         names = ("auto", *NAMES)
-        if self.hessian_structure not in names:
+        if not is_choice(self.hessian_structure, names):
             listed = ", ".join(map(repr, names[:-1]))
             raise InvalidArgumentError(
                 f"hessian_structure is {self.hessian_structure!r}; give {listed} or {names[-1]!r}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -11,11 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from hoarfrost.checks import check_counts, check_key
-from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.predictive.weight_samples import Statistic, WeightSamples
 from hoarfrost.prob_model.likelihood import ModelLikelihood
 from hoarfrost.prob_model.likelihood.calibrated import calibrated
-from hoarfrost.prob_model.likelihood.statistics import over_data, over_inputs
+from hoarfrost.prob_model.likelihood.statistics import check_aux, drawn, over_data, over_inputs
 from hoarfrost.prob_model.posterior.base import Posterior
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
@@ -115,16 +113,11 @@ class Predictive:
             Labels, int32, shape ``(S, N)``, or numbers, ``(S, N, D)``; with `return_aux` a pair of
             that and a dict with "outputs", shape ``(S, N, C)``.
         """
-        aux = [] if return_aux is None else list(return_aux)
-        unknown = [name for name in aux if name != "outputs"]
-        if unknown:
-            raise InvalidArgumentError(
-                f"return_aux holds {unknown[0]!r}; the only auxiliary value is 'outputs'"
-            )
+        aux = check_aux(return_aux)
         check_counts(n_target_samples=n_target_samples)
         weights_key, targets_key = jax.random.split(self._key(rng))
         samples = self._samples(n_target_samples, weights_key, link)
-        statistic, network = _drawn(self.mixture.sample, n_target_samples), self.likelihood.network
+        statistic, network = drawn(self.mixture.sample, n_target_samples), self.likelihood.network
         targets = over_inputs(network, samples, statistic, inputs_loader, axis=1, key=targets_key)
         if not aux:
             return targets
@@ -308,16 +301,3 @@ class Predictive:
 
     def _key(self, rng: jax.Array | int | None) -> jax.Array:
         return self._random.get() if rng is None else check_key(rng)
-
-
-@functools.cache
-def _drawn(sample: Callable[..., jax.Array], n_samples: int) -> Statistic:
-    """`sample` for so many samples; the same function for the same arguments.
-
-    A point mass has one set of outputs, from which all targets are drawn.
-    """
-
-    def drawn(outputs: jax.Array, key: jax.Array) -> jax.Array:
-        return sample(jnp.broadcast_to(outputs, (n_samples, *outputs.shape[1:])), key)
-
-    return drawn
