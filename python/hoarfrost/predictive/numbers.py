@@ -106,9 +106,10 @@ def quantiles(outputs: jax.Array, levels: jax.Array) -> jax.Array:
     """Quantiles of each target's mixture, exact to rounding, shape ``(len(levels), B, D)``.
 
     A mixture's quantile lies between the least and the largest quantile of its components; the
-    interval between them is halved until it is as short as rounding allows.
+    interval between them is halved until it is as short as rounding allows. Float64 within
+    `hoarfrost.dtypes.in_float64`, as levels near 0 and 1 need.
     """
-    centre, std = means_and_stds(outputs)
+    centre, std = means_and_stds(widest(outputs))
 
     def one(level: jax.Array) -> jax.Array:
         each = centre + std * jax.scipy.special.ndtri(level)

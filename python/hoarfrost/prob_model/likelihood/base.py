@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from hoarfrost.calibration import CalibrationStatistics, OutputCalibrator
 from hoarfrost.checks import check_count, check_key
 from hoarfrost.errors import InvalidArgumentError
-from hoarfrost.predictive.weight_samples import Statistic, WeightSamples, point_mass
+from hoarfrost.predictive.weight_samples import Precision, Statistic, WeightSamples, point_mass
 from hoarfrost.prob_model.likelihood.calibrated import calibrated
 from hoarfrost.prob_model.likelihood.statistics import check_aux, drawn, over_data, over_inputs
 from hoarfrost.prob_model.random import RandomNumberGenerator
@@ -228,6 +229,9 @@ class ModelLikelihood:
         calib_mutable: Tree = None,
         *,
         axis: int = 0,
+        precision: Precision = nullcontext,
     ) -> jax.Array:
         samples = self._point(params, mutable, calib_params, calib_mutable)
-        return over_inputs(self.network, samples, statistic, inputs_loader, axis=axis)
+        return over_inputs(
+            self.network, samples, statistic, inputs_loader, axis=axis, precision=precision
+        )

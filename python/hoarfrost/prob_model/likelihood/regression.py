@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import jax
 
 from hoarfrost.calibration import CalibrationStatistics
+from hoarfrost.dtypes import in_float64
 from hoarfrost.likelihood.heteroscedastic import split_outputs
 from hoarfrost.predictive import numbers
 from hoarfrost.predictive.quantile import Levels, check_levels, quantile_statistic
@@ -57,6 +58,13 @@ class RegressionLikelihood(ModelLikelihood):
         levels, single = check_levels(q)
         statistic = quantile_statistic(levels)
         found = self._over_inputs(
-            statistic, params, inputs_loader, mutable, calib_params, calib_mutable, axis=1
+            statistic,
+            params,
+            inputs_loader,
+            mutable,
+            calib_params,
+            calib_mutable,
+            axis=1,
+            precision=in_float64,
         )
         return found[0] if single else found

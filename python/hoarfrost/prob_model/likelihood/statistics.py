@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -15,7 +16,13 @@ from hoarfrost.dtypes import first_not_finite, in_float64, is_finite, narrowed
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.network import Network
-from hoarfrost.predictive.weight_samples import Statistic, WeightSamples, num_outputs, over_samples
+from hoarfrost.predictive.weight_samples import (
+    Precision,
+    Statistic,
+    WeightSamples,
+    num_outputs,
+    over_samples,
+)
 from hoarfrost.prob_model.loaders import as_data_loader, as_inputs_loader
 
 
@@ -27,12 +34,21 @@ def over_inputs(
     *,
     axis: int = 0,
     key: jax.Array | None = None,
+    precision: Precision = nullcontext,
 ) -> jax.Array:
-    """A statistic of the outputs at all inputs, in the order given, joined along `axis`."""
+    """A statistic of the outputs at all inputs, in the order given, joined along `axis`.
+
+    `precision` is that of `over_samples`. Raises `NonFiniteError` if the statistic is a NaN or an
+    infinity anywhere.
+    """
     loader = as_inputs_loader(inputs_loader)
     batches = ((inputs,) for inputs in loader.in_order())
-    parts = over_samples(network, samples, statistic, batches, axis=axis, key=key)
+    parts = over_samples(
+        network, samples, statistic, batches, axis=axis, key=key, precision=precision
+    )
     found = np.concatenate(list(parts), axis=axis)
+    if found.dtype == np.float64:
+        found = narrowed(found, _widest(), "a prediction", "give targets in a larger unit")
     if not is_finite(found):
         place = first_not_finite(found)
         raise NonFiniteError(
@@ -70,10 +86,14 @@ def over_data(
             yield inputs, targets
 
     parts = over_samples(network, samples, statistic, checked(), axis=axis, precision=in_float64)
-    dtype = jax.dtypes.canonicalize_dtype(np.float64)
     found = np.concatenate(list(parts), axis=axis)
     remedy = "the targets are far from all that the model predicts: check their scale"
-    return jnp.asarray(narrowed(found, dtype, "a log-density", remedy))
+    return jnp.asarray(narrowed(found, _widest(), "a log-density", remedy))
+
+
+def _widest() -> Any:
+    """The floating dtype that JAX has outside of `in_float64`."""
+    return jax.dtypes.canonicalize_dtype(np.float64)
 
 
 def check_aux(return_aux: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from hoarfrost.checks import check_counts, check_key
-from hoarfrost.predictive.weight_samples import Statistic, WeightSamples
+from hoarfrost.predictive.weight_samples import Precision, Statistic, WeightSamples
 from hoarfrost.prob_model.likelihood import ModelLikelihood
 from hoarfrost.prob_model.likelihood.calibrated import calibrated
 from hoarfrost.prob_model.likelihood.statistics import check_aux, drawn, over_data, over_inputs
@@ -279,10 +280,14 @@ class Predictive:
         *,
         link: str | None,
         axis: int = 0,
+        precision: Precision = nullcontext,
     ) -> jax.Array:
         check_counts(n_posterior_samples=n_samples)
         samples = self._samples(n_samples, self._key(rng), link)
-        return over_inputs(self.likelihood.network, samples, statistic, inputs_loader, axis=axis)
+        network = self.likelihood.network
+        return over_inputs(
+            network, samples, statistic, inputs_loader, axis=axis, precision=precision
+        )
 
     def _over_data(
         self,
