@@ -116,6 +116,7 @@ def fit_calibrator(
         check_early_stopping(early_stopping, recorded)
     train, val = _padded(batches), None if val_batches is None else _padded(val_batches)
     known = (calibrator, statistics)
+    dtype = jax.dtypes.canonicalize_dtype(np.float64)
     opt_state = optimizer.init(variables)
     history = History()
     watch = None if early_stopping is None else Watch(early_stopping)
@@ -135,9 +136,9 @@ def fit_calibrator(
             losses = []
             for batch in train:
                 with in_float64():
-                    loss, gradient = _loss_and_gradient(*known, variables, batch)
+                    loss, value, gradient = _loss_and_gradient(*known, dtype, variables, batch)
                 variables, opt_state = _step(
-                    *known, optimizer, variables, opt_state, batch, loss, gradient
+                    *known, optimizer, variables, opt_state, batch, value, gradient
                 )
                 losses.append(loss)
             history.add("loss", _mean(losses, train))
@@ -199,7 +200,20 @@ def _mean_loss(
 # Called within `in_float64`, where densities are computed in it; gradients are in the dtype of the
 # variables.
 _loss = jax.jit(_mean_loss, static_argnums=(0, 1))
-_loss_and_gradient = jax.jit(jax.value_and_grad(_mean_loss, argnums=2), static_argnums=(0, 1))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _loss_and_gradient(
+    calibrator: OutputCalibrator,
+    statistics: CalibrationStatistics,
+    dtype: Any,
+    variables: Tree,
+    batch: OutputBatch,
+) -> tuple[jax.Array, jax.Array, Tree]:
+    """The loss, the same in the dtype in which optimisers work, and its gradient."""
+    found = jax.value_and_grad(_mean_loss, argnums=2)(calibrator, statistics, variables, batch)
+    loss, gradient = found
+    return loss, loss.astype(dtype), gradient
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -210,14 +224,14 @@ def _step(
     variables: Tree,
     opt_state: Tree,
     batch: OutputBatch,
-    loss: jax.Array,
+    value: jax.Array,
     gradient: Tree,
 ) -> tuple[Tree, Tree]:
     def loss_of(candidate: Tree) -> jax.Array:
         return _mean_loss(calibrator, statistics, candidate, batch)
 
     updates, opt_state = optax.with_extra_args_support(optimizer).update(
-        gradient, opt_state, variables, value=loss, grad=gradient, value_fn=loss_of
+        gradient, opt_state, variables, value=value, grad=gradient, value_fn=loss_of
     )
     return optax.apply_updates(variables, updates), opt_state
 
