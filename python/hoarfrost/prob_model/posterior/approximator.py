@@ -31,7 +31,9 @@ class LaplacePosteriorApproximator:
         log marginal likelihood) of the training data. False: the prior stays as it was given.
     hessian_structure : {"auto", "full", "diag"}
         "full": the whole covariance; "diag": its precision is diagonal; "auto": "full" where it
-        fits into memory, else "diag", said in the status and in a warning.
+        fits into memory, else "diag", said in the status and in a warning. "diag" is Fortuna's
+        diagonal, but for a regressor's log-variance network, where the curvature is the Fisher
+        information and Fortuna's the Hessian at the observed targets.
 
     Raises
     ------
