@@ -175,3 +175,36 @@ def test_predictive_log_probs_are_those_of_float64(classifier, regressor):
     ):
         np.testing.assert_allclose(values, stats.norm.logpdf(1.0), rtol=8 * EPS)
     regressor.posterior.state.put(state)
+
+
+NO_TREE = [
+    True,
+    "a",
+    1j,
+    3,
+    10**400,
+    np.arange(2),
+    [1],
+    (1, 2),
+    object(),
+    {"model": None},
+    {"other": {"params": {}}},
+    {"model": {"params": {"a": np.array("a")}}},
+    {"model": {"params": {"a": np.ones(2) + 0j}}},
+]
+
+
+@pytest.mark.parametrize("argument", ["params", "mutable", "calib_params", "calib_mutable"])
+@pytest.mark.parametrize("bad", NO_TREE, ids=range(len(NO_TREE)))
+def test_variables_that_are_none(classifier, argument, bad):
+    likelihood, params = at(classifier)
+    for method in (likelihood.mean, likelihood.std):
+        with pytest.raises(InvalidArgumentError, match=argument):
+            method(**{"params": params, "inputs_loader": INPUTS, argument: bad})
+
+
+@pytest.mark.parametrize("bad", [True, "a", 1j, {}, [], -np.ones((7, 1)), [np.nan], object()])
+def test_variances_that_are_none(classifier, bad):
+    likelihood, params = at(classifier)
+    with pytest.raises(InvalidArgumentError, match="variance is"):
+        likelihood.std(params, INPUTS, variance=bad)

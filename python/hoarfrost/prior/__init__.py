@@ -12,6 +12,7 @@ from hoarfrost.prior.gaussian import (
     gaussian_prior,
     num_parameters,
 )
+from hoarfrost.prior.mean import array_tree
 from hoarfrost.prior.precision import (
     PriorPrecision,
     resolve_prior_mean,
@@ -24,6 +25,7 @@ __all__ = [
     "IsotropicGaussianPrior",
     "Prior",
     "PriorPrecision",
+    "array_tree",
     "check_prior",
     "gaussian_prior",
     "log_prior_density",

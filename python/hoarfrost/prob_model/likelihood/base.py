@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from hoarfrost.calibration import CalibrationStatistics, OutputCalibrator
-from hoarfrost.checks import check_count, check_key
+from hoarfrost.checks import check_count, check_key, real_numbers, shown
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.predictive.weight_samples import Precision, Statistic, WeightSamples, point_mass
-from hoarfrost.prob_model.likelihood.calibrated import calibrated
+from hoarfrost.prob_model.likelihood.calibrated import calibrated, check_variables
 from hoarfrost.prob_model.likelihood.statistics import check_aux, drawn, over_data, over_inputs
 from hoarfrost.prob_model.random import RandomNumberGenerator
 from hoarfrost.types import Tree
@@ -51,6 +51,13 @@ class ModelLikelihood:
 
     mixture: ClassVar[ModuleType]
     calibration_statistics: ClassVar[CalibrationStatistics]
+
+    @property
+    def _networks(self) -> tuple[str, ...]:
+        """Names under which parameters stand."""
+        network = self.network
+        parts = (network,) if hasattr(network, "name") else (network.mean, network.log_variance)
+        return tuple(part.name for part in parts)
 
     def get_outputs(
         self, params: Tree, inputs_loader: Any, mutable: Tree = None, distribute: bool = True
@@ -141,6 +148,11 @@ class ModelLikelihood:
         """Square root of the variance, shape ``(N, D)``; of `variance` where it is given."""
         if variance is None:
             variance = self.variance(params, inputs_loader, mutable, calib_params, calib_mutable)
+        numbers = real_numbers(variance)
+        if numbers is None or not numbers.size or (numbers < 0).any():
+            raise InvalidArgumentError(
+                f"variance is {shown(variance)}; give an array of variances, none of them negative"
+            )
         return jnp.sqrt(jnp.asarray(variance))
 
     def entropy(
@@ -216,6 +228,10 @@ class ModelLikelihood:
         self, params: Tree, mutable: Tree, calib_params: Tree, calib_mutable: Tree
     ) -> WeightSamples:
         """One point of the parameters, with calibrated outputs where there is a calibration."""
+        check_variables("params", params, self._networks)
+        if mutable is not None and not (isinstance(mutable, Mapping) and not mutable):
+            held = [n for n in self._networks if isinstance(mutable, Mapping) and n in mutable]
+            check_variables("mutable", mutable, held or self._networks)
         at_point = point_mass(params, mutable or {})
         return calibrated(at_point, self.calibrator, calib_params, calib_mutable)
 
