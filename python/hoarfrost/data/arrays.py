@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hoarfrost.data.batch import num_points, take
+from hoarfrost.data.batch import native, num_points, take
 from hoarfrost.data.prefetch import prefetched
 
 
@@ -67,9 +67,9 @@ class ArrayBatches:
         start = 0
         for size in self.sizes:
             if order is not None:
-                yield take(self.data, order[start : start + size])
+                yield native(take(self.data, order[start : start + size]))
             elif size == self.size:
-                yield self.data
+                yield native(self.data)
             else:
-                yield take(self.data, slice(start, start + size))
+                yield native(take(self.data, slice(start, start + size)))
             start += size

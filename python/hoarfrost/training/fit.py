@@ -14,7 +14,7 @@ import optax
 
 from hoarfrost.checks import check_counts
 from hoarfrost.data import DataLoader
-from hoarfrost.data.checked import check_finite_inputs, epoch_batches
+from hoarfrost.data.checked import epoch_batches
 from hoarfrost.dtypes import copied, is_finite
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
 from hoarfrost.freezing import Partition, Subset
@@ -341,9 +341,10 @@ def _check_first_batch(
     subset: Subset, likelihood: Likelihood, loader: DataLoader, argument: str
 ) -> int:
     """The number of outputs, after checking that the first batch can be used; computes nothing."""
-    inputs, targets = next(iter(loader.epoch(0)))
-    check_finite_inputs(inputs, 0, argument)
-    targets = np.asarray(targets)
+    first = next(
+        epoch_batches(loader, 0, lambda *_: None, argument=argument, again=False)  # targets: below
+    )
+    inputs, targets = first.inputs, np.asarray(first.targets)
     shape = subset.output_shape(inputs)
     likelihood.check_outputs(shape)
     if shape[0] != targets.shape[0]:

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.data.checked import data_batches, input_batches
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.network import Network
 from hoarfrost.predictive.weight_samples import Statistic, WeightSamples, num_outputs, over_samples
-from hoarfrost.prob_model.loaders import as_data_loader, as_inputs_loader
+from hoarfrost.prob_model.loaders import as_inputs_loader
+from hoarfrost.types import Tree
 
 
 def over_inputs(
@@ -23,12 +25,16 @@ def over_inputs(
     *,
     axis: int = 0,
     key: jax.Array | None = None,
-) -> jax.Array:
-    """A statistic of the outputs at all inputs, in the order given, joined along `axis`."""
+) -> Any:
+    """A statistic of the outputs at all inputs, in the order given, joined along `axis`.
+
+    A statistic that is a tree of arrays gives one: what belongs together comes from one pass.
+    """
     loader = as_inputs_loader(inputs_loader)
-    batches = ((inputs,) for inputs in loader.in_order())
+    checked = input_batches(loader, argument="inputs_loader", one_shape=False)
+    batches = ((batch.inputs,) for batch in checked)
     parts = over_samples(network, samples, statistic, batches, axis=axis, key=key)
-    return jnp.asarray(np.concatenate(list(parts), axis=axis))
+    return _joined(parts, axis)
 
 
 def over_data(
@@ -47,14 +53,19 @@ def over_data(
     InvalidArgumentError, ShapeError, NonFiniteError
         If targets do not fit; the batch is named.
     """
-    loader = as_data_loader(data_loader, "data_loader")
 
     def checked() -> Iterator[tuple[Any, Any]]:
         known: int | None = None
-        for index, (inputs, targets) in enumerate(loader.in_order()):
-            known = num_outputs(network, samples, inputs) if known is None else known
-            likelihood.check_targets(np.asarray(targets), known, index)
-            yield inputs, targets
+        for batch in data_batches(data_loader, one_shape=False):
+            known = num_outputs(network, samples, batch.inputs) if known is None else known
+            likelihood.check_targets(batch.targets, known, batch.index)
+            yield batch.inputs, batch.targets
 
     parts = over_samples(network, samples, statistic, checked(), axis=axis)
-    return jnp.asarray(np.concatenate(list(parts), axis=axis))
+    found: jax.Array = _joined(parts, axis)
+    return found
+
+
+def _joined(parts: Iterator[Tree], axis: int) -> Any:
+    """Results of all batches along the axis of the points."""
+    return jax.tree.map(lambda *x: jnp.asarray(np.concatenate(x, axis=axis)), *parts)

@@ -124,13 +124,11 @@ class Predictive:
         check_counts(n_target_samples=n_target_samples)
         weights_key, targets_key = jax.random.split(self._key(rng))
         samples = self._samples(n_target_samples, weights_key, link)
-        statistic, network = _drawn(self.mixture.sample, n_target_samples), self.likelihood.network
-        targets = over_inputs(network, samples, statistic, inputs_loader, axis=1, key=targets_key)
-        if not aux:
-            return targets
-        outputs = over_inputs(network, samples, self.mixture.raw, inputs_loader, axis=1)
-        shape = (n_target_samples, *outputs.shape[1:])
-        return targets, {"outputs": jnp.broadcast_to(outputs, shape)}
+        statistic = _drawn(self.mixture.sample, n_target_samples, bool(aux))
+        found = over_inputs(
+            self.likelihood.network, samples, statistic, inputs_loader, axis=1, key=targets_key
+        )
+        return (found[0], {"outputs": found[1]}) if aux else found
 
     def sample_calibrated_outputs(
         self,
@@ -289,7 +287,10 @@ class Predictive:
     ) -> jax.Array:
         check_counts(n_posterior_samples=n_samples)
         samples = self._samples(n_samples, self._key(rng), link)
-        return over_inputs(self.likelihood.network, samples, statistic, inputs_loader, axis=axis)
+        found: jax.Array = over_inputs(
+            self.likelihood.network, samples, statistic, inputs_loader, axis=axis
+        )
+        return found
 
     def _over_data(
         self,
@@ -311,13 +312,16 @@ class Predictive:
 
 
 @functools.cache
-def _drawn(sample: Callable[..., jax.Array], n_samples: int) -> Statistic:
-    """`sample` for so many samples; the same function for the same arguments.
+def _drawn(sample: Callable[..., jax.Array], n_samples: int, with_outputs: bool) -> Statistic:
+    """`sample` for so many samples, with the outputs where they are wanted too.
 
-    A point mass has one set of outputs, from which all targets are drawn.
+    The same function for the same arguments. A point mass has one set of outputs, from which all
+    targets are drawn.
     """
 
-    def drawn(outputs: jax.Array, key: jax.Array) -> jax.Array:
-        return sample(jnp.broadcast_to(outputs, (n_samples, *outputs.shape[1:])), key)
+    def drawn(outputs: jax.Array, key: jax.Array) -> Any:
+        outputs = jnp.broadcast_to(outputs, (n_samples, *outputs.shape[1:]))
+        targets = sample(outputs, key)
+        return (targets, outputs) if with_outputs else targets
 
     return drawn
