@@ -1,4 +1,4 @@
-"""Floating-point types: what is widened before it is added up, and what is finite."""
+"""Types of numbers: which are real, what is widened before it is added up, what is finite."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ def wide_dtype(*arrays: Any) -> Any:
     # Not `jnp.promote_types`, which refuses these pairs under strict dtype promotion.
     wide = any(array.dtype == jnp.float64 for array in arrays)
     return jnp.dtype(jnp.float64 if wide else jnp.float32)
+
+
+def is_real(dtype: Any) -> bool:
+    """Whether a dtype is one of real numbers of at most 64 bits, or of yes and no."""
+    if not (jnp.issubdtype(dtype, np.number) or dtype == np.bool_):
+        return False
+    # Durations count as whole numbers to NumPy.
+    return dtype.kind not in "cm" and dtype.itemsize <= 8
 
 
 def as_core_array(array: jax.Array) -> np.ndarray:

@@ -13,9 +13,9 @@ from hoarfrost.checks import check_integer
 from hoarfrost.data import operations
 from hoarfrost.data.base import Loader, array_source, batches_of
 from hoarfrost.data.batch import INPUTS, PAIR, TARGETS, feature_shape
-from hoarfrost.data.numbers import is_real
 from hoarfrost.data.single import InputsLoader, TargetsLoader
 from hoarfrost.data.streams import Batches, StreamBatches, reiterable
+from hoarfrost.dtypes import is_real
 from hoarfrost.errors import DataError, InvalidArgumentError
 
 

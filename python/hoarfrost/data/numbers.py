@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.dtypes import is_real
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.types import Tree
 
@@ -52,13 +52,6 @@ def check_numbers(tree: Tree, name: str, where: str) -> None:
             narrow = jax.dtypes.canonicalize_dtype(leaf.dtype)
             if narrow != leaf.dtype:
                 _check_range(leaf, narrow, name + jax.tree_util.keystr(path), where)
-
-
-def is_real(dtype: Any) -> bool:
-    """Whether a dtype is one of real numbers of at most 64 bits, or of yes and no."""
-    if not (jnp.issubdtype(dtype, np.number) or dtype == np.bool_):
-        return False
-    return not jnp.issubdtype(dtype, np.complexfloating) and dtype.itemsize <= 8
 
 
 def _check_range(leaf: np.ndarray, narrow: np.dtype, label: str, where: str) -> None:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from hoarfrost.checks import check_counts, check_key
+from hoarfrost.data.batch import native
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.predictive.weight_samples import Statistic, WeightSamples
 from hoarfrost.prob_model.likelihood import ModelLikelihood
@@ -182,7 +183,7 @@ class Predictive:
         """
         if means is None:
             means = self.mean(inputs_loader, n_posterior_samples, rng, link=link)
-        return self._mode_of(jnp.asarray(means))
+        return self._mode_of(jnp.asarray(native(means)))
 
     def aleatoric_variance(
         self,
@@ -238,7 +239,7 @@ class Predictive:
             epistemic_variances = self.epistemic_variance(
                 inputs_loader, n_posterior_samples, key, link=link
             )
-        return jnp.asarray(aleatoric_variances) + jnp.asarray(epistemic_variances)
+        return jnp.asarray(native(aleatoric_variances)) + jnp.asarray(native(epistemic_variances))
 
     def std(
         self,
@@ -253,7 +254,7 @@ class Predictive:
         """Square root of the variance, shape ``(N, D)``; of `variances` where they are given."""
         if variances is None:
             variances = self.variance(inputs_loader, n_posterior_samples, rng=rng, link=link)
-        return jnp.sqrt(jnp.asarray(variances))
+        return jnp.sqrt(jnp.asarray(native(variances)))
 
     def _closed_log_probs(self, inputs_loader: Any, link: str | None) -> jax.Array | None:
         """Log-probabilities of all classes by a link in closed form; None if it is none."""
