@@ -1,4 +1,4 @@
-"""Every public function that takes inputs, or inputs with their targets, and small models for it."""
+"""Every public function that takes inputs, alone or with their targets, and small models for it."""
 
 from __future__ import annotations
 
