@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -100,6 +100,10 @@ def is_sparse(value: Any) -> bool:
     return hasattr(value, "todense")
 
 
+def _is_no_tree(value: Any) -> bool:
+    return is_sparse(value) or isinstance(value, Iterator)
+
+
 def _feature_shapes(batch: Any) -> list[tuple[int, ...]]:
     return [tuple(leaf.shape[1:]) for leaf in jax.tree.leaves(batch)]
 
@@ -108,7 +112,7 @@ def _checked_parts(parts: Sequence[Any], names: tuple[str, ...], where: str) -> 
     arrays = []
     lengths: dict[str, int] = {}
     for part, name in zip(parts, names, strict=True):
-        leaves, treedef = jax.tree_util.tree_flatten_with_path(part, is_leaf=is_sparse)
+        leaves, treedef = jax.tree_util.tree_flatten_with_path(part, is_leaf=_is_no_tree)
         if not leaves:
             raise DataError(f"{name} of {where} hold no array: they are {_describe(part)}")
         converted = []

@@ -8,6 +8,7 @@ order of this machine. Inputs and the targets that belong to them come from one 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,15 +180,21 @@ def _listed(inputs: Any, structure: Any) -> list[Any]:
     return [inputs]
 
 
-def _named(batches: Iterator[Any], argument: str) -> Iterator[Any]:
-    """The batches of a loader; its errors begin with the name of the argument that it is."""
+@contextmanager
+def naming(argument: str) -> Iterator[None]:
+    """Errors of a loader begin with the name of the argument that it is."""
     try:
-        yield from batches
+        yield
     except (BatchShapeError, DataError, InvalidArgumentError) as error:
         # Only what a message is all of: other classes have attributes of their own.
         if type(error) not in (BatchShapeError, DataError, InvalidArgumentError):
             raise
         raise type(error)(f"{argument}: {error}") from error
+
+
+def _named(batches: Iterator[Any], argument: str) -> Iterator[Any]:
+    with naming(argument):
+        yield from batches
 
 
 def _check_pair(inputs: Tree, targets: Any, where: str) -> None:

@@ -156,8 +156,9 @@ class DataLoader(Loader):
             batches_of(loader, INPUTS, f"inputs_loaders[{i}]")
             for i, loader in enumerate(inputs_loaders)
         ]
-        values = np.asarray(targets)
-        if values.ndim != 1 or not is_real(values.dtype):
+        scalars = all(np.ndim(target) == 0 for target in targets)
+        values = np.asarray(targets) if scalars else None
+        if values is None or not is_real(values.dtype):
             raise InvalidArgumentError(
                 f"targets are {targets!r}; give one number for each of inputs_loaders"
             )

@@ -14,7 +14,7 @@ import optax
 
 from hoarfrost.checks import check_counts
 from hoarfrost.data import DataLoader
-from hoarfrost.data.checked import epoch_batches
+from hoarfrost.data.checked import epoch_batches, naming
 from hoarfrost.dtypes import copied, is_finite
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
 from hoarfrost.freezing import Partition, Subset
@@ -237,7 +237,8 @@ class _Run:
         state = self._call(state, "training_epoch_start")
         totals, points, rows = programs.no_totals(), 0, 0
         pairs = []
-        num_data = np.float32(loader.size)
+        with naming("train_data_loader"):
+            num_data = np.float32(loader.size)
         for checked in epoch_batches(
             loader, epoch, self.check_targets, argument="train_data_loader", again=epoch > 0
         ):
