@@ -8,13 +8,32 @@ import ml_dtypes
 import numpy as np
 import pytest
 import scipy.sparse
-from doors import BATCH, X, Y, Z, data_of, inputs_of, models, of_data, of_inputs, same, targets_for
+from doors import (
+    ADAM,
+    BATCH,
+    X,
+    Y,
+    Z,
+    data_of,
+    inputs_of,
+    models,
+    of_data,
+    of_inputs,
+    same,
+    targets_for,
+)
 from jax.experimental import sparse
 from versions import enable_x64
 
+from hoarfrost.calibration import (
+    ClassificationTemperatureScaler,
+    OutputCalibrator,
+    fit_calibrator,
+)
 from hoarfrost.data import DataLoader, InputsLoader, TargetsLoader
 from hoarfrost.data.checked import data_batches, input_batches
 from hoarfrost.errors import DataError, HoarfrostError, InvalidArgumentError
+from hoarfrost.prob_model.likelihood import ClassificationLikelihood
 
 INPUTS, DATA = of_inputs(), of_data()
 
@@ -91,6 +110,35 @@ def test_results_that_are_given_back_in_the_other_byte_order(name):
     values = np.abs(X[:, :1])
     found = getattr(predictive, name)(loader, **{argument: swapped(values)}, rng=1)
     same(found, getattr(predictive, name)(loader, **{argument: values}, rng=1))
+
+
+def test_parameters_drawn_for_inputs_of_the_other_byte_order():
+    joint = models().map.joint
+    same(joint.init(swapped(X)).params, joint.init(X).params)
+
+
+def test_outputs_and_targets_of_a_calibration_in_the_other_byte_order():
+    outputs = np.random.default_rng(0).normal(size=(2, 9, 3)).astype(np.float32)
+    targets = np.arange(9, dtype=np.int32) % 3
+
+    def fit(*batches):
+        calibrator = OutputCalibrator(ClassificationTemperatureScaler())
+        variables = calibrator.init(3, jax.random.PRNGKey(0))
+        statistics = ClassificationLikelihood.calibration_statistics
+        options = {"optimizer": ADAM, "n_epochs": 3, "verbose": False}
+        return fit_calibrator(calibrator, variables, statistics, batches, **options).variables
+
+    same(fit((swapped(outputs), swapped(targets))), fit((outputs, targets)))
+    for bad, message in (
+        ((outputs.astype(complex), targets), "outputs of batch 1 of batches have dtype"),
+        ((outputs, targets.astype("U1")), "targets of batch 1 of batches have dtype"),
+        ((outputs, targets[:4]), r"shape \(2, 9, 3\), and there are 4 targets"),
+        ((outputs[0], targets), r"outputs of batch 1 of batches have shape \(9, 3\)"),
+    ):
+        with pytest.raises(HoarfrostError, match=message):
+            fit((outputs, targets), bad)
+    with pytest.raises(DataError, match="batches are empty"):
+        fit()
 
 
 # --- what is no number ---------------------------------------------------------------------------

@@ -56,6 +56,8 @@ def check_numbers(tree: Tree, name: str, where: str) -> None:
 
 def _check_range(leaf: np.ndarray, narrow: np.dtype, label: str, where: str) -> None:
     with np.errstate(all="ignore"):
+        if _fits(leaf.min(), narrow) and _fits(leaf.max(), narrow):
+            return
         for find in (np.argmax, np.argmin):
             index = tuple(int(i) for i in np.unravel_index(find(leaf), leaf.shape))
             value = leaf[index]
