@@ -41,6 +41,8 @@ NO_PAIRS = {
     "dict": lambda y: {"inputs": X, "targets": y},
     "text": lambda y: "data.csv",
     "bytes": lambda y: b"data",
+    "set": lambda y: {1, 2},
+    "class": lambda y: list,
     "number": lambda y: 3,
     "function": lambda y: lambda: [(X, y)],
     "generator": lambda y: (batch for batch in [(X, y)]),

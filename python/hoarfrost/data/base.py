@@ -131,6 +131,9 @@ class Loader:
         ------
         InvalidArgumentError
             If `n_data` does not leave at least one point on either side, where the size is known.
+        DataError
+            While iterating: if the loader shuffles by itself, so that points would move between
+            the parts.
         """
         n_data = check_integer("n_data", n_data)
         sizes = self._batches.sizes

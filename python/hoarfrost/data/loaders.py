@@ -130,8 +130,8 @@ class DataLoader(Loader):
         targets : sequence of int
             One target for each loader.
         how : {"interpose", "concatenate"}
-            The i-th batches of all loaders joined into one, with which those that are used up have
-            no more to do; or one loader after the other.
+            The i-th batches of all loaders joined into one, as long as any of them has one; or one
+            loader after the other.
 
         Raises
         ------

@@ -26,9 +26,6 @@ _REMEDIES = {
 def check_numbers(tree: Tree, name: str, where: str) -> None:
     """Raise unless every array of a tree holds real numbers that fit JAX's dtypes.
 
-    Without 64-bit mode JAX turns float64 into float32, and int64 into int32: a number beyond those
-    would become infinite, or wrap around. Arrays of 32 bits or fewer are not gone over.
-
     Parameters
     ----------
     tree : tree of arrays
@@ -41,6 +38,12 @@ def check_numbers(tree: Tree, name: str, where: str) -> None:
     InvalidArgumentError
         If a dtype is none of real numbers, or a number is too large.
     """
+    check_real(tree, name, where)
+    check_range(tree, name, where)
+
+
+def check_real(tree: Tree, name: str, where: str) -> None:
+    """The part of `check_numbers` about dtypes."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         if not is_real(leaf.dtype):
             label = name + jax.tree_util.keystr(path)
@@ -48,7 +51,16 @@ def check_numbers(tree: Tree, name: str, where: str) -> None:
             raise InvalidArgumentError(
                 f"{label} of {where} have dtype {leaf.dtype}; give real numbers{remedy}"
             )
-        if isinstance(leaf, np.ndarray) and leaf.size:
+
+
+def check_range(tree: Tree, name: str, where: str) -> None:
+    """The part of `check_numbers` about size: float64 beyond float32, int64 beyond int32.
+
+    Without 64-bit mode JAX turns the one into the other: a number beyond would become infinite, or
+    wrap around. Arrays of 32 bits or fewer are not gone over.
+    """
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if isinstance(leaf, np.ndarray) and leaf.size and leaf.dtype.itemsize > 4:
             narrow = jax.dtypes.canonicalize_dtype(leaf.dtype)
             if narrow != leaf.dtype:
                 _check_range(leaf, narrow, name + jax.tree_util.keystr(path), where)

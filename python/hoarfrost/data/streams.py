@@ -137,7 +137,7 @@ def reiterable(
             f"{argument} is a {kind}, which cannot be iterated; give a hoarfrost.data.{remedy}"
             f"{function}"
         )
-    if isinstance(iterable, Mapping | str | bytes) or _is_array(iterable):
+    if isinstance(iterable, _NO_BATCHES) or _is_array(iterable):
         raise InvalidArgumentError(f"{argument} is a {kind}; give a hoarfrost.data.{remedy}")
     if names == PAIR and isinstance(iterable, tuple) and any(map(_is_array, iterable)):
         raise InvalidArgumentError(
@@ -152,6 +152,10 @@ _REMEDIES = {
     ("inputs",): "InputsLoader, such as InputsLoader.from_array_inputs(inputs, batch_size=128)",
     ("targets",): "TargetsLoader, such as TargetsLoader.from_array_targets(targets)",
 }
+
+
+# What can be gone over, but not batch by batch; a class has the methods of its instances.
+_NO_BATCHES = Mapping, str, bytes, set, frozenset, type
 
 
 def _is_array(value: Any) -> bool:

@@ -10,7 +10,6 @@ import jax
 from flax import linen as nn
 
 from hoarfrost.checks import check_key
-from hoarfrost.data.batch import native
 from hoarfrost.network import Network, init_linen
 from hoarfrost.prior import GaussianPrior
 from hoarfrost.prob_model.likelihood import ModelLikelihood
@@ -64,6 +63,6 @@ class Joint:
         for index, (name, module) in enumerate(self.modules.items()):
             # The first network has the keys themselves, so that adding another changes nothing.
             own = keys if index == 0 else tuple(jax.random.fold_in(key, index) for key in keys)
-            variables[name] = init_linen(module, native(input_shape), *own)
+            variables[name] = init_linen(module, input_shape, *own)
         params, mutable = self.network.split(variables)
         return JointState(params=params, mutable=mutable or None)
