@@ -1,4 +1,4 @@
-"""Floating-point types: what is widened before it is added up, and what is finite."""
+"""Types of numbers: which are real, what is widened before it is added up, what is finite."""
 
 from __future__ import annotations
 
@@ -60,6 +60,14 @@ def narrowed(array: np.ndarray, dtype: Any, what: str, remedy: str) -> np.ndarra
     raise NonFiniteError(
         f"{what} is {array[first]:.6g}{place}, too large for {jnp.dtype(dtype).name}; {remedy}"
     )
+
+
+def is_real(dtype: Any) -> bool:
+    """Whether a dtype is one of real numbers of at most 64 bits, or of yes and no."""
+    if not (jnp.issubdtype(dtype, np.number) or dtype == np.bool_):
+        return False
+    # Durations count as whole numbers to NumPy.
+    return dtype.kind not in "cm" and dtype.itemsize <= 8
 
 
 def as_core_array(array: jax.Array) -> np.ndarray:

@@ -13,8 +13,10 @@ import numpy as np
 import optax
 
 from hoarfrost.calibration.calibrator import OutputCalibrator
+from hoarfrost.data.batch import INPUTS, TARGETS, checked_batch, native
+from hoarfrost.data.numbers import check_numbers
 from hoarfrost.dtypes import in_float64, is_finite
-from hoarfrost.errors import NonFiniteError
+from hoarfrost.errors import DataError, NonFiniteError, ShapeError
 from hoarfrost.progress import progress_bar
 from hoarfrost.training.monitor import (
     EarlyStopping,
@@ -114,7 +116,8 @@ def fit_calibrator(
     if early_stopping is not None:
         recorded = recorded_values(names, calibration_metrics, val_batches is not None)
         check_early_stopping(early_stopping, recorded)
-    train, val = _padded(batches), None if val_batches is None else _padded(val_batches)
+    train = _padded(batches, "batches")
+    val = None if val_batches is None else _padded(val_batches, "val_batches")
     known = (calibrator, statistics)
     dtype = jax.dtypes.canonicalize_dtype(np.float64)
     opt_state = optimizer.init(variables)
@@ -170,14 +173,38 @@ def fit_calibrator(
     return CalibrationResult(variables, history.status())
 
 
-def _padded(batches: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[OutputBatch]:
-    """Batches with as many points as the largest, the last point repeated: one program for all."""
+def _padded(batches: Sequence[tuple[np.ndarray, np.ndarray]], argument: str) -> list[OutputBatch]:
+    """Batches with as many points as the largest, the last point repeated: one program for all.
+
+    Raises
+    ------
+    DataError, ShapeError, InvalidArgumentError
+        If there is none, or one is no pair of outputs ``(S, B, C)`` and B targets, real numbers.
+    """
+    if not len(batches):
+        raise DataError(f"{argument} are empty; give at least one pair (outputs, targets)")
+    batches = [_checked(batch, f"batch {i} of {argument}") for i, batch in enumerate(batches)]
     rows = max(len(targets) for _, targets in batches)
     padded = []
     for outputs, targets in batches:
         taken = np.minimum(np.arange(rows), len(targets) - 1)
         padded.append(OutputBatch(outputs[:, taken], np.asarray(targets)[taken], len(targets)))
     return padded
+
+
+def _checked(batch: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
+    # Both parts have an axis 0, though not the same one.
+    outputs = native(checked_batch(batch[0], INPUTS, where))
+    targets = native(checked_batch(batch[1], TARGETS, where))
+    check_numbers(outputs, "outputs", where)
+    check_numbers(targets, "targets", where)
+    shape = np.shape(outputs)
+    if len(shape) != 3 or shape[1] != len(targets) or 0 in shape:
+        raise ShapeError(
+            f"outputs of {where} have shape {shape}, and there are {len(targets)} targets; give "
+            "(samples, points, outputs), at least one of each, and a target for each point"
+        )
+    return np.asarray(outputs), np.asarray(targets)
 
 
 def _mean(losses: Sequence[Any], batches: Sequence[OutputBatch]) -> float:

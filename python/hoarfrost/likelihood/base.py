@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.dtypes import is_real
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
 
 Head = Literal["softmax", "independent", "general"]
@@ -146,9 +147,7 @@ def exponential_weights(logarithms: np.ndarray, what: str) -> np.ndarray:
 
 def check_finite_targets(targets: np.ndarray, batch_index: int) -> None:
     """Raise if targets are not real numbers, or one of them is NaN or infinite."""
-    if not (jnp.issubdtype(targets.dtype, np.number) or targets.dtype == np.bool_) or (
-        jnp.issubdtype(targets.dtype, np.complexfloating)
-    ):
+    if not is_real(targets.dtype):
         raise InvalidArgumentError(
             f"targets of batch {batch_index} have dtype {targets.dtype}; give real numbers"
         )

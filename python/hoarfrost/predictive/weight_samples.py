@@ -87,7 +87,7 @@ def over_samples(
     axis: int = 0,
     key: jax.Array | None = None,
     precision: Precision = nullcontext,
-) -> Iterator[np.ndarray]:
+) -> Iterator[Any]:
     """A statistic of the outputs under all samples, batch by batch, on the host.
 
     The network's program gives outputs, and a small one after it the statistic: another statistic
@@ -101,7 +101,8 @@ def over_samples(
         Parameters.
     statistic : callable
         A module-level function, or a pytree of numbers that can be called:
-        ``statistic(outputs, *rest)`` with outputs of shape ``(S, B, C)``.
+        ``statistic(outputs, *rest)`` with outputs of shape ``(S, B, C)``; an array, or a tree of
+        them.
     batches : iterable of tuple
         ``(inputs, *rest)``; a smaller batch is padded to the largest so far and cut again.
     axis : int
@@ -113,7 +114,7 @@ def over_samples(
 
     Yields
     ------
-    numpy.ndarray
+    numpy.ndarray or tree
         What `statistic` gives for the batch's points.
 
     Raises
@@ -123,7 +124,7 @@ def over_samples(
     """
     argument = as_argument(statistic)
     rows, chunk = 0, 0
-    waiting: tuple[jax.Array, int] | None = None
+    waiting: tuple[Any, int] | None = None
     for index, (inputs, *rest) in enumerate(batches):
         check_finite_inputs(inputs, index, "the data loader")
         size = jax.tree.leaves(inputs)[0].shape[0]
@@ -161,8 +162,9 @@ def as_argument(statistic: Statistic) -> Statistic:
     return function
 
 
-def _read(result: jax.Array, size: int, axis: int) -> np.ndarray:
-    return np.asarray(result)[(slice(None),) * axis + (slice(size),)]
+def _read(result: Any, size: int, axis: int) -> Any:
+    rows = (slice(None),) * axis + (slice(size),)
+    return jax.tree.map(lambda one: np.asarray(one)[rows], result)
 
 
 def chunk_size(network: Network, samples: WeightSamples, inputs: Tree) -> int:

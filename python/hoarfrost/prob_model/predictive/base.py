@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from hoarfrost.checks import check_counts, check_key
+from hoarfrost.data.batch import native
 from hoarfrost.predictive.weight_samples import Precision, Statistic, WeightSamples
 from hoarfrost.prob_model.likelihood import ModelLikelihood
 from hoarfrost.prob_model.likelihood.calibrated import calibrated
@@ -118,13 +119,11 @@ class Predictive:
         check_counts(n_target_samples=n_target_samples)
         weights_key, targets_key = jax.random.split(self._key(rng))
         samples = self._samples(n_target_samples, weights_key, link)
-        statistic, network = drawn(self.mixture.sample, n_target_samples), self.likelihood.network
-        targets = over_inputs(network, samples, statistic, inputs_loader, axis=1, key=targets_key)
-        if not aux:
-            return targets
-        outputs = over_inputs(network, samples, self.mixture.raw, inputs_loader, axis=1)
-        shape = (n_target_samples, *outputs.shape[1:])
-        return targets, {"outputs": jnp.broadcast_to(outputs, shape)}
+        statistic = drawn(self.mixture.sample, n_target_samples, aux)
+        found = over_inputs(
+            self.likelihood.network, samples, statistic, inputs_loader, axis=1, key=targets_key
+        )
+        return (found[0], {"outputs": found[1]}) if aux else found
 
     def sample_calibrated_outputs(
         self,
@@ -178,7 +177,7 @@ class Predictive:
         """
         if means is None:
             means = self.mean(inputs_loader, n_posterior_samples, rng, link=link)
-        return self._mode_of(jnp.asarray(means))
+        return self._mode_of(jnp.asarray(native(means)))
 
     def aleatoric_variance(
         self,
@@ -234,7 +233,7 @@ class Predictive:
             epistemic_variances = self.epistemic_variance(
                 inputs_loader, n_posterior_samples, key, link=link
             )
-        return jnp.asarray(aleatoric_variances) + jnp.asarray(epistemic_variances)
+        return jnp.asarray(native(aleatoric_variances)) + jnp.asarray(native(epistemic_variances))
 
     def std(
         self,
@@ -249,7 +248,7 @@ class Predictive:
         """Square root of the variance, shape ``(N, D)``; of `variances` where they are given."""
         if variances is None:
             variances = self.variance(inputs_loader, n_posterior_samples, rng=rng, link=link)
-        return jnp.sqrt(jnp.asarray(variances))
+        return jnp.sqrt(jnp.asarray(native(variances)))
 
     def _closed_log_probs(self, inputs_loader: Any, link: str | None) -> jax.Array | None:
         """Log-probabilities of all classes by a link in closed form; None if it is none."""
@@ -285,9 +284,10 @@ class Predictive:
         check_counts(n_posterior_samples=n_samples)
         samples = self._samples(n_samples, self._key(rng), link)
         network = self.likelihood.network
-        return over_inputs(
+        found: jax.Array = over_inputs(
             network, samples, statistic, inputs_loader, axis=axis, precision=precision
         )
+        return found
 
     def _over_data(
         self,
