@@ -51,7 +51,7 @@ PATHS = {
     "prob_model.posterior.state": "PosteriorState",
     "prob_model.predictive.classification": "ClassificationPredictive",
     "prob_model.predictive.regression": "RegressionPredictive",
-    "prob_model.prior": "DiagonalGaussianPrior IsotropicGaussianPrior",
+    "prob_model.prior": "DiagonalGaussianPrior IsotropicGaussianPrior Prior",
     "prob_model.regression": "ProbRegressor",
     "typing": "Array Params",
     "utils.random": "RandomNumberGenerator",
@@ -88,6 +88,7 @@ from fortuna.prob_model.fit_config.checkpointer import FitCheckpointer
 from fortuna.prob_model.posterior import MAPPosteriorApproximator
 from fortuna.prob_model.posterior.state import PosteriorState
 from fortuna.prob_model.prior import IsotropicGaussianPrior
+from fortuna.prob_model.prior import Prior
 from fortuna.typing import Array
 from fortuna.typing import Params
 from fortuna.utils.random import RandomNumberGenerator

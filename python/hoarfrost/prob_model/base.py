@@ -10,9 +10,10 @@ from flax import linen as nn
 
 from hoarfrost.calibration import OutputCalibrator
 from hoarfrost.data import DataLoader
+from hoarfrost.data.checked import data_batches
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Subset, make_partition
-from hoarfrost.prior import GaussianPrior
+from hoarfrost.prior import Prior
 from hoarfrost.prob_model.calib_config import CalibConfig
 from hoarfrost.prob_model.calibrate import calibrate, check_calibration
 from hoarfrost.prob_model.fit_config import FitConfig
@@ -47,7 +48,7 @@ class ProbModel:
         self.rng: RandomNumberGenerator = joint.random
 
     @property
-    def prior(self) -> GaussianPrior:
+    def prior(self) -> Prior:
         """The prior over all parameters."""
         return self.joint.prior
 
@@ -221,7 +222,7 @@ class ProbModel:
     ) -> None:
         """Find what calibration cannot use, before anything is trained; runs no network."""
         calibrator = self._checked_calibrator(config)
-        inputs, _ = next(iter(train.in_order()))
+        inputs = next(data_batches(train, argument="train_data_loader")).inputs
         starts_anew = not fit_config.checkpointer.start_from_current_state
         start = (
             jax.eval_shape(lambda: vars(self.joint.init(inputs)))

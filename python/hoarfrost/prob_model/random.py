@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from hoarfrost.checks import is_key, is_whole, seed_from_key, shown
+from hoarfrost.checks import is_key, is_whole, plain, seed_from_key, shown
 from hoarfrost.errors import InvalidArgumentError
 
 # Keeps the stream apart from the keys of initialisation and training, which come from the seed.
@@ -25,6 +25,7 @@ class RandomNumberGenerator:
     def __init__(self, seed: Any) -> None:
         if is_key(seed):
             seed = seed_from_key(seed)
+        seed = plain(seed)
         if not is_whole(seed, 0) or int(seed) >= 2**63:
             raise InvalidArgumentError(
                 f"seed is {shown(seed)}; give an integer from 0 to 2**63 - 1, or a key such as "

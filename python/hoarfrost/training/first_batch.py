@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from hoarfrost.data import DataLoader
-from hoarfrost.data.checked import check_finite_inputs
+from hoarfrost.data.checked import check_finite_inputs, data_batches, epoch_batches
 from hoarfrost.dtypes import is_finite
 from hoarfrost.errors import NonFiniteError, ShapeError
 from hoarfrost.freezing import Subset
@@ -32,9 +32,10 @@ def check_first_batch(
     subset: Subset, likelihood: Likelihood, loader: DataLoader, argument: str
 ) -> int:
     """The number of outputs, after checking that the first batch can be used; computes nothing."""
-    inputs, targets = next(iter(loader.epoch(0)))
-    check_finite_inputs(inputs, 0, argument)
-    targets = np.asarray(targets)
+    first = next(
+        epoch_batches(loader, 0, lambda *_: None, argument=argument, again=False)  # targets: below
+    )
+    inputs, targets = first.inputs, np.asarray(first.targets)
     shape = subset.output_shape(inputs)
     likelihood.check_outputs(shape)
     if shape[0] != targets.shape[0]:
@@ -61,9 +62,9 @@ def check_held_out(
     """
     width = check_first_batch(subset, likelihood, loader, argument)
     if loader.holds_arrays if whole is None else whole:
-        for index, (inputs, targets) in enumerate(loader.in_order()):
-            check_finite_inputs(inputs, index, argument)
-            likelihood.check_targets(np.asarray(targets), width, index)
+        for batch in data_batches(loader, argument=argument, one_shape=False):
+            check_finite_inputs(batch.inputs, batch.index, argument)
+            likelihood.check_targets(batch.targets, width, batch.index)
     return width
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hoarfrost.checks import is_whole, shown
+from hoarfrost.checks import LARGEST_COUNT, is_whole, shown
 from hoarfrost.errors import InvalidArgumentError
-
-# What a 32-bit counter on a device holds.
-LARGEST = 2**31 - 1
 
 
 def invalid(name: str, expected: str, value: Any) -> InvalidArgumentError:
@@ -20,5 +17,5 @@ def check_least(name: str, value: Any, least: int) -> None:
     """Raise `InvalidArgumentError` unless `value` is an integer from `least` to 2**31 - 1."""
     if not is_whole(value, least):
         raise invalid(name, f"an integer of at least {least}", value)
-    if value > LARGEST:
-        raise invalid(name, f"an integer of at most {LARGEST}", value)
+    if value > LARGEST_COUNT:
+        raise invalid(name, f"an integer of at most {LARGEST_COUNT}", value)
