@@ -25,6 +25,7 @@ from hoarfrost.laplace.joint_covariance import joint_covariance
 from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Curvature, Factor
+from hoarfrost.laplace.turns import Turn, changes, reads, refuse_copies
 from hoarfrost.likelihood import Classification, Gaussian, Regression
 from hoarfrost.predictive.evaluate import over_outputs, over_weights
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
@@ -64,6 +65,14 @@ class Laplace:
     residuals: Residuals | None = None
     collections: Mapping[str, Tree] = field(default_factory=dict)
     tuning: Tuning | None = None
+    turn: Turn = field(default_factory=Turn, init=False)
+
+    # Of `pickle`, `copy.copy` and `copy.deepcopy` at once.
+    __reduce_ex__ = refuse_copies(
+        "a Laplace posterior",
+        "keep the model and the parameters and call fit_laplace again, or keep draws of "
+        "sample(seed, n_samples); with_prior_precision gives a posterior beside this one",
+    )
 
     @property
     def num_params(self) -> int:
@@ -126,6 +135,7 @@ class Laplace:
         """Bytes of the factor and of what is kept beside it for later predictions."""
         return self.factor.nbytes
 
+    @reads
     def drop_cache(self) -> None:
         """Give back the memory kept for later predictions.
 
@@ -134,18 +144,22 @@ class Laplace:
         """
         self.store.drop_cache()
 
+    @reads
     def precision(self) -> np.ndarray:
         """The posterior precision ``H + T``, shape ``(P, P)``, float64."""
         return self.factor.precision()
 
+    @reads
     def covariance(self) -> np.ndarray:
         """The posterior covariance, shape ``(P, P)``, float64."""
         return self.factor.covariance()
 
+    @reads
     def variance(self) -> np.ndarray:
         """The diagonal of the covariance, without forming it; shape ``(P,)``, float64."""
         return self.store.variance()
 
+    @reads
     def log_marginal_likelihood(
         self, prior_precision: Any = None, noise_std: float | Sequence[float] | None = None
     ) -> float:
@@ -172,6 +186,7 @@ class Laplace:
         evidence, store = self._under(prior_precision, noise_std)
         return evidence.value(store.factor.log_det())
 
+    @changes
     def optimize_prior_precision(
         self, structure: Literal["scalar", "layerwise", "weights_biases", "diagonal"] = "scalar"
     ) -> Any:
@@ -201,6 +216,7 @@ class Laplace:
         """
         return self._adopt(self._optimum(structure, noise=False))
 
+    @changes
     def optimize_prior_scale(self, low: float = SMALLEST, high: float = LARGEST) -> Any:
         """Change this posterior: its prior precision times the factor of the largest evidence.
 
@@ -222,6 +238,7 @@ class Laplace:
         _log_bounds(low, high)
         return self._adopt(self._optimum("scale", noise=False, bounds=(low, high)))
 
+    @changes
     def optimize_hyperparameters(
         self, structure: Literal["scalar", "layerwise", "weights_biases", "diagonal"] = "scalar"
     ) -> tuple[Any, float | tuple[float, ...]]:
@@ -251,6 +268,7 @@ class Laplace:
         assert optimum.noise_std is not None
         return value, optimum.noise_std
 
+    @changes
     def optimize_on(
         self,
         data_loader: Any,
@@ -293,6 +311,7 @@ class Laplace:
         draws = _draws(seed, n_samples)
         choose_link("density", self.linearised.likelihood, link)
         # The factor and one candidate's would not both fit where memory is tight.
+        self.store = self.store.alone()
         self.store.release()
         best, found = best_on_held_out_data(
             self,
@@ -310,11 +329,12 @@ class Laplace:
                 f"{math.exp(found.argument):.3g} times what it was; give other bounds, or optimise "
                 "again from here",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        self.prior, self.store, self.tuning = best.prior, best.store, None
+        self._become(prior=best.prior, store=best.store, tuning=None)
         return self.prior_precision
 
+    @reads
     def with_prior_precision(self, prior_precision: Any) -> Laplace:
         """A copy under another prior precision: a new factor, no new pass over the data.
 
@@ -330,6 +350,7 @@ class Laplace:
         evidence, store = self._under(prior_precision)
         return dataclasses.replace(self, prior=evidence.prior, store=store, tuning=None)
 
+    @reads
     def sample(self, seed: int | jax.Array, n_samples: int) -> Tree:
         """Draws from the posterior.
 
@@ -384,6 +405,7 @@ class Laplace:
         params = subset.partition.merge(tree, subset.frozen)
         return subset.network.join(params, self.collections)
 
+    @reads
     def functional_covariance(self, inputs: Tree, *, joint: bool = False) -> np.ndarray:
         """Covariance of the outputs, ``J Sigma J^T``, of the linearised network.
 
@@ -409,11 +431,13 @@ class Laplace:
         outputs = self._outputs(self.linearised.batches(inputs), "covariance")
         return np.concatenate([piece.known_covariance for piece in outputs])
 
+    @reads
     def functional_variance(self, inputs: Tree) -> np.ndarray:
         """The diagonal of `functional_covariance`, without forming it; shape ``(B, C)``."""
         outputs = self._outputs(self.linearised.batches(inputs), "variance")
         return np.concatenate([piece.known_variance for piece in outputs])
 
+    @reads
     def predict(
         self,
         inputs: Tree,
@@ -464,6 +488,7 @@ class Laplace:
             return mean, epistemic + noise
         return np.exp(found) if quantity == "probabilities" and not log else found
 
+    @reads
     def predict_proba(
         self,
         inputs: Tree,
@@ -493,6 +518,7 @@ class Laplace:
         found: np.ndarray = self.predict(inputs, link, n_samples, seed)
         return np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else found
 
+    @reads
     def predict_regression(
         self,
         inputs: Tree,
@@ -527,6 +553,7 @@ class Laplace:
         mean, epistemic, noise = found
         return RegressionPrediction(mean, epistemic, noise, likelihood.name, gaussian)
 
+    @reads
     def log_prob(
         self,
         data_loader: Any,
@@ -594,20 +621,35 @@ class Laplace:
         return evidence, self.store.at(evidence.prior.vector, evidence.scale, changed)
 
     def _optimum(self, structure: str, **options: Any) -> Optimum:
-        return optimise(self.evidence, self.store, self.linearised.trainable, structure, **options)
+        # Readers that are under way keep the store that they began with.
+        self.store = self.store.alone()
+        evidence, trainable = self.evidence, self.linearised.trainable
+        with self.store.turn.lock:
+            return optimise(evidence, self.store, trainable, structure, **options)
 
     def _adopt(self, optimum: Optimum) -> Any:
-        self.prior = PriorPrecision(optimum.prior_precision, optimum.prior_vector)
+        evidence = self.evidence
+        prior = PriorPrecision(optimum.prior_precision, optimum.prior_vector)
+        evidence = evidence.at(prior, optimum.noise_std)
+        store = self.store.holding(optimum.factor, prior.vector, evidence.scale)
+        new = {"prior": prior, "store": store, "tuning": optimum.tuning}
         if optimum.noise_std is not None:
             assert self.residuals is not None and optimum.noise_precision is not None
-            self.log_likelihood = self.residuals.log_likelihood(optimum.noise_precision)
-            self.linearised = dataclasses.replace(
+            new["log_likelihood"] = self.residuals.log_likelihood(optimum.noise_precision)
+            new["linearised"] = dataclasses.replace(
                 self.linearised, likelihood=Gaussian(optimum.noise_std)
             )
-        scale = self.evidence.scale
-        self.store = self.store.holding(optimum.factor, self.prior.vector, scale)
-        self.tuning = optimum.tuning
+        self._become(**new)
         return self.prior_precision
+
+    def _become(self, **new: Any) -> None:
+        """Put a new state in place, at once: a Ctrl-C leaves the old one or the new one."""
+        vars(self).update(new)
+
+    def now(self) -> Laplace:
+        """The posterior as it stands, in a copy that nothing changes but its own verbs."""
+        with self.turn.lock:
+            return dataclasses.replace(self)
 
     def __repr__(self) -> str:
         likelihood = self.linearised.likelihood.name
