@@ -21,12 +21,13 @@ from hoarfrost.laplace.evidence.evidence import Evidence
 from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.evidence.tuning import LARGEST, SMALLEST, Optimum, Tuning, optimise
 from hoarfrost.laplace.evidence.validation import best_on_held_out_data
-from hoarfrost.laplace.joint_covariance import joint_covariance
+from hoarfrost.laplace.joint_covariance import covariance_at_each, joint_covariance
 from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.laplace.turns import Turn, changes, reads, refuse_copies
 from hoarfrost.likelihood import Classification, Gaussian, Regression
+from hoarfrost.memory import check_room
 from hoarfrost.predictive.evaluate import over_outputs, over_weights
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
 from hoarfrost.predictive.link import Draws, Link, Needs, Quantity, choose_link, quantity_of
@@ -146,12 +147,26 @@ class Laplace:
 
     @reads
     def precision(self) -> np.ndarray:
-        """The posterior precision ``H + T``, shape ``(P, P)``, float64."""
+        """The posterior precision ``H + T``, shape ``(P, P)``, float64.
+
+        Raises
+        ------
+        MemoryLimitError
+            If it does not fit, before the work.
+        """
+        self._check_room_for("precision")
         return self.factor.precision()
 
     @reads
     def covariance(self) -> np.ndarray:
-        """The posterior covariance, shape ``(P, P)``, float64."""
+        """The posterior covariance, shape ``(P, P)``, float64.
+
+        Raises
+        ------
+        MemoryLimitError
+            If it does not fit, before the work.
+        """
+        self._check_room_for("covariance")
         return self.factor.covariance()
 
     @reads
@@ -365,8 +380,20 @@ class Laplace:
         -------
         tree
             The trainable tree, leaves with a leading axis `n_samples`, in the parameters' dtype.
+
+        Raises
+        ------
+        MemoryLimitError
+            If they do not fit, before the work.
         """
-        draws = self.factor.deviations(*check_draws(seed, n_samples))
+        seed, n_samples = check_draws(seed, n_samples)
+        sizes = (leaf.size * (8 + leaf.dtype.itemsize) for leaf in self._leaves)
+        check_room(
+            f"{n_samples:,} draws of {self.num_params:,} parameters",
+            n_samples * sum(sizes),
+            "draw fewer at once, with another seed each time",
+        )
+        draws = self.factor.deviations(seed, n_samples)
         draws += self.linearised.mean
         leaves, treedef = jax.tree.flatten(self.linearised.trainable)
         starts = np.cumsum([leaf.size for leaf in leaves])[:-1]
@@ -428,8 +455,8 @@ class Laplace:
         """
         if joint:
             return joint_covariance(self.linearised, self.factor, inputs)
-        outputs = self._outputs(self.linearised.batches(inputs), "covariance")
-        return np.concatenate([piece.known_covariance for piece in outputs])
+        batches = self.linearised.batches(inputs)
+        return covariance_at_each(self.linearised, self.factor, batches)
 
     @reads
     def functional_variance(self, inputs: Tree) -> np.ndarray:
@@ -645,6 +672,17 @@ class Laplace:
     def _become(self, **new: Any) -> None:
         """Put a new state in place, at once: a Ctrl-C leaves the old one or the new one."""
         vars(self).update(new)
+
+    @property
+    def _leaves(self) -> list[jax.Array]:
+        return jax.tree.leaves(self.linearised.trainable)
+
+    def _check_room_for(self, matrix: str) -> None:
+        check_room(
+            f"the {matrix} of {self.num_params:,} parameters as one array",
+            self.factor.dense_bytes(),
+            "use variance() or functional_covariance(inputs), or train fewer parameters",
+        )
 
     def now(self) -> Laplace:
         """The posterior as it stands, in a copy that nothing changes but its own verbs."""

@@ -27,6 +27,9 @@ HeadKind = Literal["softmax", "independent", "gaussian"]
 # What the curvature is multiplied by: a number, or one an output, shape ``(C,)``.
 Scale = float | Array
 
+# Numbers whose order is changed at once.
+_PERMUTED_AT_ONCE = 2**20
+
 # Called with the floating-point operations done so far.
 Progress = Callable[[float], object] | None
 
@@ -150,6 +153,14 @@ class Factor:
         """``A^-1``, shape ``(P, P)``."""
         return self._shrunk(self.posterior.covariance(self.order))
 
+    def covariance_as_factored(self) -> Array:
+        """``A^-1``, shape ``(P, P)``, in the core's own order."""
+        return self._shrunk(self.posterior.covariance(np.arange(len(self.order))))
+
+    def dense_bytes(self) -> int:
+        """Bytes of a covariance or a precision."""
+        return 8 * len(self.order) ** 2
+
     def precision(self) -> Array:
         """``A``, shape ``(P, P)``."""
         precision: Array = self.posterior.precision(self.order)
@@ -199,9 +210,13 @@ class Factor:
         return values
 
     def _ravelled(self, core_order: Array) -> Array:
-        ravelled = np.empty_like(core_order)
-        ravelled[..., self.order] = core_order
-        return ravelled
+        """In the order of everybody outside; rows are permuted in their own memory."""
+        rows = core_order.reshape(-1, len(self.order))
+        step = max(1, _PERMUTED_AT_ONCE // len(self.order))
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step]
+            some[:, self.order] = some.copy()
+        return core_order
 
 
 def common_scale(scale: Scale) -> float:

@@ -14,6 +14,9 @@ from hoarfrost.laplace.structure.base import Cost, Factor, Progress, Scale, Sett
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.types import Array
 
+# Squares of layer inputs or of Jacobians that are held at once, at 64-bit.
+_NUMBERS_AT_ONCE = 2**24
+
 
 @dataclass(frozen=True, eq=False)
 class DiagonalFactor(Factor):
@@ -34,11 +37,14 @@ class DiagonalFactor(Factor):
 
     def functional_variance(self, block: Array, question: int = 0) -> Array:
         """``sum_i J_ci^2 Sigma_ii``, shape ``(B, C)``; for a last layer from its inputs."""
-        variance = self._shrunk(self.posterior.variance())
+        variance = self._core_variance()
         if self.num_outputs is not None:
             variance = variance.reshape(self.num_outputs, -1).T
-        result: Array = np.square(block, dtype=np.float64) @ variance
-        return result
+        rows = max(1, _NUMBERS_AT_ONCE // block[0].size)
+        if len(block) <= rows:
+            return self._weighted(block, variance)
+        parts = range(0, len(block), rows)
+        return np.concatenate([self._weighted(block[i : i + rows], variance) for i in parts])
 
     def functional_covariance(self, block: Array, question: int = 0) -> Array:
         """``J A^-1 J^T``, shape ``(B, C, C)``; diagonal for a last layer."""
@@ -48,15 +54,24 @@ class DiagonalFactor(Factor):
 
     def joint_covariance(self, block: Array) -> Array:
         """``J A^-1 J^T`` over all points together, shape ``(B, C, B, C)``."""
+        variance = self._core_variance()
         if self.num_outputs is None:
-            return super().joint_covariance(block)
-        return between_points.from_variances(self, block)
+            return between_points.from_diagonal(variance, block)
+        return between_points.from_diagonal_layer(variance.reshape(self.num_outputs, -1), block)
 
     def joint_bytes(self, points: int, num_outputs: int) -> int:
         """Bytes of a joint covariance of so many points, with what it is made from."""
+        size = len(self.order)
         if self.num_outputs is None:
-            return super().joint_bytes(points, num_outputs)
-        return between_points.variances_bytes(points * num_outputs)
+            return between_points.diagonal_bytes(points * num_outputs, size)
+        return between_points.diagonal_layer_bytes(points, num_outputs, size)
+
+    def _core_variance(self) -> Array:
+        return self._shrunk(self.posterior.variance())
+
+    def _weighted(self, block: Array, variance: Array) -> Array:
+        result: Array = np.square(block, dtype=np.float64) @ variance
+        return result
 
 
 @dataclass(frozen=True, eq=False)

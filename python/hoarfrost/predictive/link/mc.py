@@ -8,6 +8,7 @@ import numpy as np
 
 from hoarfrost.data.pieces import bucket_size, cut
 from hoarfrost.likelihood import Likelihood
+from hoarfrost.memory import check_room
 from hoarfrost.predictive import mixture
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs, draw_outputs
 from hoarfrost.predictive.link.base import Draws, Needs, Quantity
@@ -15,6 +16,9 @@ from hoarfrost.types import Array
 
 # Numbers that the draws of a chunk of points hold at once: 64 MB in float64.
 _NUMBERS_AT_ONCE = 2**23
+
+# Of each number: its noise and its sample in float64, then in the outputs' dtype and in a program.
+_BYTES_A_NUMBER = 32
 
 
 class MonteCarlo:
@@ -36,6 +40,12 @@ class MonteCarlo:
         count, num_outputs = outputs.mean.shape
         at_once = max(1, _NUMBERS_AT_ONCE // (draws.n_samples * num_outputs))
         step = min(at_once, bucket_size(count, count))
+        if at_once == 1:
+            check_room(
+                f"the draws of one point's {num_outputs} outputs, {draws.n_samples:,} of them,",
+                _BYTES_A_NUMBER * draws.n_samples * num_outputs,
+                "give a smaller n_samples",
+            )
         results = []
         for first in range(0, count, step):
             part = slice(first, min(first + step, count))
