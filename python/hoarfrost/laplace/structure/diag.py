@@ -10,7 +10,16 @@ import numpy as np
 from hoarfrost import _core
 from hoarfrost.curvature import HeadLayout
 from hoarfrost.laplace.structure import between_points
-from hoarfrost.laplace.structure.base import Cost, Factor, Progress, Scale, Setting, common_scale
+from hoarfrost.laplace.structure.base import (
+    TUNING,
+    VECTORS,
+    Cost,
+    Factor,
+    Progress,
+    Scale,
+    Setting,
+    common_scale,
+)
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.types import Array
 
@@ -92,8 +101,9 @@ class DiagonalCurvature:
 
     @staticmethod
     def cost(setting: Setting) -> Cost:
-        """A vector, and two."""
-        return Cost(8 * setting.num_params, 16 * setting.num_params)
+        """A vector each, and those of Python, which are as large here as all the rest."""
+        size = 8 * setting.num_params
+        return Cost(size, size, vectors=VECTORS * size, making=3 * size, tuning=TUNING * size)
 
     @classmethod
     def empty(cls, setting: Setting) -> DiagonalCurvature:
@@ -123,7 +133,9 @@ class DiagonalCurvature:
     ) -> Factor:
         """Add ``T``: at once, and the sums stay as they are."""
         scale = common_scale(scale)
-        posterior = self.sums.factor(prior_precision[self.order] / scale)
+        prior = prior_precision[self.order]
+        prior /= scale
+        posterior = self.sums.factor(prior)
         num_outputs = None if self.layout is None else self.layout.num_outputs
         return DiagonalFactor(posterior, self.order, scale, num_outputs)
 

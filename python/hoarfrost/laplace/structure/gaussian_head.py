@@ -158,10 +158,12 @@ class GaussianHeadCurvature:
     def cost(setting: Setting) -> Cost:
         """One Gram matrix; one prior for all outputs leaves a single decomposition of it."""
         curvature, factor, panel, _, _ = _core.head_bytes("independent", 1, setting.num_features)
-        # The matrix, its eigenvectors, and the work space of their computation: three more.
-        one = 40 * setting.num_features**2
-        factor = one if setting.same_prior else setting.num_outputs * factor
-        return Cost(curvature, factor, panel, 16 * setting.num_params)
+        cache = 16 * setting.num_params
+        if not setting.same_prior:
+            return Cost(curvature, setting.num_outputs * factor, panel, cache)
+        # The eigenvectors, and the matrix with the work space of their computation.
+        square = 8 * setting.num_features**2
+        return Cost(curvature, square, panel, cache, between=3 * square)
 
     @classmethod
     def empty(cls, setting: Setting) -> GaussianHeadCurvature:
