@@ -36,7 +36,7 @@ def main(structure, size, points):
     plan = hoarfrost.plan(problem.apply, problem.params, problem.x, likelihood=likelihood)
     name, keep = problem.options["hessian_structure"], "in place" not in structure
     held = settled()
-    posterior = problem.fit()
+    posterior = problem.fit(batches=3)
     measured = {"fit": peak_bytes() - held}
     for verb, run in (("tune", "tune"), ("predict", "functional variance")):
         settled()

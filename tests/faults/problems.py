@@ -66,8 +66,9 @@ class Problem:
         if form == "in place":
             self.options["keep_curvature"] = False
 
-    def fit(self):
-        return hoarfrost.fit_laplace(self.apply, self.params, [(self.x, self.y)], **self.options)
+    def fit(self, batches=1):
+        data = [(self.x, self.y)] * batches
+        return hoarfrost.fit_laplace(self.apply, self.params, data, **self.options)
 
 
 STRUCTURES = (

@@ -9,7 +9,7 @@ import pytest
 # What programs take that are compiled on the way, whatever the size.
 PROGRAMS = 24 * 2**20
 
-QUICK = {"full": (3600, 200), "diag layer": (2000000, 16)}
+QUICK = {"full": (3600, 200), "diag layer": (5000000, 8)}
 FULL = {
     "softmax": (12000, 400),
     "bernoulli": (24000, 400),

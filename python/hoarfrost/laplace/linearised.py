@@ -30,8 +30,8 @@ from hoarfrost.types import Array, Tree, ravelled
 # Points of a question whose size is not known when it begins.
 _MANY = 2**62
 
-# Bytes from which on the C library gives an array back to the system at once.
-_GIVEN_BACK = 2**25
+# Bytes that the C library keeps of what was freed; more it gives back to the system.
+_LINGERING = 2**25
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,13 +159,12 @@ class LinearisedNetwork:
         itemsize: int = wide_dtype(*jax.tree.leaves(self.trainable)).itemsize
         if self.head is None:
             piece = size * self.num_outputs * self.mean.size * itemsize
-            lingering = 4 * piece if piece < _GIVEN_BACK else 0
-            return Passes(0, 4 * piece, 4 * piece + 8 * piece // itemsize, lingering)
+            fitting = 4 * piece
+            return Passes(0, fitting, fitting + 8 * piece // itemsize, min(fitting, _LINGERING))
         # The direction that the structure is checked along, its sizes beside it in a program.
         piece, layer = size * self.head.layout.num_features * itemsize, self.mean.size * itemsize
         fitting = 4 * piece + 3 * layer
-        lingering = fitting if max(piece, layer) < _GIVEN_BACK else 0
-        return Passes(layer, fitting, fitting + piece, lingering)
+        return Passes(layer, fitting, fitting + piece, min(fitting, _LINGERING))
 
     def setting(self, prior_precision: Array | None = None) -> Setting:
         """What a structure is chosen and made for, with one prior for all or with this one."""
