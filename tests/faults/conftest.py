@@ -30,15 +30,14 @@ def full(request):
 def child():
     """Run a file of this folder; gives the line of JSON that it ends with."""
 
-    def run(name, *arguments, timeout=60, **options):
+    def run(name, *arguments, timeout=60, optimised=False):
         done = subprocess.run(
             [sys.executable, str(HERE / name), *map(str, arguments)],
-            env={**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+            env={**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": str(int(not optimised))},
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
-            **options,
         )
         assert done.returncode == 0, f"exit {done.returncode} after {done.stderr[-1500:]}"
         return json.loads(done.stdout.splitlines()[-1])

@@ -6,12 +6,12 @@ import pytest
 
 # Sizes at which a verb takes longer than a second on one core.
 LONG = {
-    ("softmax", "joint"): (3000, 600),
+    ("softmax", "joint"): (2400, 500),
     ("softmax", "tune"): (5000, 300),
     ("gaussian separate", "joint"): (2400, 400),
     ("full", "predict"): (3000, 600),
     ("full", "fit"): (3000, 600),
-    ("diag", "joint"): (60000, 60),
+    ("diag", "joint"): (30000, 60),
     ("diag", "mc"): (200000, 40),
     ("diag layer", "sample"): (2000000, 16),
 }

@@ -125,8 +125,10 @@ class LinearisedNetwork:
             else:
                 covariance = factor.functional_covariance(piece.block, question)
             dtype = piece.outputs.dtype
-            yield GaussianOutputs(piece.outputs, dtype, variance, covariance, piece.targets, start)
-            start += len(piece.outputs)
+            outputs, targets = piece.outputs, piece.targets
+            del piece  # its memory goes to the next one
+            yield GaussianOutputs(outputs, dtype, variance, covariance, targets, start)
+            start += len(outputs)
 
     def weight_samples(self, trainable: Tree) -> WeightSamples:
         """Draws of the trainable tree beside the frozen parameters, for the network itself."""
@@ -159,8 +161,9 @@ class LinearisedNetwork:
         itemsize: int = wide_dtype(*jax.tree.leaves(self.trainable)).itemsize
         if self.head is None:
             piece = size * self.num_outputs * self.mean.size * itemsize
-            fitting = 4 * piece
-            return Passes(0, fitting, fitting + 8 * piece // itemsize, min(fitting, _LINGERING))
+            fitting = 13 * piece // 4
+            predicting = 4 * piece + 8 * piece // itemsize
+            return Passes(0, fitting, predicting, min(fitting, _LINGERING))
         # The direction that the structure is checked along, its sizes beside it in a program.
         piece, layer = size * self.head.layout.num_features * itemsize, self.mean.size * itemsize
         fitting = 4 * piece + 3 * layer
