@@ -23,7 +23,7 @@ def pytest_addoption(parser):
 
 @pytest.fixture
 def full(request):
-    return request.config.getoption("--faults-full")
+    return request.config.getoption("--faults-full", default=False)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import sys
 import threading
 
 import numpy as np
-from problems import VERBS, Problem
+from posteriors import VERBS, Problem
 
 CORE = ("variance", "evidence", "other prior", "covariance", "precision", "tune")
 NETWORK = ("predict", "sample", "functional variance", "joint", "fit")

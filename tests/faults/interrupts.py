@@ -16,7 +16,7 @@ import threading
 import time
 
 import numpy as np
-from problems import VERBS, Problem
+from posteriors import VERBS, Problem
 
 
 def main(structure, size, points, verb, moments, within):

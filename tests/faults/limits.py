@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from problems import VERBS, Problem
+from posteriors import VERBS, Problem
 
 from hoarfrost.errors import MemoryLimitError
 

@@ -13,7 +13,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
-from problems import VERBS, Problem
+from posteriors import VERBS, Problem
 
 import hoarfrost
 from hoarfrost.benchmark.memory import mark, peak_bytes

@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 from flax import linen as nn
-from problems import STRUCTURES, Problem
+from posteriors import STRUCTURES, Problem
 
 from hoarfrost.errors import CopyError, HoarfrostError
 from hoarfrost.prob_model import FitConfig, FitMonitor, FitOptimizer, ProbClassifier

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from problems import STRUCTURES
+from posteriors import STRUCTURES
 
 QUICK = ("softmax", "gaussian separate", "full in place", "diag layer")
 

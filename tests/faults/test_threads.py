@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from problems import STRUCTURES, VERBS, Problem
+from posteriors import STRUCTURES, VERBS, Problem
 
 READING = [verb for verb in VERBS if verb not in ("fit", "tune")]
 SIZE, POINTS = 240, 24
