@@ -127,7 +127,8 @@ def make_plan(
     head : {"softmax", "independent", "gaussian"}, optional
         The last-layer structure, with its `num_outputs` ``C`` and `num_features` ``D'``.
     memory_budget : int, optional
-        Bytes that may be used; by default what the machine has.
+        Bytes that curvature and factor may take; by default what the machine has, for them and for
+        what Python and JAX take beside them.
     same_prior : bool
         Whether the prior precision is the same for all outputs, which leaves a softmax head
         ``(C - 1) D'`` columns to factor instead of ``C D'``, and a Gaussian head one
@@ -137,6 +138,10 @@ def make_plan(
     """
     setting = Setting(num_params, head, num_outputs, num_features, same_prior)
     costs = {name: structure_for(name, setting).cost(setting) for name in NAMES}
+    if memory_budget is not None:
+        # A budget is of the posterior itself, not of what Python and JAX take beside it.
+        passes = None
+        costs = {name: cost.own() for name, cost in costs.items()}
     return MemoryPlan(
         num_params=num_params,
         head=head,

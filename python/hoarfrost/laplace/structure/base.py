@@ -126,6 +126,10 @@ class Cost:
     making: int = 0
     tuning: int = 0
 
+    def own(self) -> Cost:
+        """Of curvature and factor alone, without Python's vectors."""
+        return dataclasses.replace(self, vectors=0, making=0, tuning=0)
+
     def bytes_needed(self, keep_curvature: bool, passes: Passes | None = None) -> int:
         """Bytes at the peak, predictions included, and tuning where the curvature is kept.
 
