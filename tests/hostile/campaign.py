@@ -59,6 +59,8 @@ def run_share(cases: Sequence[Case]) -> list[Outcome]:
             begun = read(results, cases, found)
             if len(found) == len(cases):
                 break
+            if begun is None and len(found) > start:
+                continue  # a case spoilt what the next ones need
             if begun is None:
                 raise RuntimeError(f"a worker ended before its next case: {reason}\n{tail}")
             found[begun] = Outcome(cases[begun], Verdict(reason, tail[-300:]))

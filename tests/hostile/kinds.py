@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -30,8 +31,8 @@ SWITCHES = """shuffle prefetch replace joint log verbose tune_prior_log_variance
     dump_state start_from_current_state"""
 CHOICES = """link structure hessian_structure how interval_type mode keep_curvature
     early_stopping_monitor return_aux"""
-LOADERS = "data_loader train_data_loader val_data_loader calib_data_loader inputs_loader iterable"
-LOADERS += " tf_data_loader torch_data_loader"
+PAIRS = """data_loader train_data_loader val_data_loader calib_data_loader iterable tf_data_loader
+    torch_data_loader"""
 TREES = "params params_like tree mutable calib_params calib_mutable collections"
 CALLABLES = "fun freeze_fun trainable transform uncertainty_fn"
 OBJECTS = """likelihood_log_variance_model prior posterior_approximator model_editor optimizer
@@ -48,7 +49,8 @@ KINDS: dict[str, str] = {
         "seed": "seed rng key",
         "switch": SWITCHES,
         "choice": CHOICES,
-        "loader": LOADERS,
+        "pairs": PAIRS,
+        "loader": "inputs_loader",
         "tree": TREES,
         "callable": CALLABLES,
         "object": OBJECTS,
@@ -70,6 +72,11 @@ OTHERWISE: dict[str, str] = {
     "DataLoader.from_array_data.data": "data",
     "InputsLoader.from_data_loader.data_loader": "object",
     "TargetsLoader.from_data_loader.data_loader": "object",
+    **{
+        f"{one}.iterable": "loader"
+        for loader in ("InputsLoader", "TargetsLoader")
+        for one in (loader, f"{loader}.from_iterable")
+    },
     **{
         f"{one}.log_prob.targets": "extreme targets"
         for one in ["Gaussian", "HeteroscedasticGaussian", "Poisson", "Bernoulli", "Categorical"]
@@ -94,8 +101,9 @@ def kind_of(name: str, argument: str) -> str:
     return OTHERWISE.get(f"{name}.{argument}", KINDS[argument])
 
 
-def recipes(kind: str, right: Any) -> st.SearchStrategy[Recipe]:
-    """What hostile values there are in place of a right value."""
+@functools.cache
+def recipes(kind: str) -> st.SearchStrategy[Recipe]:
+    """What hostile values there are of a kind."""
     simple: dict[str, Callable[[], st.SearchStrategy[Recipe]]] = {
         "array": hostile_arrays.recipes,
         "number": hostile_numbers.recipes_of_numbers,
@@ -122,7 +130,7 @@ def recipes(kind: str, right: Any) -> st.SearchStrategy[Recipe]:
         return st.tuples(st.just("part"), hostile_arrays.recipes(), st.integers(0, 1)) | st.tuples(
             st.just("other"), st.sampled_from(hostile_choices.OTHERS), st.just(0)
         )
-    return hostile_loaders.recipes(pairs=isinstance(batches_of(right)[0], tuple))
+    return hostile_loaders.recipes(pairs=kind == "pairs")
 
 
 def make(kind: str, recipe: Recipe, right: Any, argument: str) -> Hostile:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from scipy import special, stats
 
@@ -222,6 +223,40 @@ def valid_targets(of: str, y: np.ndarray, outputs: int) -> bool:
     return of in ("Gaussian", "HeteroscedasticGaussian") or (whole and bool(np.all(y <= most)))
 
 
+def hands_out(argument: str) -> Oracle:
+    """The batches of a loader are those that it was given, whatever they hold."""
+
+    def oracle(given: Arguments, result: Any) -> str:
+        value = given[argument]
+        batches = list(value) if argument.endswith(("iterable", "loader")) else [value]
+        wanted, found = (leaves_with_points(side) for side in (batches, result[0]))
+        if given.get("batch_size") or given.get("shuffle"):
+            wanted, found = sorted_numbers(wanted), sorted_numbers(found)
+        if len(wanted) != len(found):
+            return f"{len(found)} arrays were handed out of {len(wanted)}"
+        return "" if all(map(equal, wanted, found)) else "other numbers were handed out"
+
+    return oracle
+
+
+def leaves_with_points(batches: Any) -> list[np.ndarray]:
+    leaves = (leaf.numpy() if hasattr(leaf, "numpy") else leaf for leaf in jax.tree.leaves(batches))
+    return [np.asarray(leaf) for leaf in leaves if np.size(leaf) or not np.shape(leaf)]
+
+
+def sorted_numbers(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """All numbers in one row, by size: of batches cut otherwise, or in another order."""
+    return [np.sort(np.concatenate([array.ravel() for array in arrays]).astype(np.float64))]
+
+
+def equal(first: np.ndarray, second: np.ndarray) -> bool:
+    if first.shape != second.shape:
+        return False
+    if first.dtype.kind in "fc":
+        return bool(np.all((first == second) | ((first != first) & (second != second))))
+    return bool(np.all(first == second))
+
+
 DENSITIES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "Gaussian": lambda f, y: stats.norm.logpdf(y, f, 0.5),
     "HeteroscedasticGaussian": lambda f, y: (
@@ -251,5 +286,16 @@ ORACLES: dict[str, Oracle] = {
     "RegressionPrediction.credible_interval": credible_interval,
     "IsotropicGaussianPrior": prior_log_density,
     "Laplace.log_marginal_likelihood": evidence,
+    "DataLoader": hands_out("iterable"),
+    "DataLoader.from_iterable": hands_out("iterable"),
+    "DataLoader.from_array_data": hands_out("data"),
+    "DataLoader.from_tensorflow_data_loader": hands_out("tf_data_loader"),
+    "DataLoader.from_torch_data_loader": hands_out("torch_data_loader"),
+    "InputsLoader": hands_out("iterable"),
+    "InputsLoader.from_iterable": hands_out("iterable"),
+    "InputsLoader.from_array_inputs": hands_out("inputs"),
+    "TargetsLoader": hands_out("iterable"),
+    "TargetsLoader.from_iterable": hands_out("iterable"),
+    "TargetsLoader.from_array_targets": hands_out("targets"),
     **{f"{of}.log_prob": log_likelihood(of) for of in DENSITIES},
 }

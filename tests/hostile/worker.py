@@ -19,15 +19,29 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "options"), str(HERE.parent)]
 
 import jax  # noqa: E402
 from cases import Case  # noqa: E402
-from judge import RIGHT, TYPED, WRONG, Verdict, close, judge, of_error  # noqa: E402
+from judge import RAW, RIGHT, TYPED, WRONG, Verdict, close, judge, of_error  # noqa: E402
 from kinds import make  # noqa: E402
-from meaning import Boom, either  # noqa: E402
+from meaning import Boom, Senseless, either  # noqa: E402
 from reach import Place, place, subjects  # noqa: E402
 
 # Bytes of address space: what asks for more gets an error and not the machine.
 ROOM = 24 * 2**30
 # Compiled programs are given back after so many cases.
 KEPT = 1500
+AFTERWARDS = "afterwards the right call"
+
+
+def is_content(case: Case) -> bool:
+    """Whether only what arrays hold is hostile, in a loader: that is for its readers to judge."""
+    if case.name.partition(".")[0] not in ("DataLoader", "InputsLoader", "TargetsLoader"):
+        return False
+    if case.argument == "transform":
+        return case.recipe == ("gives", "none")  # leaves the batch out, as in Fortuna
+    kept = ("dict inputs", "dict later", "rank changes", "width changes", "only empty batches")
+    if case.name.partition(".")[0] != "DataLoader":
+        kept += ("one of a pair", "triples", "dict")  # trees, like any other
+    parts = ("inputs", "targets", "part", "with", "no numbers", "dtype", "swapped", "shape")
+    return case.recipe[0] in parts or case.recipe[1] in kept
 
 
 class Bench:
@@ -54,29 +68,37 @@ class Bench:
             return of_error(error, case.argument)
         if hostile.value is None and at.optional:
             hostile = either(None)
+        if isinstance(hostile.meaning, Senseless) and is_content(case):
+            hostile = either(hostile.value)
         verdict = judge(at.call, hostile, case.argument, at.oracle)
+        if at.kind == "anything" and verdict.outcome == RAW:
+            # What the user's own function raises of the user's own value.
+            return Verdict(RIGHT)
         if verdict.outcome not in (RIGHT, TYPED):
             return verdict
         try:
             again = at.base()
         except Exception as error:
-            return Verdict(WRONG, f"afterwards the right call raises {error!r}"[:300])
+            return Verdict(WRONG, f"{AFTERWARDS} raises {error!r}"[:300])
         if not close(again, self._first[case.name], 2.0**-40):
-            return Verdict(WRONG, "afterwards the right call gives something else")
+            return Verdict(WRONG, f"{AFTERWARDS} gives something else")
         return verdict
 
 
 def main(cases: str, results: str, start: str) -> None:
     lines = Path(cases).read_text(encoding="utf-8").splitlines()
-    bench = Bench()
+    bench, spoilt = Bench(), False
     with open(results, "a", encoding="utf-8", buffering=1) as out:
         for index in range(int(start), len(lines)):
             case = Case.of(lines[index])
             bench.at(case)
             out.write(json.dumps({"begun": index}) + "\n")
             verdict = bench.run(case)
+            spoilt = verdict.message.startswith(AFTERWARDS)
             line = {"done": index, "outcome": verdict.outcome, "message": verdict.message}
             out.write(json.dumps(line) + "\n")
+            if spoilt:
+                return  # the next case begins in a new process
             if index % KEPT == KEPT - 1:
                 jax.clear_caches()
 
