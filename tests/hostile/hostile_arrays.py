@@ -15,6 +15,7 @@ SWAPPED = (">f2", ">f4", ">f8", ">i2", ">i4", ">i8", ">u4", ">u8")
 NO_NUMBERS = ("c8", "c16", ">c8", "M8[s]", "m8[s]", "U", "S", "O", "V8", "struct")
 LAYOUTS = ("every second", "backward", "fortran", "read-only", "misaligned", "jax", "list")
 LAYOUTS += ("tuple", "nested list", "subclass", "repeated row", "memoryview", "mask of none")
+LISTS = ("list", "nested list", "tuple")
 WRONG = ("none", "string", "number", "dict", "set", "class", "generator", "masked", "empty list")
 SPECIAL = (
     "nan",
@@ -69,7 +70,9 @@ def make(recipe: Recipe, right: Any) -> Hostile:
 def in_dtype(array: np.ndarray, dtype: np.dtype) -> Hostile:
     unsigned = dtype.kind in "ub"
     value = (np.abs(array) if unsigned else array).astype(dtype)
-    plain = value.astype(array.dtype)
+    # In float64 a number may lie on the other side of an edge than in float32.
+    exact = dtype.kind == "f" and dtype.itemsize >= 8 and array.dtype.kind == "f"
+    plain = value.astype(np.float64 if exact else array.dtype)
     eps = {"e": 2.0**-10, "E": 2.0**-7}.get(dtype.char, 2.0**-23)
     return same(value, plain, 2.0**-7 if "bfloat16" in dtype.name else eps)
 
@@ -122,7 +125,7 @@ def laid_out(array: np.ndarray, layout: str) -> Hostile:
     elif layout == "repeated row" and array.ndim:
         value = np.broadcast_to(array[:1], array.shape)
         return same(value, value.copy())
-    return same(value, array)
+    return same(value, np.array(value) if layout in LISTS else array)
 
 
 class Subclass(np.ndarray):

@@ -82,11 +82,13 @@ def make_any_tree(recipe: Recipe, right: Any) -> Hostile:
     made = make_tree(recipe, right)
     no_numbers = recipe[0] == "leaf" and recipe[1] in ("string", "object", "callable", "key")
     if recipe[0] == "other":
-        no_numbers = recipe[1] not in ("none", "list", "dict", "array", "jax", "tuple")
+        numbers = ("none", "list", "dict", "array", "jax", "tuple", "zero", "one", "minus one")
+        no_numbers = recipe[1] not in (*numbers, "nan")
     elif recipe[0] == "tree":
         no_numbers = recipe[1] in ("string", "class")
     elif recipe[0] == "array":
-        no_numbers = recipe[1][0] in ("no numbers", "wrong kind")
+        kept = ("empty list", "dict", "none", "number")
+        no_numbers = recipe[1][0] in ("no numbers", "wrong kind") and recipe[1][1] not in kept
     return made if no_numbers or isinstance(made.meaning, Same) else either(made.value)
 
 
