@@ -46,6 +46,16 @@ def recipes() -> st.SearchStrategy[Recipe]:
     )
 
 
+def recipes_of_checked() -> st.SearchStrategy[Recipe]:
+    """Arrays of real numbers, as our own code hands them on."""
+    return st.one_of(
+        st.tuples(st.just("dtype"), st.sampled_from(("f4", "f8", ">f8", "f2", "i8"))),
+        st.tuples(st.just("layout"), st.sampled_from(LAYOUTS)),
+        st.tuples(st.just("with"), st.sampled_from(SPECIAL), st.integers(0, 35)),
+        st.tuples(st.just("shape"), st.sampled_from(SHAPES)),
+    )
+
+
 def dtype_of(name: str) -> np.dtype:
     return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
 

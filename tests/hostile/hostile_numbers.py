@@ -16,7 +16,7 @@ from meaning import Hostile, Recipe, either, same, senseless
 # Whether a number may be what the argument asks for, by the argument's name; others: any finite.
 POSITIVE = {"noise_std", "prior_precision", "low", "high", "max_grad_norm"}
 BETWEEN_0_AND_1 = {"q", "error"}
-LEAST = {"n": 0, "devices": -1, "n_data": 0}
+LEAST = {"n": 0, "devices": -1, "n_data": 0, "num_params": 0, "num_outputs": 0, "num_features": 0}
 WRAPPED = ("float64", "float32", "0-d", "jax", "longdouble", "Fraction", "Decimal", "float16")
 NO_NUMBER = ("true", "np.true", "string", "bytes", "none", "complex", "datetime", "object", "class")
 NO_NUMBER += ("empty", "set", "callable", "nested")
@@ -47,6 +47,12 @@ def recipes_of_integers() -> st.SearchStrategy[Recipe]:
         ),
         st.tuples(st.just("in an array"), st.sampled_from(("list", "array", "2-d", "strings"))),
     )
+
+
+def recipes_of_sizes() -> st.SearchStrategy[Recipe]:
+    """Whole numbers of any size."""
+    sizes = st.sampled_from(WHOLE) | st.integers(-5, 40) | st.integers(2**20, 2**64)
+    return st.tuples(st.just("whole"), sizes)
 
 
 def recipes_of_seeds() -> st.SearchStrategy[Recipe]:

@@ -72,8 +72,11 @@ def of_error(error: Exception, argument: str) -> Verdict:
         return Verdict(TYPED, message)
     frames = traceback.extract_tb(error.__traceback__)
     ours = bool(frames) and frames[-1].filename.startswith(ROOT)
-    plain = type(error) in (TypeError, ValueError) and argument in str(error)
-    if ours and plain:
+    if ours and type(error) in (TypeError, ValueError) and argument in str(error):
+        return Verdict(TYPED, message)
+    # The core is private: that Python cannot convert an argument for it tells our own code enough.
+    in_core = bool(frames) and frames[-1].filename.endswith("core_subjects.py")
+    if in_core and type(error) in (TypeError, ValueError, OverflowError):
         return Verdict(TYPED, message)
     inside = [frame for frame in frames if frame.filename.startswith(ROOT)]
     place = f"{Path(inside[-1].filename).relative_to(ROOT)}:{inside[-1].lineno}" if inside else "?"

@@ -60,6 +60,8 @@ KINDS: dict[str, str] = {
         "callbacks": "callbacks",
         "likelihood": "likelihood",
         "outputs": "outputs",
+        "checked array": "rows features weights jacobian order",
+        "checked size": "num_params num_outputs num_features",
     }.items()
     for argument in arguments.split()
 }
@@ -82,6 +84,10 @@ OTHERWISE: dict[str, str] = {
         for one in ["Gaussian", "HeteroscedasticGaussian", "Poisson", "Bernoulli", "Categorical"]
     },
     "num_parameters.params": "any tree",
+    "_core.FullCurvature.factor.prior_precision": "checked array",
+    "_core.FullPosterior.sample.n": "checked size",
+    "_core.FullPosterior.sample.seed": "checked size",
+    "_core.head_bytes.outputs": "choice",
     # A prior is a density over any tree of numbers.
     **{
         f"{prior}.{method}": "any tree"
@@ -123,6 +129,8 @@ def recipes(kind: str) -> st.SearchStrategy[Recipe]:
         "likelihood": hostile_models.recipes_of_likelihoods,
         "outputs": hostile_models.recipes_of_outputs,
         "extreme targets": hostile_models.recipes_of_targets,
+        "checked array": hostile_arrays.recipes_of_checked,
+        "checked size": hostile_numbers.recipes_of_sizes,
     }
     if kind in simple:
         return simple[kind]()
@@ -135,9 +143,9 @@ def recipes(kind: str) -> st.SearchStrategy[Recipe]:
 
 def make(kind: str, recipe: Recipe, right: Any, argument: str) -> Hostile:
     """The hostile value of a recipe in place of a right one."""
-    if kind == "array":
+    if kind in ("array", "checked array"):
         return hostile_arrays.make(recipe, right)
-    if kind in ("number", "integer", "seed"):
+    if kind in ("number", "integer", "seed", "checked size"):
         return hostile_numbers.make(recipe, right, argument, whole=kind != "number")
     if kind == "switch":
         return hostile_choices.make_switch(recipe, right)

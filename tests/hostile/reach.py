@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from agreement import Oracle
 from entries import Elsewhere, Inert, Later, Other, Pair, Subject, arguments_of
-from judge import Oracle
 from kinds import kind_of
 from oracles import ORACLES
 
@@ -33,11 +33,12 @@ class Place:
 
 def subjects() -> dict[str, Subject]:
     """All rows: those of the options tables first."""
+    from core_subjects import CORE
     from more_subjects import MORE
     from test_nothing_is_missing import TABLE
 
     assert not set(MORE) & set(TABLE)
-    return {**TABLE, **MORE}
+    return {**TABLE, **MORE, **CORE}
 
 
 def place(name: str, subject: Subject, argument: str) -> Place:

@@ -19,6 +19,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "options"), str(HERE.parent)]
 
 import jax  # noqa: E402
 from cases import Case  # noqa: E402
+from exceptions import reason_for  # noqa: E402
 from judge import RAW, RIGHT, TYPED, WRONG, Verdict, close, judge, of_error  # noqa: E402
 from kinds import make  # noqa: E402
 from meaning import Boom, Senseless, either  # noqa: E402
@@ -29,19 +30,6 @@ ROOM = 24 * 2**30
 # Compiled programs are given back after so many cases.
 KEPT = 1500
 AFTERWARDS = "afterwards the right call"
-
-
-def is_content(case: Case) -> bool:
-    """Whether only what arrays hold is hostile, in a loader: that is for its readers to judge."""
-    if case.name.partition(".")[0] not in ("DataLoader", "InputsLoader", "TargetsLoader"):
-        return False
-    if case.argument == "transform":
-        return case.recipe == ("gives", "none")  # leaves the batch out, as in Fortuna
-    kept = ("dict inputs", "dict later", "rank changes", "width changes", "only empty batches")
-    if case.name.partition(".")[0] != "DataLoader":
-        kept += ("one of a pair", "triples", "dict")  # trees, like any other
-    parts = ("inputs", "targets", "part", "with", "no numbers", "dtype", "swapped", "shape")
-    return case.recipe[0] in parts or case.recipe[1] in kept
 
 
 class Bench:
@@ -68,7 +56,8 @@ class Bench:
             return of_error(error, case.argument)
         if hostile.value is None and at.optional:
             hostile = either(None)
-        if isinstance(hostile.meaning, Senseless) and is_content(case):
+        exempt = reason_for(case.name, case.argument, case.recipe)
+        if exempt and isinstance(hostile.meaning, Senseless):
             hostile = either(hostile.value)
         verdict = judge(at.call, hostile, case.argument, at.oracle)
         if at.kind == "anything" and verdict.outcome == RAW:
