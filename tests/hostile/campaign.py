@@ -45,7 +45,9 @@ def run_all(cases: Sequence[Case], processes: int = 2) -> list[Outcome]:
     return sorted(found, key=lambda outcome: order[outcome.case])
 
 
-def run_share(cases: Sequence[Case]) -> list[Outcome]:
+def run_share(
+    cases: Sequence[Case], worker: Path = WORKER, patience: float = PATIENCE
+) -> list[Outcome]:
     """Run cases in one process at a time, a new one after each that dies or hangs."""
     found: dict[int, Outcome] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +57,8 @@ def run_share(cases: Sequence[Case]) -> list[Outcome]:
             start = len(found)
             results = Path(folder) / f"results {start}"
             results.touch()
-            reason, tail = watch(given, results, start)
+            command = [sys.executable, str(worker), str(given), str(results), str(start)]
+            reason, tail = watch(command, results, patience)
             begun = read(results, cases, found)
             if len(found) == len(cases):
                 break
@@ -67,10 +70,9 @@ def run_share(cases: Sequence[Case]) -> list[Outcome]:
     return [found[index] for index in range(len(cases))]
 
 
-def watch(given: Path, results: Path, start: int) -> tuple[str, str]:
+def watch(command: list[str], results: Path, patience: float) -> tuple[str, str]:
     """Run a worker until it ends, or writes nothing for too long; why it ended, and its words."""
     with tempfile.TemporaryFile() as words:
-        command = [sys.executable, str(WORKER), str(given), str(results), str(start)]
         with subprocess.Popen(
             command, stdout=words, stderr=words, stdin=subprocess.DEVNULL
         ) as worker:
@@ -79,10 +81,10 @@ def watch(given: Path, results: Path, start: int) -> tuple[str, str]:
                 time.sleep(0.05)
                 if results.stat().st_size != size:
                     size, since = results.stat().st_size, time.monotonic()
-                if time.monotonic() - since > PATIENCE:
+                if time.monotonic() - since > patience:
                     worker.kill()
                     worker.wait()
-                    return HANG, f"nothing for {PATIENCE:.0f} seconds"
+                    return HANG, f"nothing for {patience:.0f} seconds"
         words.seek(0)
         text = words.read().decode(errors="replace")
     return ABORT, f"exit status {worker.returncode}: {text[-2000:]}"
