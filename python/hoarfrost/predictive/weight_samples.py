@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from hoarfrost.types import Tree
 
 Statistic = Callable[..., jax.Array]
 Transform = Callable[[Any, jax.Array], jax.Array]
+Precision = Callable[[], AbstractContextManager[Any]]
 
 # No intermediate array of a parallel evaluation is larger than this, unless a single sample's is.
 MAX_BYTES = 2**28
@@ -84,6 +86,7 @@ def over_samples(
     *,
     axis: int = 0,
     key: jax.Array | None = None,
+    precision: Precision = nullcontext,
 ) -> Iterator[np.ndarray]:
     """A statistic of the outputs under all samples, batch by batch, on the host.
 
@@ -105,6 +108,8 @@ def over_samples(
         The axis of the statistic that runs over the points.
     key : jax.Array, optional
         Appended to `rest`, folded with the batch's index.
+    precision : callable
+        Gives the block in which the statistic is computed, such as `in_float64`.
 
     Yields
     ------
@@ -128,9 +133,10 @@ def over_samples(
         if key is not None:
             extra = (*extra, jax.random.fold_in(key, index))
         outputs = _program(network, samples.partition, chunk, _arrays(samples), inputs)
-        result = _statistic_program(
-            samples.transform, samples.transform_variables, argument, outputs, extra
-        )
+        with precision():
+            result = _statistic_program(
+                samples.transform, samples.transform_variables, argument, outputs, extra
+            )
         if waiting is not None:
             yield _read(*waiting, axis)
         waiting = result, size

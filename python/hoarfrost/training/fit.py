@@ -20,7 +20,7 @@ from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.network import Network
-from hoarfrost.prior import GaussianPrior, check_prior
+from hoarfrost.prior import Prior, check_prior
 from hoarfrost.progress import progress_bar
 from hoarfrost.training import step as programs
 from hoarfrost.training.monitor import (
@@ -63,7 +63,7 @@ class TrainingResult:
 def fit_map(
     subset: Subset,
     *,
-    prior: GaussianPrior,
+    prior: Prior,
     likelihood: Likelihood,
     train_loader: DataLoader,
     optimizer: optax.GradientTransformation,
@@ -95,7 +95,7 @@ def fit_map(
     subset : Subset
         The network, where training starts, and which parameters are trained; the arrays are copied,
         never overwritten.
-    prior : IsotropicGaussianPrior or DiagonalGaussianPrior
+    prior : Prior
         Prior over all parameters.
     likelihood : Likelihood
         Density of the targets.
@@ -219,7 +219,7 @@ class _Run:
     optimizer: optax.GradientTransformation
     predict: programs.Predict | None
     moving: tuple[bool, ...]
-    prior: GaussianPrior
+    prior: Prior
     num_outputs: int
     pad: bool
     callbacks: tuple[Callback, ...]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from hoarfrost.checks import check_counts, check_key
-from hoarfrost.errors import InvalidArgumentError
-from hoarfrost.predictive.weight_samples import Statistic, WeightSamples
+from hoarfrost.predictive.weight_samples import Precision, Statistic, WeightSamples
 from hoarfrost.prob_model.likelihood import ModelLikelihood
 from hoarfrost.prob_model.likelihood.calibrated import calibrated
-from hoarfrost.prob_model.likelihood.statistics import over_data, over_inputs
+from hoarfrost.prob_model.likelihood.statistics import check_aux, drawn, over_data, over_inputs
 from hoarfrost.prob_model.posterior.base import Posterior
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
@@ -115,16 +114,11 @@ class Predictive:
             Labels, int32, shape ``(S, N)``, or numbers, ``(S, N, D)``; with `return_aux` a pair of
             that and a dict with "outputs", shape ``(S, N, C)``.
         """
-        aux = [] if return_aux is None else list(return_aux)
-        unknown = [name for name in aux if name != "outputs"]
-        if unknown:
-            raise InvalidArgumentError(
-                f"return_aux holds {unknown[0]!r}; the only auxiliary value is 'outputs'"
-            )
+        aux = check_aux(return_aux)
         check_counts(n_target_samples=n_target_samples)
         weights_key, targets_key = jax.random.split(self._key(rng))
         samples = self._samples(n_target_samples, weights_key, link)
-        statistic, network = _drawn(self.mixture.sample, n_target_samples), self.likelihood.network
+        statistic, network = drawn(self.mixture.sample, n_target_samples), self.likelihood.network
         targets = over_inputs(network, samples, statistic, inputs_loader, axis=1, key=targets_key)
         if not aux:
             return targets
@@ -286,10 +280,14 @@ class Predictive:
         *,
         link: str | None,
         axis: int = 0,
+        precision: Precision = nullcontext,
     ) -> jax.Array:
         check_counts(n_posterior_samples=n_samples)
         samples = self._samples(n_samples, self._key(rng), link)
-        return over_inputs(self.likelihood.network, samples, statistic, inputs_loader, axis=axis)
+        network = self.likelihood.network
+        return over_inputs(
+            network, samples, statistic, inputs_loader, axis=axis, precision=precision
+        )
 
     def _over_data(
         self,
@@ -308,16 +306,3 @@ class Predictive:
 
     def _key(self, rng: jax.Array | int | None) -> jax.Array:
         return self._random.get() if rng is None else check_key(rng)
-
-
-@functools.cache
-def _drawn(sample: Callable[..., jax.Array], n_samples: int) -> Statistic:
-    """`sample` for so many samples; the same function for the same arguments.
-
-    A point mass has one set of outputs, from which all targets are drawn.
-    """
-
-    def drawn(outputs: jax.Array, key: jax.Array) -> jax.Array:
-        return sample(jnp.broadcast_to(outputs, (n_samples, *outputs.shape[1:])), key)
-
-    return drawn
