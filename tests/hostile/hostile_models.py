@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from meaning import Boom, Hostile, Raises, Recipe, either, senseless
 
 from hoarfrost.likelihood import CustomLikelihood
+from hoarfrost.prior import Prior
 from hoarfrost.prob_model import FitCallback
 
 NETWORKS = ("raises", "none", "nan", "whole numbers", "complex", "no batch axis", "scalar", "tuple")
@@ -39,6 +40,10 @@ def recipes_of_likelihoods() -> st.SearchStrategy[Recipe]:
         st.tuples(st.just("likelihood"), st.sampled_from(LIKELIHOODS))
         | hostile_choices.recipes_of_choices()
     )
+
+
+def recipes_of_priors() -> st.SearchStrategy[Recipe]:
+    return st.tuples(st.just("prior"), st.sampled_from(LIKELIHOODS)) | others()
 
 
 def recipes_of_outputs() -> st.SearchStrategy[Recipe]:
@@ -113,6 +118,29 @@ def make_callbacks(recipe: Recipe) -> Hostile:
 
     callback = type("Hostile", (FitCallback,), {hook: misbehave})()
     return Hostile([callback], Raises()) if how == "raises" else senseless([callback])
+
+
+def make_prior(recipe: Recipe) -> Hostile:
+    if recipe[0] == "other":
+        return senseless(hostile_choices.other(recipe[1]))
+    how = recipe[1]
+
+    def log_joint_prob(self: Any, params: Any) -> Any:
+        if how == "raises":
+            raise Boom
+        leaf = jax.tree.leaves(params)[0]
+        right = -jnp.sum(leaf**2)
+        return {
+            "none": None,
+            "nan": right * jnp.nan,
+            "scalar": -(leaf**2),
+            "wrong shape": right[None],
+            "string": "a",
+            "whole numbers": right.astype(jnp.int32),
+        }[how]
+
+    made = type("Hostile", (Prior,), {"log_joint_prob": log_joint_prob, "sample": None})()
+    return Hostile(made, Raises()) if how == "raises" else senseless(made)
 
 
 def make_likelihood(recipe: Recipe, right: Any) -> Hostile:

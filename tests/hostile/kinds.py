@@ -26,7 +26,8 @@ INTEGERS = """batch_size divisor n n_bins n_data n_epochs n_samples n_posterior_
     n_output_samples n_target_samples grid_size num_unique_labels gradient_accumulation_steps
     eval_every_n_epochs
     early_stopping_patience memory_budget devices keep_top_n_checkpoints save_every_n_steps"""
-SWITCHES = """shuffle prefetch replace joint log verbose tune_prior_log_variance progress distribute
+SWITCHES = """plot shuffle prefetch replace joint log verbose tune_prior_log_variance progress
+    distribute
     disable_jit disable_calibration_metrics_computation disable_training_metrics_computation
     dump_state start_from_current_state"""
 CHOICES = """link structure hessian_structure how interval_type mode keep_curvature
@@ -35,8 +36,8 @@ PAIRS = """data_loader train_data_loader val_data_loader calib_data_loader itera
     torch_data_loader"""
 TREES = "params params_like tree mutable calib_params calib_mutable collections"
 CALLABLES = "fun freeze_fun trainable transform uncertainty_fn"
-OBJECTS = """likelihood_log_variance_model prior posterior_approximator model_editor optimizer
-    output_calibrator checkpointer monitor processor hyperparameters metrics method
+OBJECTS = """likelihood_log_variance_model posterior_approximator model_editor optimizer
+    plot_options output_calibrator checkpointer monitor processor hyperparameters metrics method
     fit_config map_fit_config calib_config inputs_loaders data"""
 PATHS = "save_checkpoint_dir restore_checkpoint_path"
 
@@ -58,6 +59,7 @@ KINDS: dict[str, str] = {
         "anything": "status",
         "network": "model",
         "callbacks": "callbacks",
+        "prior": "prior",
         "likelihood": "likelihood",
         "outputs": "outputs",
         "checked array": "rows features weights jacobian order",
@@ -126,6 +128,7 @@ def recipes(kind: str) -> st.SearchStrategy[Recipe]:
         "any tree": hostile_trees.recipes_of_trees,
         "network": hostile_models.recipes_of_networks,
         "callbacks": hostile_models.recipes_of_callbacks,
+        "prior": hostile_models.recipes_of_priors,
         "likelihood": hostile_models.recipes_of_likelihoods,
         "outputs": hostile_models.recipes_of_outputs,
         "extreme targets": hostile_models.recipes_of_targets,
@@ -170,6 +173,8 @@ def make(kind: str, recipe: Recipe, right: Any, argument: str) -> Hostile:
         return hostile_models.make_network(recipe, right)
     if kind == "callbacks":
         return hostile_models.make_callbacks(recipe)
+    if kind == "prior":
+        return hostile_models.make_prior(recipe)
     if kind == "likelihood":
         return hostile_models.make_likelihood(recipe, right)
     if kind in ("outputs", "extreme targets"):

@@ -80,9 +80,10 @@ MORE: dict[str, Subject] = {
 
 MADE_BY_US = "is made by Hoarfrost and handed out"
 PROTOCOL = "is what its classes have in common, and is reached by them"
+OTHER_ROOMS = "is for other rooms of the house, which hand it what they checked: reached by them"
 IN_PROGRAMS = "is called in compiled programs, with values that were checked: reached by fits"
 NO_VALUES = "takes no value of a user's"
-BY_USERS = "is overridden by users, whose own are hostile callbacks, networks and likelihoods here"
+BY_USERS = "is overridden by users, whose own are hostile callbacks, priors and likelihoods here"
 # Public callables without an entry, and why.
 REASONS: dict[str, str] = {
     **dict.fromkeys(
@@ -104,7 +105,14 @@ REASONS: dict[str, str] = {
     **dict.fromkeys(
         ("ClassificationLikelihood.predictions", "RegressionLikelihood.predictions"), IN_PROGRAMS
     ),
-    **dict.fromkeys(("FitCallback", "CustomLikelihood"), BY_USERS),
+    **dict.fromkeys(("FitCallback", "CustomLikelihood", "Prior"), BY_USERS),
+    **dict.fromkeys(
+        (
+            *("array_tree", "gaussian_prior", "log_prior_density"),
+            *("exact_log_prob", "density_precision", "sound_noise"),
+        ),
+        OTHER_ROOMS,
+    ),
 }
 
 
