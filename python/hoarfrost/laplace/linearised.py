@@ -196,7 +196,7 @@ def linearise(subset: Subset, likelihood: Likelihood, first: CheckedBatch) -> Li
     inputs = cut(first.inputs, 0, size, min(size, first.size))
     head = None
     if likelihood.head != "general":  # the core has a form for every other curvature
-        head = find_head(subset, inputs, (size, *shape[1:]))
+        head = find_head(subset, inputs, (size, *shape[1:]), warn=True)
     structure = jax.tree.structure(first.inputs)
     return LinearisedNetwork(subset, likelihood, shape[1], head, structure)
 
