@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.fork import check_not_forked
 
 
 def is_whole(value: Any, least: int) -> bool:
@@ -73,6 +74,7 @@ def check_probability(name: str, value: Any) -> float:
 
 def check_key(rng: Any) -> jax.Array:
     """The argument as a JAX key: one of the old kind or the new, or that of a seed."""
+    check_not_forked("a random key")
     if is_key(rng):
         key: jax.Array = rng
         return key
@@ -103,6 +105,7 @@ def check_draws(seed: Any, n_samples: Any) -> tuple[int, int]:
     """Both as ints; a key stands for a seed. Raises `InvalidArgumentError` for anything else."""
     check_count("n_samples", n_samples, 1)
     if is_key(seed):
+        check_not_forked("a seed that is a key")
         return seed_from_key(seed), int(n_samples)
     check_count("seed", seed, 0)
     if int(seed) >= 2**64:

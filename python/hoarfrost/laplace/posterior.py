@@ -17,6 +17,7 @@ import numpy as np
 from hoarfrost.checks import check_count, check_draws, is_number
 from hoarfrost.data.checked import CheckedBatch, data_batches
 from hoarfrost.errors import InvalidArgumentError, ShapeError
+from hoarfrost.fork import check_not_forked
 from hoarfrost.laplace.evidence.evidence import Evidence
 from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.evidence.tuning import LARGEST, SMALLEST, Optimum, Tuning, optimise
@@ -345,13 +346,14 @@ class Laplace:
         tree
             The trainable tree, leaves with a leading axis `n_samples`, in the parameters' dtype.
         """
+        check_not_forked("sample")
         draws = self.factor.deviations(*check_draws(seed, n_samples))
         draws += self.linearised.mean
         leaves, treedef = jax.tree.flatten(self.linearised.trainable)
         starts = np.cumsum([leaf.size for leaf in leaves])[:-1]
         parts = np.split(draws, starts, axis=1)
         shaped = [
-            jnp.asarray(part.reshape(-1, *leaf.shape).astype(leaf.dtype))
+            jnp.asarray(part.reshape(len(part), *leaf.shape).astype(leaf.dtype))
             for part, leaf in zip(parts, leaves, strict=True)
         ]
         return jax.tree.unflatten(treedef, shaped)

@@ -17,6 +17,7 @@ from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import check_finite_inputs, epoch_batches
 from hoarfrost.dtypes import copied, is_finite
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
+from hoarfrost.fork import check_not_forked
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.network import Network
@@ -134,6 +135,7 @@ def fit_map(
         If an argument, the parameters or a batch cannot be used. Arguments, parameters and the
         first batches are checked before the first step, every other batch before its own.
     """
+    check_not_forked("training")
     check_prior(prior)
     check_optimizer(optimizer)
     check_counts(n_epochs=n_epochs, eval_every_n_epochs=eval_every_n_epochs)
