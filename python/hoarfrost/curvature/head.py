@@ -29,7 +29,7 @@ from hoarfrost.curvature.result import PassResult
 from hoarfrost.dtypes import all_finite
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.jaxprs import coarsest_eps
-from hoarfrost.network import Network, NetworkProgram
+from hoarfrost.network import Network, NetworkProgram, check_rows
 from hoarfrost.types import Tree
 
 # Points that go through the network at once. A batch may be a whole data set; in pieces, the core
@@ -122,7 +122,9 @@ def _features(
         def outputs_of(values: list[jax.Array]) -> jax.Array:
             merged = partition.merge(jax.tree.unflatten(treedef, values), frozen)
             batch = jax.tree.map(lambda leaf: leaf[None], example)
-            return network.evaluate(merged, mutable, batch)[0]
+            outputs = network.evaluate(merged, mutable, batch)
+            check_rows(outputs.shape, 1, layout.num_outputs)
+            return outputs[0]
 
         outputs, push = jax.linearize(outputs_of, leaves)
         zeros = [jnp.zeros_like(leaf) for leaf in leaves]

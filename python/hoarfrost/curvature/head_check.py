@@ -111,7 +111,7 @@ def kernel_error(
     return _error(pushed.astype(dtype), expected, scale, features.shape[1], eps)
 
 
-def bias_error(pulled: jax.Array, cotangents: jax.Array, eps: jax.Array) -> jax.Array:
+def bias_error(pulled: jax.Array, cotangents: jax.Array, eps: float) -> jax.Array:
     """How far ``J_n^T u`` is from u in the bias, likewise; shapes ``(B, K, C)`` and ``(K, C)``."""
     dtype = wide_dtype(pulled)
     expected = jnp.broadcast_to(cotangents.astype(dtype)[None], pulled.shape)
