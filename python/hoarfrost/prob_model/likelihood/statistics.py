@@ -23,12 +23,15 @@ def over_inputs(
     *,
     axis: int = 0,
     key: jax.Array | None = None,
-) -> jax.Array:
-    """A statistic of the outputs at all inputs, in the order given, joined along `axis`."""
+) -> Any:
+    """A statistic of the outputs at all inputs, in the order given, joined along `axis`.
+
+    Of one that is a tuple, each item.
+    """
     loader = as_inputs_loader(inputs_loader)
     batches = ((inputs,) for inputs in loader.in_order())
-    parts = over_samples(network, samples, statistic, batches, axis=axis, key=key)
-    return jnp.asarray(np.concatenate(list(parts), axis=axis))
+    parts = list(over_samples(network, samples, statistic, batches, axis=axis, key=key))
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves, axis=axis)), *parts)
 
 
 def over_data(

@@ -124,13 +124,14 @@ class Predictive:
         check_counts(n_target_samples=n_target_samples)
         weights_key, targets_key = jax.random.split(self._key(rng))
         samples = self._samples(n_target_samples, weights_key, link)
-        statistic, network = _drawn(self.mixture.sample, n_target_samples), self.likelihood.network
-        targets = over_inputs(network, samples, statistic, inputs_loader, axis=1, key=targets_key)
+        raw = self.mixture.raw if aux else None
+        statistic = _drawn(self.mixture.sample, raw, n_target_samples)
+        network = self.likelihood.network
+        found = over_inputs(network, samples, statistic, inputs_loader, axis=1, key=targets_key)
         if not aux:
-            return targets
-        outputs = over_inputs(network, samples, self.mixture.raw, inputs_loader, axis=1)
-        shape = (n_target_samples, *outputs.shape[1:])
-        return targets, {"outputs": jnp.broadcast_to(outputs, shape)}
+            return found
+        targets, outputs = found
+        return targets, {"outputs": outputs}
 
     def sample_calibrated_outputs(
         self,
@@ -311,13 +312,17 @@ class Predictive:
 
 
 @functools.cache
-def _drawn(sample: Callable[..., jax.Array], n_samples: int) -> Statistic:
-    """`sample` for so many samples; the same function for the same arguments.
+def _drawn(
+    sample: Callable[..., jax.Array], raw: Callable[..., jax.Array] | None, n_samples: int
+) -> Statistic:
+    """`sample` for so many samples, and `raw` beside it; the same function for the same arguments.
 
     A point mass has one set of outputs, from which all targets are drawn.
     """
 
-    def drawn(outputs: jax.Array, key: jax.Array) -> jax.Array:
-        return sample(jnp.broadcast_to(outputs, (n_samples, *outputs.shape[1:])), key)
+    def drawn(outputs: jax.Array, key: jax.Array) -> Any:
+        outputs = jnp.broadcast_to(outputs, (n_samples, *outputs.shape[1:]))
+        targets = sample(outputs, key)
+        return targets if raw is None else (targets, raw(outputs))
 
     return drawn
