@@ -202,7 +202,7 @@ class _Walk:
             value = space.get(name, _MISSING)
             if value is _MISSING:
                 value = sys.modules.get(name, _MISSING)
-                if not isinstance(value, ModuleType):
+                if not isinstance(value, ModuleType) or _is_library(value.__name__):
                     continue
             elif isinstance(value, ModuleType) and _is_library(value.__name__):
                 continue
