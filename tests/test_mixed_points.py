@@ -180,5 +180,13 @@ def test_points_that_cannot_be_made_different(points):
     check(linear, params, points)
 
 
+@pytest.mark.parametrize("value", [np.inf, np.nan, 3e38])
+def test_inputs_that_are_not_finite_or_huge(value):
+    x = X.copy()
+    x[1, 1] = value
+    check(linear, PARAMS, x)
+    check(linear, PARAMS, x[1:])
+
+
 def test_what_is_not_finite_is_left_to_others():
     check(lambda p, x: jnp.log(linear(p, x) * 0 - 1), PARAMS, X)

@@ -91,11 +91,12 @@ def _two_points(inputs: Tree) -> Tree:
     rows = jax.tree.map(lambda leaf: np.asarray(leaf[:_ROWS]), inputs)
     leaves = jax.tree.leaves(rows)
     unlike = np.zeros(len(leaves[0]))
-    for leaf in leaves:
-        values = leaf.reshape(len(leaf), -1).astype(np.float64)
-        difference = np.abs(values - values[:1])
-        size = np.abs(values).max(initial=0) or 1.0
-        unlike += np.nan_to_num(difference / size).sum(axis=1)
+    # What is not finite is said, and where, by those who use the inputs.
+    with np.errstate(all="ignore"):
+        for leaf in leaves:
+            values = np.nan_to_num(leaf.reshape(len(leaf), -1).astype(np.float64))
+            size = np.abs(values).max(initial=0) or 1.0
+            unlike += np.abs(values / size - values[:1] / size).sum(axis=1)
     other = int(np.argmax(unlike))
     if unlike[other] > 0:
         return jax.tree.map(lambda leaf: leaf[[0, other]], rows)
