@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ Statistic = Callable[..., Any]
 Transform = Callable[[Any, jax.Array], jax.Array]
 # A statistic, whether it can be used, and the index and the number of points of its batch.
 _Waiting = tuple[Tree, jax.Array, int, int]
+Precision = Callable[[], AbstractContextManager[Any]]
 
 # No intermediate array of a parallel evaluation is larger than this, unless a single sample's is.
 MAX_BYTES = 2**28
@@ -96,6 +98,7 @@ def over_samples(
     *,
     axis: int = 0,
     key: jax.Array | None = None,
+    precision: Precision = nullcontext,
 ) -> Iterator[Any]:
     """A statistic of the outputs under all samples, batch by batch, on the host.
 
@@ -110,17 +113,20 @@ def over_samples(
         Parameters.
     statistic : callable
         A module-level function, or a pytree of numbers that can be called:
-        ``statistic(outputs, *rest)`` with outputs of shape ``(S, B, C)``; an array or a tuple.
+        ``statistic(outputs, *rest)`` with outputs of shape ``(S, B, C)``; an array, or a tree of
+        them.
     batches : iterable of tuple
         ``(inputs, *rest)``; a smaller batch is padded to the largest so far and cut again.
     axis : int
         The axis of the statistic that runs over the points.
     key : jax.Array, optional
         Appended to `rest`, folded with the batch's index.
+    precision : callable
+        Gives the block in which the statistic is computed, such as `in_float64`.
 
     Yields
     ------
-    numpy.ndarray or tuple of ndarray
+    numpy.ndarray or tree
         What `statistic` gives for the batch's points.
 
     Raises
@@ -144,9 +150,10 @@ def over_samples(
         if key is not None:
             extra = (*extra, jax.random.fold_in(key, index))
         outputs = _program(network, samples.partition, chunk, _arrays(samples), inputs)
-        result, sound = _statistic_program(
-            samples.transform, samples.transform_variables, argument, outputs, extra
-        )
+        with precision():
+            result, sound = _statistic_program(
+                samples.transform, samples.transform_variables, argument, outputs, extra
+            )
         if waiting is not None:
             yield _read(*waiting, axis)
         waiting = result, sound, index, size
