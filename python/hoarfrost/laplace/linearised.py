@@ -18,10 +18,12 @@ from hoarfrost.data.checked import CheckedBatch, input_batches
 from hoarfrost.data.pieces import bucket_size, cut, piece_size
 from hoarfrost.dtypes import is_finite, wide_dtype
 from hoarfrost.errors import DataError, NonFiniteError, SelectionError
+from hoarfrost.fork import check_not_forked
 from hoarfrost.freezing import Subset
 from hoarfrost.laplace.plan import MemoryPlan, make_plan
 from hoarfrost.laplace.structure.base import Factor, HeadKind, Passes, Setting
 from hoarfrost.likelihood import Gaussian, Likelihood
+from hoarfrost.network import check_points_apart
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
 from hoarfrost.predictive.link import Needs
 from hoarfrost.predictive.weight_samples import WeightSamples
@@ -100,6 +102,7 @@ class LinearisedNetwork:
 
     def walk_batches(self, batches: Iterator[CheckedBatch]) -> Iterator[Piece]:
         """`walk` over batches that are checked already; their targets come along."""
+        check_not_forked("a prediction")
         run = self.predicting_pass()
         first = next(batches, None)
         if first is None:
@@ -201,9 +204,12 @@ def linearise(subset: Subset, likelihood: Likelihood, first: CheckedBatch) -> Li
         If a parameter is a NaN or an infinity (its path is named).
     ShapeError
         If the outputs do not fit the likelihood.
+    MixedPointsError
+        If the outputs for a point depend on the other points of the batch.
     SelectionError
         If there is no number to train.
     """
+    check_not_forked("a fit")
     # On the device once, not once for every piece.
     params, mutable = jax.tree.map(jnp.asarray, (subset.params, subset.mutable))
     subset = replace(subset, params=params, mutable=mutable)
@@ -217,13 +223,14 @@ def linearise(subset: Subset, likelihood: Likelihood, first: CheckedBatch) -> Li
     likelihood.check_outputs(shape)
     if first.targets is not None:
         likelihood.check_targets(first.targets, shape[1], first.index)
+    check_points_apart(subset.network, params, mutable, first.inputs)
     # The structure is looked for on the piece that the first pass will go over anyway, so that the
     # search and the pass are one program.
     size = piece_size(first.size, MAX_POINTS)
     inputs = cut(first.inputs, 0, size, min(size, first.size))
     head = None
     if likelihood.head != "general":  # the core has a form for every other curvature
-        head = find_head(subset, inputs, (size, *shape[1:]))
+        head = find_head(subset, inputs, (size, *shape[1:]), warn=True)
     structure = jax.tree.structure(first.inputs)
     return LinearisedNetwork(subset, likelihood, shape[1], head, structure)
 

@@ -18,6 +18,7 @@ from hoarfrost.checks import check_count, check_draws, check_switch, is_number, 
 from hoarfrost.data.checked import CheckedBatch, data_batches
 from hoarfrost.dtypes import narrowed
 from hoarfrost.errors import InvalidArgumentError, ShapeError
+from hoarfrost.fork import check_not_forked
 from hoarfrost.laplace.evidence.evidence import Evidence
 from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.evidence.tuning import LARGEST, SMALLEST, Optimum, Tuning, optimise
@@ -392,6 +393,7 @@ class Laplace:
         NonFiniteError
             If a draw is too large for the dtype of its parameter.
         """
+        check_not_forked("sample")
         seed, n_samples = check_draws(seed, n_samples)
         sizes = (leaf.size * (8 + leaf.dtype.itemsize) for leaf in self._leaves)
         check_room(
@@ -406,7 +408,9 @@ class Laplace:
         parts = np.split(draws, starts, axis=1)
         remedy = "give a larger prior_precision, or parameters of a wider dtype"
         shaped = [
-            jnp.asarray(narrowed(part.reshape(-1, *leaf.shape), leaf.dtype, "a draw", remedy))
+            jnp.asarray(
+                narrowed(part.reshape(len(part), *leaf.shape), leaf.dtype, "a draw", remedy)
+            )
             for part, leaf in zip(parts, leaves, strict=True)
         ]
         return jax.tree.unflatten(treedef, shaped)
