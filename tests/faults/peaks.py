@@ -18,7 +18,8 @@ from posteriors import VERBS, Problem
 
 import hoarfrost
 from hoarfrost.benchmark.memory import mark, peak_bytes
-from hoarfrost.laplace import joint_covariance, posterior as posterior_module
+from hoarfrost.laplace import joint_covariance
+from hoarfrost.laplace import posterior as posterior_module
 
 
 def settled():

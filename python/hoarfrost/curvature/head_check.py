@@ -106,7 +106,7 @@ def check_directions(
 def kernel_error(
     features: jax.Array, pushed: jax.Array, direction: jax.Array, signs: jax.Array, eps: float
 ) -> jax.Array:
-    """How far ``J_n V_k`` is from ``V_k^T a_n``, in multiples of what rounding may do; shape ``()``.
+    """How far ``J_n V_k`` is from ``V_k^T a_n``, in multiples of what rounding may do.
 
     Parameters
     ----------

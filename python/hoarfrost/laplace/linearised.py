@@ -156,17 +156,18 @@ class LinearisedNetwork:
     def passes(self, batch_size: int) -> Passes:
         """JAX's share of the memory, where there are several batches of so many points.
 
-        A piece is read while the next one is computed. That takes its result and, before they are
-        put together, nearly half as much again of its rows; solves take a copy in float64. A layer
-        takes the network's input, twice a piece for the check of its structure, and some of the
-        next piece, which may have begun; and its direction with what is multiplied by it.
+        Of rows of a Jacobian there are a piece that is read and two that are on their way, with
+        what they are put together from: four and a half pieces while a fit adds them up; a
+        prediction waits for each, and its solves take a copy in float64. A layer takes the
+        network's input, twice a piece for the check of its structure, and some of the next piece,
+        which may have begun; and its direction with what is multiplied by it.
         """
         run = self.predicting_pass()
         size = piece_size(batch_size, run.max_points)
         itemsize: int = wide_dtype(*jax.tree.leaves(self.trainable)).itemsize
         if self.head is None:
             rows = size * self.mean.size * itemsize
-            fitting = 5 * rows * self._root_columns() // 2
+            fitting = 9 * rows * self._root_columns() // 2
             piece = rows * self.num_outputs
             wide, lingering = 8 * piece // itemsize, min(fitting, _LINGERING)
             return Passes(0, fitting, 5 * piece // 2, wide, lingering)
@@ -179,7 +180,7 @@ class LinearisedNetwork:
 
     def _root_columns(self) -> int:
         """Rows of a point in a fit: columns of the root of its likelihood's curvature."""
-        outputs = jax.ShapeDtypeStruct((1, self.num_outputs), jnp.float32)
+        outputs = jnp.zeros((1, self.num_outputs))
         root: Any = jax.eval_shape(self.likelihood.curvature_root, outputs)
         return int(root.shape[-1])
 
