@@ -351,7 +351,7 @@ class Laplace:
         starts = np.cumsum([leaf.size for leaf in leaves])[:-1]
         parts = np.split(draws, starts, axis=1)
         shaped = [
-            jnp.asarray(part.reshape(-1, *leaf.shape).astype(leaf.dtype))
+            jnp.asarray(part.reshape(len(part), *leaf.shape).astype(leaf.dtype))
             for part, leaf in zip(parts, leaves, strict=True)
         ]
         return jax.tree.unflatten(treedef, shaped)

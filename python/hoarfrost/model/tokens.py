@@ -22,7 +22,8 @@ def ids_and_mask(
     ----------
     inputs : array, tuple or dict
         Ids; ``(ids, mask)``; or ``{"input_ids": ids, "attention_mask": mask}``, of which the mask
-        may be missing. A mask is not 0 where a token counts.
+        may be missing. A mask is True, or not 0,
+        where a token counts.
     pad_id : int or None
         Where there is no mask, the id of tokens that do not count.
     max_length : int
@@ -63,7 +64,7 @@ def ids_and_mask(
     if mask.shape != ids.shape:
         raise ShapeError(f"the mask has shape {mask.shape}, and the token ids {ids.shape}")
     _check_whole(ids)
-    return ids, jnp.asarray(mask) != 0
+    return ids, jnp.asarray(mask).astype(bool)
 
 
 def _check_whole(ids: jax.Array) -> None:
