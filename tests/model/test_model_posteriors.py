@@ -37,7 +37,7 @@ def head(path, value):
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_the_head_of_each_network_has_a_posterior_and_it_is_nnxs_too(name):
+def test_the_head_of_each_network_has_a_posterior_and_nnx_has_the_same(name):
     case, values = CASES[name], variables(name)
     # Pairs of arrays are for a network, not yet for a loader.
     inputs = case.inputs[0] if isinstance(case.inputs, tuple) else case.inputs
@@ -52,6 +52,8 @@ def test_the_head_of_each_network_has_a_posterior_and_it_is_nnxs_too(name):
         chosen = fit_laplace(case.linen(), values, loader, **{**options, "trainable": head})
         np.testing.assert_array_equal(chosen.precision(), posterior.precision())
 
+    if name not in ("MLP", "LeNet5", "TransformerEncoder"):
+        return  # Equal outputs are tested for each.
     module = evaluating(with_weights(case.nnx(), values))
     graphdef, params, rest = nnx.split(module, nnx.Param, ...)
     params, rest = nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
