@@ -193,16 +193,14 @@ def seeded(name: str, inputs: Any, base: dict[str, Any]) -> Callable[[int], Any]
     """Values that depend on the random streams."""
     more = {"initializer_fun": NORMAL} if name.endswith("ConstantModel") else {}
 
-    def run(seed: int) -> Any:
-        return getattr(model.nnx, name)(**base, **more, rngs=nnx.Rngs(seed))(inputs)
-
-    return run
+    made = jax.jit(lambda key: getattr(model.nnx, name)(**base, **more, rngs=nnx.Rngs(key))(inputs))
+    return lambda seed: made(jax.random.PRNGKey(seed))
 
 
 def documented(cls: Any) -> Any:
-    """The class without the arguments that every Linen module has."""
-    own = inspect.signature(cls)
-    kept = [p for p in own.parameters.values() if p.name not in ("parent", "name")]
+    """The class with the arguments of its own, not those that every Linen module has."""
+    own = inspect.signature(cls.__init__)
+    kept = [p for p in own.parameters.values() if p.name not in ("self", "parent", "name")]
     return type(
         "Documented", (), {"__signature__": own.replace(parameters=kept), "__doc__": cls.__doc__}
     )
@@ -221,7 +219,7 @@ def of_networks() -> Iterator[tuple[str, Subject]]:
             ),
         )
         cls = getattr(model.nnx, name)
-        names = inspect.signature(cls).parameters
+        names = inspect.signature(documented(cls)).parameters
         own = {**base, "block_cls": model.nnx.resnet.ResNetBlock} if name == "ResNet" else {**base}
         if "input_shape" in names:
             own["input_shape"] = inputs.shape[1:]
@@ -229,7 +227,7 @@ def of_networks() -> Iterator[tuple[str, Subject]]:
         yield (
             f"model.nnx.{name}",
             Subject(
-                cls,
+                documented(cls),
                 of_nnx(name, inputs, "rngs" in names),
                 lambda base=own: base,
                 {**shared, **NNX.get(name, {}), **rngs},
