@@ -11,7 +11,7 @@ from hoarfrost.calibration import ClassificationTemperatureScaler
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import Categorical
 from hoarfrost.network import LinenNetwork, NamedNetwork, interned
-from hoarfrost.prior import GaussianPrior, IsotropicGaussianPrior, check_prior
+from hoarfrost.prior import IsotropicGaussianPrior, Prior, check_prior
 from hoarfrost.prob_model.base import ProbModel
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.likelihood import ClassificationLikelihood
@@ -34,7 +34,7 @@ class ProbClassifier(ProbModel):
     ----------
     model : flax.linen.Module
         Maps inputs to logits of shape ``(batch, C)``. Its ``__call__`` may take `train`.
-    prior : IsotropicGaussianPrior or DiagonalGaussianPrior, optional
+    prior : IsotropicGaussianPrior, DiagonalGaussianPrior or Prior, optional
         Over all parameters; a standard normal by default.
     posterior_approximator : optional
         ``LaplacePosteriorApproximator()``, the default, or ``MAPPosteriorApproximator()``.
@@ -55,7 +55,7 @@ class ProbClassifier(ProbModel):
     def __init__(
         self,
         model: nn.Module,
-        prior: GaussianPrior | None = None,
+        prior: Prior | None = None,
         posterior_approximator: Any = None,
         output_calibrator: nn.Module | None = _TEMPERATURE_SCALER,
         model_editor: None = None,
@@ -72,11 +72,12 @@ class ProbClassifier(ProbModel):
             )
         prior = IsotropicGaussianPrior() if prior is None else prior
         check_prior(prior)
+        random = RandomNumberGenerator(seed)
         network = interned(NamedNetwork("model", LinenNetwork(model)))
         likelihood = ClassificationLikelihood(
-            network, Categorical(), as_calibrator(output_calibrator)
+            network, Categorical(), as_calibrator(output_calibrator), random
         )
-        joint = Joint(prior, likelihood, {"model": model}, RandomNumberGenerator(seed))
+        joint = Joint(prior, likelihood, {"model": model}, random)
         if posterior_approximator is None:
             posterior_approximator = LaplacePosteriorApproximator()
         super().__init__(joint, posterior_approximator)

@@ -11,7 +11,7 @@ from hoarfrost.calibration import RegressionTemperatureScaler
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import HeteroscedasticGaussian
 from hoarfrost.network import JoinedNetwork, LinenNetwork, NamedNetwork, interned
-from hoarfrost.prior import GaussianPrior, IsotropicGaussianPrior, check_prior
+from hoarfrost.prior import IsotropicGaussianPrior, Prior, check_prior
 from hoarfrost.prob_model.base import ProbModel
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.likelihood.calibrated import as_calibrator
@@ -38,7 +38,7 @@ class ProbRegressor(ProbModel):
         Maps inputs to means of shape ``(batch, D)``. Its ``__call__`` may take `train`.
     likelihood_log_variance_model : flax.linen.Module
         Maps the same inputs to logarithms of the noise variance, shape ``(batch, D)``.
-    prior : IsotropicGaussianPrior or DiagonalGaussianPrior, optional
+    prior : IsotropicGaussianPrior, DiagonalGaussianPrior or Prior, optional
         Over all parameters of both networks; a standard normal by default.
     posterior_approximator : optional
         ``LaplacePosteriorApproximator()``, the default, or ``MAPPosteriorApproximator()``.
@@ -60,7 +60,7 @@ class ProbRegressor(ProbModel):
         self,
         model: nn.Module,
         likelihood_log_variance_model: nn.Module,
-        prior: GaussianPrior | None = None,
+        prior: Prior | None = None,
         posterior_approximator: Any = None,
         output_calibrator: nn.Module | None = _TEMPERATURE_SCALER,
         model_editor: None = None,
@@ -80,12 +80,13 @@ class ProbRegressor(ProbModel):
             )
         prior = IsotropicGaussianPrior() if prior is None else prior
         check_prior(prior)
+        random = RandomNumberGenerator(seed)
         named = (NamedNetwork(n, LinenNetwork(m)) for n, m in modules.items())
         network = interned(JoinedNetwork(*named))
         likelihood = RegressionLikelihood(
-            network, HeteroscedasticGaussian(), as_calibrator(output_calibrator)
+            network, HeteroscedasticGaussian(), as_calibrator(output_calibrator), random
         )
-        joint = Joint(prior, likelihood, modules, RandomNumberGenerator(seed))
+        joint = Joint(prior, likelihood, modules, random)
         if posterior_approximator is None:
             posterior_approximator = LaplacePosteriorApproximator()
         super().__init__(joint, posterior_approximator)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from hoarfrost.data import DataLoader
+from hoarfrost.data.checked import data_batches
 from hoarfrost.freezing import Partition, Subset, make_partition
 from hoarfrost.prob_model.calib_config import CalibMonitor
 from hoarfrost.prob_model.fit_config import FitConfig, FitMonitor, FitProcessor
@@ -32,8 +33,7 @@ def start_of(
     """
     if config.checkpointer.start_from_current_state:
         return state.get()
-    inputs, _ = next(iter(train_loader.in_order()))
-    return joint.init(inputs)
+    return joint.init(next(data_batches(train_loader, argument="train_data_loader")).inputs)
 
 
 def partition_of(start: JointState, config: FitConfig) -> Partition:
