@@ -11,6 +11,7 @@ from hoarfrost import _core
 from hoarfrost.curvature import HeadLayout
 from hoarfrost.laplace.structure import between_points
 from hoarfrost.laplace.structure.base import Cost, Factor, Progress, Scale, Setting, common_scale
+from hoarfrost.laplace.structure.roots import Roots, of_scaled_rows, of_variances
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.types import Array
 
@@ -45,6 +46,13 @@ class DiagonalFactor(Factor):
         if self.num_outputs is None:
             return super().functional_covariance(block)
         return between_points.diagonal_matrices(self.functional_variance(block))
+
+    def roots(self, covariance: bool) -> Roots:
+        """Standard deviations of the parameters, or of a layer's their variances by output."""
+        if self.num_outputs is None:
+            return Roots({"std": np.sqrt(self.variance())}, of_scaled_rows)
+        variance = self._shrunk(self.posterior.variance())
+        return Roots({"variances": variance.reshape(self.num_outputs, -1)}, of_variances)
 
     def joint_covariance(self, block: Array) -> Array:
         """``J A^-1 J^T`` over all points together, shape ``(B, C, B, C)``."""
