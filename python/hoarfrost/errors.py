@@ -60,6 +60,10 @@ class CurvatureStateError(HoarfrostError, RuntimeError):
     """A curvature was factored in its own memory, or an interrupted call was not made again."""
 
 
+class CopyError(HoarfrostError, TypeError):
+    """What `pickle` or `copy` was asked to copy holds memory of the compiled core."""
+
+
 class ThreadLimitError(HoarfrostError, RuntimeError):
     """The system does not allow the worker threads that were asked for (RAYON_NUM_THREADS)."""
 
