@@ -1,7 +1,9 @@
 """Networks as pure functions of their parameters, whatever library they were written in."""
 
-from hoarfrost.network.base import Network
+from hoarfrost.network.apart import check_points_apart
+from hoarfrost.network.base import Network, check_rows
 from hoarfrost.network.function import FunctionNetwork
+from hoarfrost.network.keyed import settle
 from hoarfrost.network.keys import interned
 from hoarfrost.network.linen import LinenNetwork, init_linen
 from hoarfrost.network.named import JoinedNetwork, NamedNetwork
@@ -17,6 +19,9 @@ __all__ = [
     "NetworkProgram",
     "PerNetwork",
     "as_network",
+    "check_points_apart",
+    "check_rows",
     "init_linen",
     "interned",
+    "settle",
 ]

@@ -15,9 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from hoarfrost.errors import ShapeError
-from hoarfrost.network.base import first_array
-from hoarfrost.network.keys import Owner, holds_arrays, key_of
+from hoarfrost.errors import InvalidArgumentError, MixedPointsError, ShapeError
+from hoarfrost.fork import check_not_forked
+from hoarfrost.network.base import explained, first_array
+from hoarfrost.network.keyed import KeyedNetwork
+from hoarfrost.network.keys import Owner, changeable, holds_arrays, key_of
+from hoarfrost.network.reads import Reads
 from hoarfrost.network.weakly import WeakNetwork
 from hoarfrost.types import Path, Tree, path_of
 
@@ -60,14 +63,31 @@ class LinenNetwork:
         return self is other or (self._hash == other._hash and self._key == other._key)
 
     @functools.cached_property
+    def changeable(self) -> bool:
+        """Whether the module has attributes that can be changed in place."""
+        return changeable(self.module)
+
+    @functools.cached_property
     def owner(self) -> Owner | None:
         """None, as a module describes layers; but one may have arrays for attributes."""
         return Owner() if holds_arrays(self._key) else None
 
     @property
     def unowned(self) -> LinenNetwork:
-        """The network itself, or by a weak reference where its module has arrays."""
-        return self if self.owner is None else self._weakly
+        """The network with what it reads, by a weak reference where its module has arrays."""
+        held = self._twin if self.owner is None else self._weakly
+        return cast(LinenNetwork, KeyedNetwork(held, self._reads))
+
+    @functools.cached_property
+    def _reads(self) -> Reads:
+        return Reads(self.module)
+
+    @functools.cached_property
+    def _twin(self) -> LinenNetwork:
+        # Of its own, as a program must not keep what `_reads` has in sight.
+        twin = LinenNetwork(self.module, self.bare)
+        twin.__dict__.update(_key=self._key, _hash=self._hash)
+        return twin
 
     @functools.cached_property
     def _weakly(self) -> LinenNetwork:
@@ -75,7 +95,7 @@ class LinenNetwork:
 
     def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
         """Outputs in evaluation mode, shape ``(batch, ...)``."""
-        with _explained(self.module, inputs):
+        with _explained(self.module, params, inputs):
             outputs = self.module.apply(
                 self._variables(params, mutable), inputs, **_mode(type(self.module), False)
             )
@@ -91,7 +111,7 @@ class LinenNetwork:
         variables, mode = self._variables(params, mutable), _mode(type(self.module), True)
         # Flax takes the "params" stream for each that has no key of its own.
         rngs = {"dropout": key, "params": jax.random.fold_in(key, 1)}
-        with _explained(self.module, inputs):
+        with _explained(self.module, params, inputs):
             if not mutable:
                 outputs = self.module.apply(variables, inputs, rngs=rngs, **mode)
                 return first_array(outputs, type(self.module).__name__), mutable
@@ -122,7 +142,9 @@ class LinenNetwork:
                 return self.train(params, {**mutable, **statistics}, inputs, key)[1]
 
         statistics = {name: tree for name, tree in mutable.items() if name == "batch_stats"}
+        before = self._reads.version()
         program = jax.make_jaxpr(run)(statistics, jax.random.PRNGKey(0)).jaxpr
+        self._reads.settle(before)
         unmoved = set(map(id, program.invars)) & set(map(id, program.outvars))
         if not found and statistics and len(unmoved) >= len(jax.tree.leaves(statistics)):
             # Layers of the user's own, whose statistics come out as they went in.
@@ -176,13 +198,16 @@ def init_linen(
     dict
         ``{"params": ..., ...}``, every collection of the module.
     """
+    check_not_forked("initialisation")
     if isinstance(inputs, tuple) and all(isinstance(size, int) for size in inputs):
         leaves, structure = [(inputs, "float32")], jax.tree.structure(0)
     else:
         arrays, structure = jax.tree.flatten(inputs)
         dtypes = [jax.dtypes.canonicalize_dtype(x.dtype.newbyteorder("=")) for x in arrays]
         leaves = [(x.shape[1:], str(dtype)) for x, dtype in zip(arrays, dtypes, strict=True)]
-    return dict(_init(LinenNetwork(module), structure, tuple(leaves), params_key, dropout_key))
+    network = LinenNetwork(module)
+    keyed = KeyedNetwork(network._twin, network._reads)
+    return dict(_init(keyed, structure, tuple(leaves), params_key, dropout_key))
 
 
 def _is_idle(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -211,7 +236,7 @@ def _moves(module: Path, owners: Mapping[Path, bool]) -> bool:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _init(
-    network: LinenNetwork,
+    network: KeyedNetwork,
     structure: Any,
     points: tuple[tuple[tuple[int, ...], str], ...],
     params_key: jax.Array,
@@ -219,17 +244,34 @@ def _init(
 ) -> Tree:
     inputs = jax.tree.unflatten(structure, [jnp.zeros((1, *s), d) for s, d in points])
     rngs = {"params": params_key, "dropout": dropout_key}
-    return network.module.init(rngs, inputs, **_mode(type(network.module), False))
+    variables: Tree = network.module.init(rngs, inputs, **_mode(type(network.module), False))
+    network.settle()
+    return variables
 
 
 @contextlib.contextmanager
-def _explained(module: nn.Module, inputs: Tree) -> Iterator[None]:
+def _explained(module: nn.Module, params: Tree, inputs: Tree) -> Iterator[None]:
     """Flax's complaint about parameters that do not fit, as an error of ours that says what to do.
 
     It is raised while a program is traced, so the guard costs nothing where things fit.
     """
     try:
-        yield
+        with explained(type(module).__name__, params, inputs):
+            yield
+    except flax.errors.InvalidRngError as error:
+        raise InvalidArgumentError(
+            f"{type(module).__name__} draws random numbers in evaluation mode: dropout that "
+            "nothing turns off, or a random stream of its own. Let __call__ take train, and hand "
+            "that on, as in nn.Dropout(rate, deterministic=not train). Flax says: "
+            f"{error}"
+        ) from error
+    except flax.errors.ModifyScopeVariableError as error:
+        raise MixedPointsError(
+            f"{type(module).__name__} updates statistics of the batch in evaluation mode, where "
+            "outputs for a point must not depend on the others: a curvature is a sum over points. "
+            "Let __call__ take train, and hand that on, as in "
+            f"nn.BatchNorm(use_running_average=not train). Flax says: {error}"
+        ) from error
     except (
         flax.errors.ScopeParamShapeError,
         flax.errors.ScopeParamNotFoundError,

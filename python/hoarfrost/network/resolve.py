@@ -14,7 +14,7 @@ from hoarfrost.network.base import Network
 from hoarfrost.network.function import FunctionNetwork, partial_network
 from hoarfrost.network.keys import interned
 from hoarfrost.network.linen import LinenNetwork
-from hoarfrost.types import Tree
+from hoarfrost.types import Tree, join, path_of
 
 
 def as_network(model: Any, params: Tree) -> tuple[Network, Tree, Tree]:
@@ -33,8 +33,9 @@ def as_network(model: Any, params: Tree) -> tuple[Network, Tree, Tree]:
     Raises
     ------
     InvalidArgumentError
-        If `model` is none of these.
+        If `model` is none of these, or a leaf of `params` is no array of numbers.
     """
+    _check_parameters(params)
     if isinstance(model, nn.Module):
         whole = isinstance(params, Mapping) and isinstance(params.get("params"), Mapping)
         network: Network = LinenNetwork(model, bare=not whole)
@@ -52,3 +53,17 @@ def as_network(model: Any, params: Tree) -> tuple[Network, Tree, Tree]:
             "apply(params, inputs) -> outputs"
         )
     return (interned(network), *network.split(params))
+
+
+def _check_parameters(params: Tree) -> None:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        name = join(path_of(path))
+        if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
+            raise InvalidArgumentError(
+                f"the parameter {name!r} is {leaf!r}, a {type(leaf).__name__}; give an array, as "
+                "jnp.asarray makes one of a number"
+            )
+        if getattr(leaf.dtype, "kind", "") in "OSUMm":
+            raise InvalidArgumentError(
+                f"the parameter {name!r} has dtype {leaf.dtype}; give an array of numbers"
+            )

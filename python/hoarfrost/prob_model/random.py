@@ -8,6 +8,7 @@ import jax
 
 from hoarfrost.checks import is_key, is_whole, plain, seed_from_key, shown
 from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.fork import check_not_forked
 
 # Keeps the stream apart from the keys of initialisation and training, which come from the seed.
 _STREAM, _TRAINING = 1, 2
@@ -36,6 +37,7 @@ class RandomNumberGenerator:
 
     def get(self) -> jax.Array:
         """The next key of the stream."""
+        check_not_forked("a random key")
         if self._key is None:
             self._key = jax.random.fold_in(jax.random.PRNGKey(self.seed), _STREAM)
         handed_out: jax.Array
@@ -62,6 +64,7 @@ class RandomNumberGenerator:
         list of (jax.Array, jax.Array)
             For each network its two keys; those of a second network are one and the same.
         """
+        check_not_forked("initialisation")
         key = jax.random.PRNGKey(self.seed)
         for _ in range(draw):
             key = jax.random.split(key)[0]
@@ -71,4 +74,5 @@ class RandomNumberGenerator:
 
     def training_key(self) -> jax.Array:
         """The key of the dropout of training; the same at every call."""
+        check_not_forked("training")
         return jax.random.fold_in(jax.random.PRNGKey(self.seed), _TRAINING)

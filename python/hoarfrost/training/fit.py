@@ -14,8 +14,14 @@ import optax
 from hoarfrost.checks import check_counts
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import epoch_batches, naming
+<<<<<<< HEAD
 from hoarfrost.dtypes import copied
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError
+=======
+from hoarfrost.dtypes import copied, is_finite
+from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
+from hoarfrost.fork import check_not_forked
+>>>>>>> network
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.network import Network
@@ -150,6 +156,7 @@ def fit_map(
         batches and validation data in arrays are checked before the first step, every other batch
         before its own. What is raised after the first whole epoch comes back as `failure`.
     """
+    check_not_forked("training")
     check_prior(prior)
     check_optimizer(optimizer)
     check_counts(n_epochs=n_epochs, eval_every_n_epochs=eval_every_n_epochs)

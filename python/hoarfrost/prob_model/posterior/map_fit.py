@@ -13,6 +13,7 @@ from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import data_batches
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Partition, Subset, make_partition
+from hoarfrost.network import check_points_apart
 from hoarfrost.prob_model.calib_config import CalibMonitor
 from hoarfrost.prob_model.fit_config import FitConfig, FitMonitor, FitProcessor
 from hoarfrost.prob_model.joint import Joint
@@ -66,6 +67,8 @@ def run_map(
 
     Raises
     ------
+    MixedPointsError
+        If the network's outputs for a point depend on the others of its batch.
     NonFiniteError
         If the loss stopped being finite; what is left are the parameters before that step.
     """
@@ -77,10 +80,14 @@ def run_map(
             UserWarning,
             stacklevel=4,
         )
+    inputs, _ = next(iter(train_loader.in_order()))
+    mutable = start.mutable or {}
+    # Predictions would refuse it after the last epoch.
+    check_points_apart(joint.network, start.params, mutable, inputs, again=False)
     monitor, optimizer = config.monitor, config.optimizer
     every = monitor.eval_every_n_epochs
     result = fit_map(
-        Subset(joint.network, partition, start.params, start.mutable or {}),
+        Subset(joint.network, partition, start.params, mutable),
         prior=joint.prior,
         likelihood=joint.likelihood.output,
         train_loader=train_loader,
