@@ -14,14 +14,9 @@ import optax
 from hoarfrost.checks import check_counts
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import epoch_batches, naming
-<<<<<<< HEAD
 from hoarfrost.dtypes import copied
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError
-=======
-from hoarfrost.dtypes import copied, is_finite
-from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
 from hoarfrost.fork import check_not_forked
->>>>>>> network
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.network import Network
