@@ -2,14 +2,18 @@
 
 from hoarfrost.network.base import Network
 from hoarfrost.network.function import FunctionNetwork
+from hoarfrost.network.given import GivenModule, given_module
 from hoarfrost.network.keys import interned
 from hoarfrost.network.linen import LinenNetwork, init_linen
-from hoarfrost.network.named import JoinedNetwork, NamedNetwork
+from hoarfrost.network.modes import Call
+from hoarfrost.network.named import JoinedNetwork, NamedNetwork, param_kinds
 from hoarfrost.network.programs import NetworkProgram, PerNetwork
 from hoarfrost.network.resolve import as_network
 
 __all__ = [
+    "Call",
     "FunctionNetwork",
+    "GivenModule",
     "JoinedNetwork",
     "LinenNetwork",
     "NamedNetwork",
@@ -17,6 +21,8 @@ __all__ = [
     "NetworkProgram",
     "PerNetwork",
     "as_network",
+    "given_module",
     "init_linen",
     "interned",
+    "param_kinds",
 ]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from hoarfrost.errors import ShapeError
-from hoarfrost.network.linen import LinenNetwork
+from hoarfrost.network.base import Network
 from hoarfrost.types import Path, Tree
 
 
@@ -18,7 +18,12 @@ class NamedNetwork:
     """A network whose variables sit under a name, as in ``{"model": {"params": ...}}``."""
 
     name: str
-    network: LinenNetwork
+    network: Network
+
+    @property
+    def param_kinds(self) -> dict[Path, type]:
+        """The class of each parameter of an NNX module, by its path."""
+        return {(self.name, *path): kind for path, kind in param_kinds(self.network).items()}
 
     @property
     def owner(self) -> object | None:
@@ -81,6 +86,11 @@ class JoinedNetwork:
 
     mean: NamedNetwork
     log_variance: NamedNetwork
+
+    @property
+    def param_kinds(self) -> dict[Path, type]:
+        """The class of each parameter of NNX modules, by its path."""
+        return self.mean.param_kinds | self.log_variance.param_kinds
 
     @property
     def owner(self) -> object | None:
@@ -148,3 +158,9 @@ class JoinedNetwork:
             )
         dtype = jnp.promote_types(mean.dtype, log_variance.dtype)
         return jnp.concatenate([mean.astype(dtype), log_variance.astype(dtype)], axis=1)
+
+
+def param_kinds(network: Network) -> dict[Path, type]:
+    """The class of the variable at each path of an NNX module; empty for any other network."""
+    kinds: dict[Path, type] = getattr(network, "param_kinds", {})
+    return kinds

@@ -10,7 +10,7 @@ from flax import linen as nn
 from hoarfrost.calibration import ClassificationTemperatureScaler
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import Categorical
-from hoarfrost.network import LinenNetwork, NamedNetwork, interned
+from hoarfrost.network import Call, NamedNetwork, given_module, interned
 from hoarfrost.prior import GaussianPrior, IsotropicGaussianPrior, check_prior
 from hoarfrost.prob_model.base import ProbModel
 from hoarfrost.prob_model.joint import Joint
@@ -32,8 +32,11 @@ class ProbClassifier(ProbModel):
 
     Parameters
     ----------
-    model : flax.linen.Module
-        Maps inputs to logits of shape ``(batch, C)``. Its ``__call__`` may take `train`.
+    model : flax.linen.Module, flax.nnx.Module or callable
+        Maps inputs to logits of shape ``(batch, C)``. Its ``__call__`` may take `train`. Training
+        starts from the parameters that an NNX module holds, and leaves the module as it is
+        (``posterior.write_to`` puts the result into it); a function or class that makes one,
+        called with ``rngs=nnx.Rngs(...)``, starts anew.
     prior : IsotropicGaussianPrior or DiagonalGaussianPrior, optional
         Over all parameters; a standard normal by default.
     posterior_approximator : optional
@@ -45,6 +48,9 @@ class ProbClassifier(ProbModel):
         Not available in this version; anything but None is an error.
     seed : int or jax.Array
         Of initialisation, dropout, and every draw that is given no key of its own.
+    call : callable, optional
+        ``call(module, inputs)``, done with the model instead of calling it, as in
+        `hoarfrost.fit_laplace`.
 
     Raises
     ------
@@ -54,29 +60,27 @@ class ProbClassifier(ProbModel):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         prior: GaussianPrior | None = None,
         posterior_approximator: Any = None,
         output_calibrator: nn.Module | None = _TEMPERATURE_SCALER,
         model_editor: None = None,
         seed: int | jax.Array = 0,
+        *,
+        call: Call | None = None,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise InvalidArgumentError(
-                f"model is {model!r}; give an instance of a flax.linen.Module (for a function use "
-                "hoarfrost.fit_laplace)"
-            )
+        module = given_module(model, call)
         if model_editor is not None:
             raise InvalidArgumentError(
                 f"model_editor is {model_editor!r}, but this version has none; leave it out"
             )
         prior = IsotropicGaussianPrior() if prior is None else prior
         check_prior(prior)
-        network = interned(NamedNetwork("model", LinenNetwork(model)))
+        network = interned(NamedNetwork("model", module.network))
         likelihood = ClassificationLikelihood(
             network, Categorical(), as_calibrator(output_calibrator)
         )
-        joint = Joint(prior, likelihood, {"model": model}, RandomNumberGenerator(seed))
+        joint = Joint(prior, likelihood, {"model": module}, RandomNumberGenerator(seed))
         if posterior_approximator is None:
             posterior_approximator = LaplacePosteriorApproximator()
         super().__init__(joint, posterior_approximator)

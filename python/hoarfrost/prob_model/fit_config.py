@@ -12,8 +12,8 @@ import optax
 
 from hoarfrost.checks import check_number, check_switch, is_whole
 from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.freezing import Selector, is_selector
 
-FreezeFun = Callable[[tuple[str | int, ...], Any], str]
 Metric = Callable[[Any, Any], Any]
 
 
@@ -54,7 +54,8 @@ class FitOptimizer:
         Number of passes over the training data.
     freeze_fun : callable (path, value) -> "trainable" or "frozen", optional
         Called with each leaf of the parameters and its path, a tuple such as
-        ``("model", "params", "l3", "kernel")``. None: every parameter is trainable.
+        ``("model", "params", "l3", "kernel")``; or any other form that `trainable` has in
+        `hoarfrost.fit_laplace`. None: every parameter is trainable.
 
     Raises
     ------
@@ -64,16 +65,17 @@ class FitOptimizer:
 
     method: optax.GradientTransformation = field(default_factory=_default_method)
     n_epochs: int = 100
-    freeze_fun: FreezeFun | None = None
+    freeze_fun: Selector = None
 
     def __post_init__(self) -> None:
         if not (hasattr(self.method, "init") and hasattr(self.method, "update")):
             raise _invalid("method", "an optax optimiser such as optax.adam(1e-3)", self.method)
         _check_integer("n_epochs", self.n_epochs, least=1)
-        if self.freeze_fun is not None and not callable(self.freeze_fun):
+        if not is_selector(self.freeze_fun):
             raise _invalid(
                 "freeze_fun",
-                "a function (path, value) that returns 'trainable' or 'frozen', or None",
+                "a function (path, value) that returns 'trainable' or 'frozen', a compiled regular "
+                "expression such as re.compile('head'), a list of names, or None",
                 self.freeze_fun,
             )
 

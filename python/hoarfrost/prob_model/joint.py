@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-from flax import linen as nn
 
 from hoarfrost.checks import check_key
-from hoarfrost.network import Network, init_linen
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.network import GivenModule, Network
 from hoarfrost.prior import GaussianPrior
 from hoarfrost.prob_model.likelihood import ModelLikelihood
 from hoarfrost.prob_model.random import RandomNumberGenerator
@@ -27,7 +27,7 @@ class Joint:
         Over all parameters.
     likelihood : ModelLikelihood
         Of the targets, given parameters.
-    modules : mapping of str to flax.linen.Module
+    modules : mapping of str to GivenModule
         The networks as the user gave them, by the names under which their parameters stand.
     random : RandomNumberGenerator
         The model's keys.
@@ -35,7 +35,7 @@ class Joint:
 
     prior: GaussianPrior
     likelihood: ModelLikelihood
-    modules: Mapping[str, nn.Module]
+    modules: Mapping[str, GivenModule]
     random: RandomNumberGenerator
 
     @property
@@ -44,8 +44,13 @@ class Joint:
         network: Network = self.likelihood.network
         return network
 
+    @property
+    def starts_anew(self) -> bool:
+        """Whether any network's parameters are drawn when training starts."""
+        return any(module.starts_anew for module in self.modules.values())
+
     def init(self, input_shape: Any, rng: jax.Array | int | None = None) -> JointState:
-        """Parameters drawn by the networks' initialisers.
+        """Parameters drawn by the networks' initialisers; of NNX modules, those that they hold.
 
         Parameters
         ----------
@@ -53,7 +58,17 @@ class Joint:
             The shape of one input (float32 is then meant), or a batch of inputs.
         rng : jax.Array or int, optional
             A key or a seed; by default the model's own, the same at every call.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If `rng` is given and nothing is drawn, or an NNX module holds no values.
         """
+        if rng is not None and not self.starts_anew:
+            raise InvalidArgumentError(
+                f"rng is {rng!r}, but an NNX module starts from the parameters that it holds; "
+                "leave it out, or make the model with a function that makes the module of rngs"
+            )
         if rng is None:
             keys = self.random.initialisation_keys()
         else:
@@ -63,6 +78,6 @@ class Joint:
         for index, (name, module) in enumerate(self.modules.items()):
             # The first network has the keys themselves, so that adding another changes nothing.
             own = keys if index == 0 else tuple(jax.random.fold_in(key, index) for key in keys)
-            variables[name] = init_linen(module, input_shape, *own)
+            variables[name] = module.variables(input_shape, *own)
         params, mutable = self.network.split(variables)
         return JointState(params=params, mutable=mutable or None)

@@ -114,7 +114,7 @@ class LaplacePosterior:
         with on_processor((map_fit_config or config).processor):
             start = start_of(self.joint, self.state, map_fit_config or config, train)
             # A selection that cannot be used is found before anything is trained.
-            partition = partition_of(start, config)
+            partition = partition_of(self.joint, start, config, train)
             status: Status = {}
             # Draws of an old posterior must not be read over the parameters of a new MAP.
             self._partition = self._laplace = None
