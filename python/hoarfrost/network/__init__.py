@@ -9,6 +9,7 @@ from hoarfrost.network.modes import Call
 from hoarfrost.network.named import JoinedNetwork, NamedNetwork, param_kinds
 from hoarfrost.network.programs import NetworkProgram, PerNetwork
 from hoarfrost.network.resolve import as_network
+from hoarfrost.network.write import write_to_module
 
 __all__ = [
     "Call",
@@ -25,4 +26,5 @@ __all__ = [
     "init_linen",
     "interned",
     "param_kinds",
+    "write_to_module",
 ]

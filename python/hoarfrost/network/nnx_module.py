@@ -131,38 +131,18 @@ def made(model: Any, rngs: Any, argument: str) -> Any:
     return module
 
 
-def write_values(module: Any, values: Tree, *, argument: str = "module") -> None:
-    """Put values into a module: all that are given, or on an error none.
-
-    Parameters
-    ----------
-    module : flax.nnx.Module
-        Changed in place; what is not given stays as it is.
-    values : nested dict
-        Arrays at the module's own paths.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If it is no NNX module, or has no variable at a path.
-    ShapeError
-        If a variable there has another shape.
-    """
-    if not isinstance(module, nnx.Module):
-        raise InvalidArgumentError(
-            f"{argument} is a {type(module).__name__}; give an NNX module (a Linen module holds no "
-            "parameters: merge gives the tree for its apply)"
-        )
+def write_values(module: Any, values: Tree) -> None:
+    """Put values into a module as `write_to_module` says."""
     own = by_path(nnx.to_pure_dict(nnx.state(module)))
     for path, value in by_path(values).items():
         if path not in own:
             raise InvalidArgumentError(
-                f"{argument} has no variable at {join(path)!r}; give the module that the "
+                f"module has no variable at {join(path)!r}; give the module that the "
                 "posterior was fitted to, or one like it"
             )
         if np.shape(value) != own[path].shape:
             raise ShapeError(
-                f"{argument} has a variable of shape {own[path].shape} at {join(path)!r}, and the "
+                f"module has a variable of shape {own[path].shape} at {join(path)!r}, and the "
                 f"value has shape {np.shape(value)}; give one draw, without a leading axis"
             )
     nnx.update(module, values)

@@ -36,6 +36,7 @@ from hoarfrost.prob_model.posterior.prior_tuning import (
     tune_by_evidence,
     tune_on_validation_data,
 )
+from hoarfrost.prob_model.posterior.write import write_state
 from hoarfrost.prob_model.state import JointState, StateRepository
 
 
@@ -222,6 +223,29 @@ class LaplacePosterior:
         one = jax.tree.map(lambda x: x[0], samples.trainable)
         params = samples.partition.merge(one, samples.frozen)
         return dataclasses.replace(JointState(**vars(self.state.get())), params=params)
+
+    def write_to(
+        self, module: Any, state: JointState | None = None, *, name: str = "model"
+    ) -> None:
+        """Put parameters and running statistics into an NNX module, which training leaves alone.
+
+        Parameters
+        ----------
+        module : flax.nnx.Module
+            Changed in place: its random state and modes stay as they are.
+        state : JointState, optional
+            What `sample` returned; by default the state that training left.
+        name : {"model", "lik_log_var"}
+            Of which network.
+
+        Raises
+        ------
+        NotFittedError
+            If there is no state.
+        InvalidArgumentError, ShapeError
+            If the module is none of NNX, or not like the network. Nothing is written then.
+        """
+        write_state(self.joint, self.state.get() if state is None else state, module, name)
 
     def weight_samples(
         self, n_samples: int, key: jax.Array, link: str | None = None
