@@ -76,7 +76,7 @@ def is_selector(value: Any) -> bool:
     """Whether `value` has a form of a selector; the rest can only be judged beside a tree."""
     if isinstance(value, str):
         return value == LAST_LAYER
-    return not isinstance(value, bytes | int | float)
+    return isinstance(value, bool) or not isinstance(value, bytes | int | float)
 
 
 def _check_mask(
