@@ -12,6 +12,7 @@ from flax import config, nnx
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((24, 4)).astype(np.float32)
 Y = np.arange(24) % 3
+List = getattr(nnx, "List", list)  # before Flax 0.12 any list will do
 TREE_MODE = not getattr(config, "nnx_graph_mode", True)
 
 
@@ -30,7 +31,7 @@ class Everything(nnx.Module):
     """Parameters, statistics, random state, a cache, plain arrays, a list and a dict."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
-        self.layers = nnx.List([nnx.Linear(4, 5, rngs=rngs), nnx.Linear(5, 3, rngs=rngs)])
+        self.layers = List([nnx.Linear(4, 5, rngs=rngs), nnx.Linear(5, 3, rngs=rngs)])
         self.norm = nnx.BatchNorm(5, momentum=0.5, rngs=rngs)
         self.drop = nnx.Dropout(0.5, rngs=rngs)
         self.calls = nnx.Cache(jnp.zeros((), jnp.int32))
@@ -50,7 +51,8 @@ def contents(module: nnx.Module) -> tuple[Any, list[tuple[Any, Any]], list[Any]]
     leaves = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(state))[0]
     modes = [
         (path, {name: getattr(m, name, None) for name in ("deterministic", "use_running_average")})
-        for path, m in nnx.iter_modules(module)
+        for path, m in nnx.iter_graph(module)
+        if isinstance(m, nnx.Module)
     ]
     return graph, [(path, numbers(leaf)) for path, leaf in leaves], modes
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from hoarfrost.errors import SelectionError
 from hoarfrost.network.nnx_filters import asks_for_class, nnx_predicate
+from hoarfrost.network.recognise import is_nnx_variable, nnx_value
 from hoarfrost.types import Path, join, path_of
 
 LABELS = {"trainable": True, "frozen": False}
@@ -133,9 +134,11 @@ def _by_list(selectors: Sequence[Any], leaves: Leaves, argument: str) -> Mask:
 def _by_tree(selector: Any, leaves: Leaves, argument: str) -> Mask:
     """An entry stands for the leaf at its path, or for all leaves below it."""
     entries: dict[tuple[str, ...], bool] = {}
-    for key_path, value in jax.tree_util.tree_flatten_with_path(selector, is_leaf=_is_variable)[0]:
+    for key_path, value in jax.tree_util.tree_flatten_with_path(selector, is_leaf=is_nnx_variable)[
+        0
+    ]:
         path = path_of(key_path)
-        answer = _answer(value.get_value() if _is_variable(value) else value)
+        answer = _answer(nnx_value(value))
         if answer is None:
             raise SelectionError(
                 f"{argument} holds {value!r} at {join(path) or 'the root'!r}; a tree of answers "
@@ -177,10 +180,5 @@ def _is_tree(selector: Any) -> bool:
         return False
     if isinstance(selector, Mapping):
         return True
-    leaves = jax.tree.leaves(selector, is_leaf=_is_variable)
-    return bool(leaves) and all(_is_variable(x) or _answer(x) is not None for x in leaves)
-
-
-def _is_variable(value: Any) -> bool:
-    """Whether this is an NNX variable, as the leaves of a State are."""
-    return type(value).__module__.startswith("flax.nnx") and hasattr(value, "get_value")
+    leaves = jax.tree.leaves(selector, is_leaf=is_nnx_variable)
+    return bool(leaves) and all(is_nnx_variable(x) or _answer(x) is not None for x in leaves)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.network.modes import FLAGS, Call
 from hoarfrost.network.nested import by_path, nested
 from hoarfrost.network.nnx import NnxNetwork
+from hoarfrost.network.recognise import nnx_value
 from hoarfrost.types import Path, Tree, join
 
 
@@ -57,7 +58,7 @@ def nnx_network(
     if warn:
         _warn_of_fixed_modes(module)
     variables = by_path(state)
-    kinds = {path: getattr(leaf, "type", type(leaf)) for path, leaf in variables.items()}
+    kinds = {path: type(leaf) for path, leaf in variables.items()}
     values = by_path(nnx.to_pure_dict(state))
     network = NnxNetwork(type(module).__name__, evaluation, training, kinds, call)
     if any(isinstance(value, jax.ShapeDtypeStruct) for value in values.values()):
@@ -94,7 +95,7 @@ def with_given(network: NnxNetwork, own: Mapping[Path, Any], given: Any) -> Tree
             f"params is a {type(given).__name__}; give the nested dict of an NNX module's "
             "parameters, an nnx.State, or None for those that the module holds"
         )
-    values = {path: _pure(leaf) for path, leaf in by_path(given).items()}
+    values = {path: nnx_value(leaf) for path, leaf in by_path(given).items()}
     unknown = [path for path in values if path not in network.kinds]
     needed = (*network.param_kinds, *network.statistics)
     missing = [path for path in needed if path not in values]
@@ -163,16 +164,10 @@ def _in_mode(module: Any, train: bool) -> Any:
 def _warn_of_fixed_modes(module: Any) -> None:
     """Name the modules with a mode of their own making, which no view switches."""
     fixed = []
-    for path, layer in nnx.iter_modules(module):
-        view = getattr(layer, "set_view", None)
-        told = {} if view is None else inspect.signature(view).parameters
-        if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in told.values()):
-            continue
+    for path, layer in _modules(module):
+        told = _switches(layer)
         for name in (*FLAGS, "is_training", "inference"):
-            switched = name in told or (
-                not hasattr(nnx, "view") and name in ("deterministic", "use_running_average")
-            )
-            if isinstance(getattr(layer, name, None), bool) and not switched:
+            if isinstance(getattr(layer, name, None), bool) and name not in told:
                 where = join(path) or type(layer).__name__
                 fixed.append(f"{where} ({name}={getattr(layer, name)})")
     if fixed:
@@ -185,12 +180,29 @@ def _warn_of_fixed_modes(module: Any) -> None:
         )
 
 
+def _switches(layer: Any) -> Collection[str]:
+    """The flags of a module that `_in_mode` sets."""
+    if not hasattr(nnx, "view"):
+        return "deterministic", "use_running_average"
+    if not hasattr(layer, "set_view"):
+        return ()
+    parameters = inspect.signature(layer.set_view).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return (*FLAGS, *parameters) if takes_any else tuple(parameters)
+
+
+def _modules(module: Any) -> Iterator[tuple[Path, Any]]:
+    """A module and all modules in it, with their paths."""
+    if hasattr(nnx, "iter_modules"):
+        yield from nnx.iter_modules(module)
+        return
+    # Before Flax 0.12.
+    for path, node in nnx.iter_graph(module):
+        if isinstance(node, nnx.Module):
+            yield path, node
+
+
 def _shared(module: Any) -> str:
     """The places of shared variables, for a message; empty where there is none."""
     found = nnx.find_duplicates(module) if hasattr(nnx, "find_duplicates") else []
     return "; ".join(" and ".join(repr(join(path)) for path in places) for places in found)
-
-
-def _pure(leaf: Any) -> Any:
-    """The array of a variable, or what is one already."""
-    return leaf.get_value() if isinstance(leaf, nnx.Variable) else leaf

@@ -19,6 +19,20 @@ def is_nnx_module(model: Any) -> bool:
     return module is not None and isinstance(model, module)
 
 
+def is_nnx_variable(value: Any) -> bool:
+    """Whether `value` is a variable of NNX, as the leaves of a State are."""
+    variable = getattr(loaded_nnx(), "Variable", None)
+    return variable is not None and isinstance(value, variable)
+
+
+def nnx_value(leaf: Any) -> Any:
+    """The array of an NNX variable; anything else as it is."""
+    if not is_nnx_variable(leaf):
+        return leaf
+    # `value` is what it was called before Flax 0.12.
+    return leaf.get_value() if hasattr(leaf, "get_value") else leaf.value
+
+
 def is_nnx_constructor(model: Any) -> bool:
     """Whether `model` makes NNX modules: called as ``model(rngs=nnx.Rngs(...))``.
 
