@@ -3,6 +3,7 @@
 use hoarfrost_core::error::CoreError;
 use hoarfrost_core::input::widen;
 use hoarfrost_core::storage::buffer::Buffer;
+use hoarfrost_core::storage::list;
 use numpy::{Element, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -122,5 +123,6 @@ pub fn permutation(array: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
     let array = array.cast::<PyArrayDyn<i64>>()?.try_readonly()?;
     // A negative entry wraps to a huge one, which the core refuses as no permutation.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    Ok(array.as_slice()?.iter().map(|&i| i as usize).collect())
+    list::collect("an order", array.as_slice()?.iter().map(|&i| i as usize))
+        .map_err(|error| to_python(array.py(), &error))
 }

@@ -39,6 +39,13 @@ pub fn internal(py: Python<'_>, text: &str) -> PyErr {
     build(py, "InternalError", (text,)).unwrap_or_else(|error| error)
 }
 
+/// A `CurvatureStateError`: a thread that does not live in this process had the curvature.
+pub fn in_use_at_fork(py: Python<'_>) -> PyErr {
+    let text = "this curvature was being changed by another thread when this process was forked: make \
+                it in the child, or fork before";
+    build(py, "CurvatureStateError", (text,)).unwrap_or_else(|error| error)
+}
+
 fn build<'py>(py: Python<'py>, class: &str, args: impl PyCallArgs<'py>) -> PyResult<PyErr> {
     let error = py.import("hoarfrost.errors")?.getattr(class)?.call1(args)?;
     Ok(PyErr::from_value(error))

@@ -5,13 +5,13 @@ use hoarfrost_core::cholesky::Factor;
 use hoarfrost_core::error::CoreError;
 use hoarfrost_core::posterior::full::{self, FullPosterior as Full};
 use hoarfrost_core::spectrum;
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{Values, own_jacobian, with_slice};
 use crate::errors::to_python;
 use crate::output::{Array, computed, lanes, square};
 use crate::seam::run;
+use crate::turn::Turn;
 
 /// Bytes of the curvature of `num_params` parameters, of its factor, and of a panel of rows while they
 /// are added.
@@ -34,19 +34,38 @@ enum State {
     Gone,
 }
 
+impl State {
+    fn sum(&mut self, py: Python<'_>) -> PyResult<&mut FullSum> {
+        match self {
+            Self::Sum(sum) => Ok(sum),
+            Self::Factoring(_) => Err(to_python(py, &CoreError::Incomplete)),
+            Self::Gone => Err(to_python(py, &CoreError::Consumed)),
+        }
+    }
+
+    /// Gives the sum up for its factor, unless that has begun.
+    fn give_up(&mut self, py: Python<'_>, prior: &[f64]) -> PyResult<()> {
+        let failed = |error| to_python(py, &error);
+        if let Self::Sum(sum) = self {
+            let mut work = full::InPlace::new(sum, prior).map_err(failed)?;
+            if let Self::Sum(sum) = std::mem::replace(self, Self::Gone) {
+                work.take(sum).map_err(failed)?;
+                *self = Self::Factoring(work);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The growing curvature of any parameters, tile-packed.
-#[pyclass(module = "hoarfrost._core")]
+#[pyclass(module = "hoarfrost._core", frozen)]
 pub struct FullCurvature {
-    state: State,
+    state: Turn<State>,
 }
 
 impl FullCurvature {
-    fn sum(&mut self, py: Python<'_>) -> PyResult<&mut FullSum> {
-        match &mut self.state {
-            State::Sum(sum) => Ok(sum),
-            State::Factoring(_) => Err(to_python(py, &CoreError::Incomplete)),
-            State::Gone => Err(to_python(py, &CoreError::Consumed)),
-        }
+    fn of(sum: FullSum) -> Self {
+        Self { state: Turn::new(State::Sum(sum)) }
     }
 }
 
@@ -54,46 +73,45 @@ impl FullCurvature {
 impl FullCurvature {
     #[new]
     fn new(py: Python<'_>, num_params: usize) -> PyResult<Self> {
-        FullSum::new(num_params)
-            .map(|sum| Self { state: State::Sum(sum) })
-            .map_err(|error| to_python(py, &error))
+        FullSum::new(num_params).map(Self::of).map_err(|error| to_python(py, &error))
     }
 
     /// Adds `rows^T rows` for `rows` (R, P).
-    fn add_rows(&mut self, rows: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn add_rows(&self, rows: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = rows.py();
         let rows = Values::new(rows)?;
-        let sum = self.sum(py)?;
+        let mut state = self.state.take(py)?;
+        let sum = state.sum(py)?;
         rows.check_columns(py, "rows", sum.num_params())?;
         with_slice!(&rows, |rows| run(py, None, move |driver| sum.add_rows(rows, driver)))
     }
 
     /// Adds the rows that were gathered until now, and gives their memory back.
-    fn finish(&mut self, py: Python<'_>) -> PyResult<()> {
-        let sum = self.sum(py)?;
+    fn finish(&self, py: Python<'_>) -> PyResult<()> {
+        let mut state = self.state.take(py)?;
+        let sum = state.sum(py)?;
         run(py, None, |driver| sum.finish(driver).map(|_| ()))
     }
 
     /// Adds another curvature over the same parameters, which stays as it is.
-    fn merge(&mut self, other: &Bound<'_, Self>) -> PyResult<()> {
+    fn merge(&self, other: &Bound<'_, Self>) -> PyResult<()> {
         let py = other.py();
-        let mut other = other.try_borrow_mut().map_err(|_| {
-            PyValueError::new_err("a curvature cannot be merged with itself, or while it is in use")
-        })?;
-        let (sum, other) = (self.sum(py)?, other.sum(py)?);
+        let (mut state, mut other) = self.state.take_both(&other.get().state, py)?;
+        let (sum, other) = (state.sum(py)?, other.sum(py)?);
         run(py, None, move |driver| sum.merge(other, driver))
     }
 
     /// Lanczos' tridiagonal matrices in the metric of a prior precision (P,): the edge of the matrix,
     /// diagonals (steps, 8), and what stands beside them (steps, 8).
     fn spectrum<'py>(
-        &mut self,
+        &self,
         prior_precision: &Bound<'py, PyAny>,
         steps: usize,
     ) -> PyResult<(usize, Array<'py>, Array<'py>)> {
         let py = prior_precision.py();
         let prior = Values::double(prior_precision)?;
-        let sum = self.sum(py)?;
+        let mut state = self.state.take(py)?;
+        let sum = state.sum(py)?;
         let found = run(py, None, |driver| spectrum::of_full(sum, &prior, steps, driver))?;
         Ok((found.size, lanes(py, &found.alpha)?, lanes(py, &found.beta)?))
     }
@@ -101,32 +119,30 @@ impl FullCurvature {
     /// Factors the curvature plus the prior precision (P,); without `keep` in its own memory.
     #[pyo3(signature = (prior_precision, keep=true, progress=None))]
     fn factor(
-        &mut self,
+        &self,
         prior_precision: &Bound<'_, PyAny>,
         keep: bool,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<FullPosterior> {
         let py = prior_precision.py();
         let prior = Values::double(prior_precision)?;
-        if let State::Sum(sum) = &mut self.state {
+        let mut state = self.state.take(py)?;
+        if let State::Sum(sum) = &mut *state {
             // Refused before the curvature is given up.
             Full::check(sum, &prior).map_err(|error| to_python(py, &error))?;
             run(py, None, |driver| sum.finish(driver).map(|_| ()))?;
         }
         if keep {
-            let sum = self.sum(py)?;
+            let sum = state.sum(py)?;
             return run(py, progress, |driver| Full::new(sum, &prior, driver))
                 .map(|posterior| FullPosterior { posterior });
         }
-        if let State::Sum(sum) = std::mem::replace(&mut self.state, State::Gone) {
-            let work = full::InPlace::new(sum, &prior).map_err(|error| to_python(py, &error))?;
-            self.state = State::Factoring(work);
-        }
-        let State::Factoring(work) = &mut self.state else {
+        state.give_up(py, &prior)?;
+        let State::Factoring(work) = &mut *state else {
             return Err(to_python(py, &CoreError::Consumed));
         };
         run(py, progress, |driver| work.run(&prior, driver))?;
-        let State::Factoring(work) = std::mem::replace(&mut self.state, State::Gone) else {
+        let State::Factoring(work) = std::mem::replace(&mut *state, State::Gone) else {
             return Err(to_python(py, &CoreError::Consumed));
         };
         work.into_posterior()
@@ -135,12 +151,12 @@ impl FullCurvature {
     }
 
     #[getter]
-    fn nbytes(&self) -> usize {
-        match &self.state {
+    fn nbytes(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(match &*self.state.take(py)? {
             State::Sum(sum) => sum.nbytes(),
             State::Factoring(work) => work.nbytes(),
             State::Gone => 0,
-        }
+        })
     }
 }
 
@@ -170,7 +186,7 @@ impl FullPosterior {
     fn curvature(&self, prior_precision: &Bound<'_, PyAny>) -> PyResult<FullCurvature> {
         let prior = Values::double(prior_precision)?;
         run(prior_precision.py(), None, |driver| self.posterior.curvature(&prior, driver))
-            .map(|sum| FullCurvature { state: State::Sum(sum) })
+            .map(FullCurvature::of)
     }
 
     #[pyo3(signature = (progress=None))]

@@ -15,6 +15,7 @@ use crate::errors::to_python;
 use crate::kronecker::KroneckerBasis;
 use crate::output::{Array, computed, lanes, square, vector};
 use crate::seam::run;
+use crate::turn::Turn;
 
 fn parse_outputs(outputs: &str) -> PyResult<Outputs> {
     match outputs {
@@ -65,37 +66,45 @@ enum State {
     Gone,
 }
 
-/// The growing curvature of a last layer, in quarter-size blocks.
-#[pyclass(module = "hoarfrost._core")]
-pub struct HeadCurvature {
-    outputs: Outputs,
-    state: State,
-}
-
-impl HeadCurvature {
+impl State {
     fn sum(&mut self, py: Python<'_>) -> PyResult<&mut HeadSum> {
-        match &mut self.state {
-            State::Sum(sum) => Ok(sum),
-            State::Gone => Err(to_python(py, &CoreError::Consumed)),
-            State::Softmax(_) | State::Independent(_) => Err(to_python(py, &CoreError::Incomplete)),
+        match self {
+            Self::Sum(sum) => Ok(sum),
+            Self::Gone => Err(to_python(py, &CoreError::Consumed)),
+            Self::Softmax(_) | Self::Independent(_) => Err(to_python(py, &CoreError::Incomplete)),
         }
     }
 
     /// Gives the sum up for its factor, unless that has begun.
     fn give_up(&mut self, py: Python<'_>, prior: &[f64]) -> PyResult<()> {
-        if let State::Sum(sum) = std::mem::replace(&mut self.state, State::Gone) {
-            let state = match self.outputs {
-                Outputs::Softmax => {
-                    head::InPlace::new(*sum, prior).map(Box::new).map(State::Softmax)
+        let Self::Sum(sum) = self else { return Ok(()) };
+        // All memory is had before the sum is taken.
+        let failed = |error| to_python(py, &error);
+        match sum.outputs() {
+            Outputs::Softmax => {
+                let mut work = Box::new(head::InPlace::new(sum, prior).map_err(failed)?);
+                if let Self::Sum(sum) = std::mem::replace(self, Self::Gone) {
+                    work.take(*sum);
+                    *self = Self::Softmax(work);
                 }
-                Outputs::Independent => {
-                    block_diagonal::InPlace::new(*sum, prior).map(Box::new).map(State::Independent)
+            }
+            Outputs::Independent => {
+                let mut work = Box::new(block_diagonal::InPlace::new(sum, prior).map_err(failed)?);
+                if let Self::Sum(sum) = std::mem::replace(self, Self::Gone) {
+                    work.take(*sum);
+                    *self = Self::Independent(work);
                 }
-            };
-            self.state = state.map_err(|error| to_python(py, &error))?;
+            }
         }
         Ok(())
     }
+}
+
+/// The growing curvature of a last layer, in quarter-size blocks.
+#[pyclass(module = "hoarfrost._core", frozen)]
+pub struct HeadCurvature {
+    outputs: Outputs,
+    state: Turn<State>,
 }
 
 #[pymethods]
@@ -109,15 +118,16 @@ impl HeadCurvature {
     ) -> PyResult<Self> {
         let outputs = parse_outputs(outputs)?;
         HeadSum::new(outputs, num_outputs, num_features)
-            .map(|sum| Self { outputs, state: State::Sum(Box::new(sum)) })
+            .map(|sum| Self { outputs, state: Turn::new(State::Sum(Box::new(sum))) })
             .map_err(|error| to_python(py, &error))
     }
 
     /// Adds `features` (B, D') with `outputs` (B, C): logits, or curvatures of independent outputs.
-    fn add(&mut self, features: &Bound<'_, PyAny>, outputs: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn add(&self, features: &Bound<'_, PyAny>, outputs: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = features.py();
         let (features, outputs) = (Values::new(features)?, Values::new(outputs)?);
-        let sum = self.sum(py)?;
+        let mut state = self.state.take(py)?;
+        let sum = state.sum(py)?;
         features.check_columns(py, "features", sum.num_features())?;
         outputs.check_columns(py, "outputs", sum.num_outputs())?;
         with_slice!(&features, |features| with_slice!(&outputs, |outputs| {
@@ -126,12 +136,10 @@ impl HeadCurvature {
     }
 
     /// Adds the points of another curvature of the same kind, which stays as it is.
-    fn merge(&mut self, other: &Bound<'_, Self>) -> PyResult<()> {
+    fn merge(&self, other: &Bound<'_, Self>) -> PyResult<()> {
         let py = other.py();
-        let mut other = other.try_borrow_mut().map_err(|_| {
-            PyValueError::new_err("a curvature cannot be merged with itself, or while it is in use")
-        })?;
-        let (sum, other) = (self.sum(py)?, other.sum(py)?);
+        let (mut state, mut other) = self.state.take_both(&other.get().state, py)?;
+        let (sum, other) = (state.sum(py)?, other.sum(py)?);
         run(py, None, move |driver| sum.merge(other, driver))
     }
 
@@ -139,7 +147,7 @@ impl HeadCurvature {
     /// given up, and its memory given back as the factor takes it up.
     #[pyo3(signature = (prior_precision, keep=true, progress=None))]
     fn factor<'py>(
-        &mut self,
+        &self,
         prior_precision: &Bound<'py, PyAny>,
         keep: bool,
         progress: Option<Py<PyAny>>,
@@ -147,7 +155,8 @@ impl HeadCurvature {
         let py = prior_precision.py();
         let prior = Values::double(prior_precision)?;
         let outputs = self.outputs;
-        if let State::Sum(sum) = &mut self.state {
+        let mut state = self.state.take(py)?;
+        if let State::Sum(sum) = &mut *state {
             match outputs {
                 Outputs::Softmax => Head::check(sum, &prior),
                 Outputs::Independent => BlockDiagonal::check(sum, &prior),
@@ -157,7 +166,7 @@ impl HeadCurvature {
             run(py, None, |driver| sum.finish(driver).map(|_| ()))?;
         }
         if keep {
-            let sum = self.sum(py)?;
+            let sum = state.sum(py)?;
             return match outputs {
                 Outputs::Softmax => run(py, progress, |driver| Head::new(sum, &prior, driver))
                     .and_then(|posterior| as_python(py, HeadPosterior { posterior })),
@@ -167,13 +176,13 @@ impl HeadCurvature {
                 }
             };
         }
-        self.give_up(py, &prior)?;
-        match &mut self.state {
+        state.give_up(py, &prior)?;
+        match &mut *state {
             State::Softmax(work) => run(py, progress, |driver| work.run(&prior, driver))?,
             State::Independent(work) => run(py, progress, |driver| work.run(&prior, driver))?,
             State::Sum(_) | State::Gone => return Err(to_python(py, &CoreError::Consumed)),
         }
-        match std::mem::replace(&mut self.state, State::Gone) {
+        match std::mem::replace(&mut *state, State::Gone) {
             State::Softmax(work) => work
                 .into_posterior()
                 .map_err(|error| to_python(py, &error))
@@ -188,10 +197,11 @@ impl HeadCurvature {
 
     /// The eigendecomposition of this sum over one independent output with weights of one, in the
     /// metric of a prior precision (D',).
-    fn kronecker(&mut self, prior_precision: &Bound<'_, PyAny>) -> PyResult<KroneckerBasis> {
+    fn kronecker(&self, prior_precision: &Bound<'_, PyAny>) -> PyResult<KroneckerBasis> {
         let py = prior_precision.py();
         let prior = Values::double(prior_precision)?;
-        let sum = self.sum(py)?;
+        let mut state = self.state.take(py)?;
+        let sum = state.sum(py)?;
         run(py, None, move |driver| kronecker::KroneckerBasis::new(sum, &prior, driver))
             .map(KroneckerBasis::new)
     }
@@ -199,30 +209,31 @@ impl HeadCurvature {
     /// Lanczos' tridiagonal matrices in the metric of a prior precision (D',) that outputs share:
     /// the edge of the matrix, diagonals (steps, 8), and what stands beside them (steps, 8).
     fn spectrum<'py>(
-        &mut self,
+        &self,
         prior_precision: &Bound<'py, PyAny>,
         steps: usize,
     ) -> PyResult<(usize, Array<'py>, Array<'py>)> {
         let py = prior_precision.py();
         let prior = Values::double(prior_precision)?;
-        let sum = self.sum(py)?;
+        let mut state = self.state.take(py)?;
+        let sum = state.sum(py)?;
         let found = run(py, None, |driver| spectrum::of_head(sum, &prior, steps, driver))?;
         Ok((found.size, lanes(py, &found.alpha)?, lanes(py, &found.beta)?))
     }
 
     #[getter]
-    fn num_data(&mut self, py: Python<'_>) -> PyResult<usize> {
-        self.sum(py).map(|sum| sum.num_data())
+    fn num_data(&self, py: Python<'_>) -> PyResult<usize> {
+        self.state.take(py)?.sum(py).map(|sum| sum.num_data())
     }
 
     #[getter]
-    fn nbytes(&self) -> usize {
-        match &self.state {
+    fn nbytes(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(match &*self.state.take(py)? {
             State::Sum(sum) => sum.nbytes(),
             State::Softmax(work) => work.nbytes(),
             State::Independent(work) => work.nbytes(),
             State::Gone => 0,
-        }
+        })
     }
 }
 

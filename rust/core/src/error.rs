@@ -10,9 +10,9 @@ pub enum CoreError {
     #[error("{what}: expected {expected}, got {found}")]
     Shape { what: &'static str, expected: usize, found: usize },
 
-    /// A NaN or an infinity in an input; nothing was added.
+    /// A NaN or an infinity in an input, before anything is done with it.
     #[error(
-        "{what} holds a non-finite value ({value}) in row {row}, column {column}; nothing was added"
+        "{what} holds a non-finite value ({value}) in row {row}, column {column}; nothing was done with it"
     )]
     NonFinite { what: &'static str, value: f64, row: usize, column: usize },
 

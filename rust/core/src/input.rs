@@ -87,8 +87,7 @@ fn first_where<T: Real>(
         sound(values)
     } else {
         let all = AtomicBool::new(true);
-        let parts = values.chunks(CHECKED).collect();
-        driver.for_each(parts, CHECKED as f64, 0, |part, _| {
+        driver.for_each(values.chunks(CHECKED), CHECKED as f64, 0, |part, _| {
             if !sound(part) {
                 all.store(false, Ordering::Relaxed);
             }

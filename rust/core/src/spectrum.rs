@@ -14,6 +14,7 @@ use crate::error::{CoreError, check_prior_precision};
 use crate::kernel::{LANE, Lane};
 use crate::storage::blocks::{Pattern, SymmetricBlocks, column_start};
 use crate::storage::buffer::Buffer;
+use crate::storage::list;
 use crate::storage::tiles::TileMatrix;
 use crate::threads::Driver;
 
@@ -42,7 +43,8 @@ pub fn of_head(
     let dim = sum.num_features();
     CoreError::check_len("prior_precision (one a feature)", dim, prior_precision.len())?;
     let blocks = sum.finish(driver)?;
-    let prior = prior_precision.repeat(blocks.outputs());
+    let repeated = (0..blocks.outputs()).flat_map(|_| prior_precision);
+    let prior = list::collect("a prior precision", repeated.copied())?;
     lanczos(&prior, 0, steps, driver, |x, y, driver| multiply_blocks(blocks, x, y, driver))
 }
 
@@ -79,7 +81,9 @@ fn lanczos(
     let start = 1.0 / (size as f64).sqrt();
     let rows = now[..size * LANE].iter_mut().enumerate();
     rows.for_each(|(i, v)| *v = start * sign(i));
-    let (mut alpha, mut beta) = (Vec::with_capacity(steps), Vec::with_capacity(steps));
+    let (mut alpha, mut beta) = (Vec::new(), Vec::new());
+    list::reserve("a tridiagonal matrix", &mut alpha, steps)?;
+    list::reserve("a tridiagonal matrix", &mut beta, steps)?;
     let mut last: Lane = [0.0; LANE];
     for _ in 0..steps {
         let (x, y) = (lanes(&mut scaled), lanes(&mut next));
@@ -128,7 +132,7 @@ fn multiply_blocks(
     driver: &mut Driver<'_>,
 ) -> Result<(), CoreError> {
     let (dim, outputs) = (blocks.dim(), blocks.outputs());
-    let tasks: Vec<_> = y[..outputs * dim].chunks_exact_mut(dim).enumerate().collect();
+    let tasks = y[..outputs * dim].chunks_exact_mut(dim).enumerate();
     let flops = (4 * outputs * dim * dim * LANE) as f64;
     driver.for_each(tasks, flops, 0, |(c, y), _| {
         y.fill([0.0; LANE]);
@@ -202,31 +206,35 @@ fn multiply_tiles(
     driver: &mut Driver<'_>,
 ) -> Result<(), CoreError> {
     let (n, nb, count) = (tiles.n(), tiles.nb(), tiles.num_tile_rows());
-    let tasks: Vec<_> = y.chunks_exact_mut(nb).enumerate().collect();
-    driver.for_each(tasks, (2 * n * nb * LANE) as f64, 0, |(t, y), _| {
-        y.fill([0.0; LANE]);
-        for (other, x) in x.chunks_exact(nb).enumerate().take(count) {
-            match other.cmp(&t) {
-                Ordering::Less => subtract(tiles, t, other, x, y),
-                Ordering::Equal => {
-                    let tile = tiles.tile(t, t);
-                    for s in 0..tiles.rows_in(t) {
-                        for r in s..tiles.rows_in(t) {
-                            // Above the diagonal nothing is live.
-                            let a = tile[r / LANE * nb + s][r % LANE];
-                            take(&mut y[r], a, &x[s]);
-                            if r > s {
-                                take(&mut y[s], a, &x[r]);
+    driver.for_each(
+        y.chunks_exact_mut(nb).enumerate(),
+        (2 * n * nb * LANE) as f64,
+        0,
+        |(t, y), _| {
+            y.fill([0.0; LANE]);
+            for (other, x) in x.chunks_exact(nb).enumerate().take(count) {
+                match other.cmp(&t) {
+                    Ordering::Less => subtract(tiles, t, other, x, y),
+                    Ordering::Equal => {
+                        let tile = tiles.tile(t, t);
+                        for s in 0..tiles.rows_in(t) {
+                            for r in s..tiles.rows_in(t) {
+                                // Above the diagonal nothing is live.
+                                let a = tile[r / LANE * nb + s][r % LANE];
+                                take(&mut y[r], a, &x[s]);
+                                if r > s {
+                                    take(&mut y[s], a, &x[r]);
+                                }
                             }
                         }
                     }
+                    Ordering::Greater => subtract_transposed(tiles, t, other, x, y),
                 }
-                Ordering::Greater => subtract_transposed(tiles, t, other, x, y),
             }
-        }
-        // The products were taken away.
-        y.iter_mut().flatten().for_each(|y| *y = -*y);
-    })
+            // The products were taken away.
+            y.iter_mut().flatten().for_each(|y| *y = -*y);
+        },
+    )
 }
 
 fn take(y: &mut Lane, a: f64, x: &Lane) {

@@ -9,13 +9,22 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use crate::error::CoreError;
 use crate::storage::buffer::Buffer;
+use crate::storage::list;
 
 /// Work of one round per thread: rounds are where progress is shown and an interrupt is noticed.
 const ROUND_FLOPS: f64 = 1.0e10;
+
+/// What the memory of each thread is called.
+const SCRATCH: &str = "per-thread scratch";
+
+/// Address space that a thread's products take at most; what is not written takes no memory.
+const PACKING: usize = 256 << 20;
 
 /// Time between two looks for an interrupt while a worker can not stop.
 const LOOK: Duration = Duration::from_millis(50);
@@ -40,20 +49,24 @@ impl Workers {
     /// A pool of its own with `num_threads` threads (0: one a core, or `RAYON_NUM_THREADS`).
     ///
     /// # Errors
-    /// [`CoreError::Threads`] when the system refuses to start them.
+    /// [`CoreError::Threads`] when the system refuses to start them, [`CoreError::Allocation`] when it
+    /// refuses what each needs to work.
     pub fn new(num_threads: usize) -> Result<Self, CoreError> {
         rayon::ThreadPoolBuilder::new()
             .num_threads(num_threads)
             .thread_name(|index| format!("hoarfrost-{index}"))
             .build()
-            .map(|pool| Self { pool: Arc::new(pool) })
             .map_err(|error| CoreError::Threads { reason: error.to_string() })
+            .and_then(|pool| {
+                take_packing(&pool)?;
+                Ok(Self { pool: Arc::new(pool) })
+            })
     }
 
     /// The shared pool of this process, started at the first call and again after a fork.
     ///
     /// # Errors
-    /// [`CoreError::Threads`] when the system refuses to start it.
+    /// As [`Workers::new`].
     pub fn global() -> Result<Self, CoreError> {
         let pid = std::process::id();
         loop {
@@ -78,6 +91,31 @@ impl Workers {
     pub fn num_threads(&self) -> usize {
         self.pool.current_num_threads()
     }
+}
+
+/// Lets every worker take the memory in which faer packs its operands: it does so once for a thread,
+/// and would abort where that is refused.
+fn take_packing(pool: &rayon::ThreadPool) -> Result<(), CoreError> {
+    list::check_reserve()?;
+    // One after the other, so that what was looked for is still there when it is taken.
+    let outcome = Mutex::new(Ok(()));
+    pool.broadcast(|_| {
+        let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        if outcome.is_ok() {
+            *outcome = list::reserve::<u8>("a worker's products", &mut Vec::new(), PACKING)
+                .map(|()| pack_once());
+        }
+    });
+    outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A product large enough to be packed.
+fn pack_once() {
+    const EDGE: usize = 40;
+    let (values, mut out) = ([1.0; EDGE * EDGE], [0.0; EDGE * EDGE]);
+    let values = MatRef::from_column_major_slice(&values, EDGE, EDGE);
+    let out = MatMut::from_column_major_slice_mut(&mut out, EDGE, EDGE);
+    matmul(out, Accum::Replace, values, values, 1.0, Par::Seq);
 }
 
 /// Drives one long computation: hands tasks to the workers, and between rounds tells a monitor how
@@ -114,6 +152,11 @@ impl<'a> Driver<'a> {
     pub fn advance(&mut self, flops: f64) -> Result<(), CoreError> {
         self.done += flops;
         if (self.monitor)(self.done) { Ok(()) } else { Err(CoreError::Interrupted) }
+    }
+
+    /// Runs `work` on one worker: who calls has no memory for faer's products.
+    pub fn on_worker<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.workers.pool.install(work)
     }
 
     /// Runs `work`, which can not stop half way, on one worker; this thread looks for an interrupt
@@ -153,7 +196,7 @@ impl<'a> Driver<'a> {
     /// [`CoreError::Interrupted`] between rounds, [`CoreError::Allocation`] for the scratch.
     pub fn for_each<T: Send>(
         &mut self,
-        tasks: Vec<T>,
+        tasks: impl IntoIterator<Item = T>,
         flops: f64,
         scratch: usize,
         work: impl Fn(T, &mut [f64]) + Sync,
@@ -169,26 +212,30 @@ impl<'a> Driver<'a> {
     pub fn resume<T: Send>(
         &mut self,
         completed: &mut usize,
-        tasks: Vec<T>,
+        tasks: impl IntoIterator<Item = T>,
         flops: f64,
         scratch: usize,
         work: impl Fn(T, &mut [f64]) + Sync,
     ) -> Result<(), CoreError> {
         let threads = self.workers.num_threads();
-        let buffers = (0..threads)
-            .map(|_| Buffer::zeros("per-thread scratch", scratch).map(Mutex::new))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut buffers = Vec::new();
+        list::reserve(SCRATCH, &mut buffers, threads)?;
+        for _ in 0..threads {
+            buffers.push(Mutex::new(Buffer::zeros(SCRATCH, scratch)?));
+        }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let per_round = ((self.round * threads as f64 / flops.max(1.0)) as usize).max(threads);
         let mut tasks = tasks.into_iter().skip(*completed);
+        let mut round = Vec::new();
         loop {
-            let round: Vec<T> = tasks.by_ref().take(per_round).collect();
+            list::extend("a list of tasks", &mut round, tasks.by_ref().take(per_round))?;
             if round.is_empty() {
                 return Ok(());
             }
             let (count, cost) = (round.len(), flops * round.len() as f64);
+            list::check_reserve()?;
             self.workers.pool.install(|| {
-                round.into_par_iter().with_max_len(1).for_each(|task| {
+                round.par_drain(..).with_max_len(1).for_each(|task| {
                     let index = rayon::current_thread_index().unwrap_or(0);
                     let mut buffer = buffers[index].lock().unwrap_or_else(PoisonError::into_inner);
                     work(task, &mut buffer);

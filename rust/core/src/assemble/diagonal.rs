@@ -132,7 +132,7 @@ impl DiagonalSum {
         add: impl Fn(usize, &mut [f64], &mut [f64]) + Sync,
     ) -> Result<(), CoreError> {
         let mut taken = self.unfinished.taken(&print)?;
-        let parts = self.values.chunks_mut(size).enumerate().collect();
+        let parts = self.values.chunks_mut(size).enumerate();
         let outcome = driver.resume(&mut taken, parts, flops, scratch, |(k, part), scratch| {
             add(k, part, scratch);
         });

@@ -6,6 +6,7 @@ use crate::error::CoreError;
 use crate::input::{Real, check_matrix};
 use crate::kernel::LANE;
 use crate::kernel::lanes::{DEPTH, Lanes, Panels, add_block_products};
+use crate::storage::list;
 use crate::storage::tiles::{TileMatrix, layout_of};
 use crate::threads::Driver;
 
@@ -128,13 +129,15 @@ impl FullSum {
         other.unfinished.check_none()?;
         other.flush(driver)?;
         self.flush(driver)?;
+        let missing = other.rounding.len().saturating_sub(self.rounding.len());
+        list::extend("rounding", &mut self.rounding, (0..missing).map(|_| 0.0))?;
         let (flops, size) = ((self.tiles.n() * self.tiles.nb()) as f64, self.tiles.tile_lanes());
-        let rows = self.tiles.rows_mut().into_iter();
+        let rows = self.tiles.rows_mut();
         let pairs = rows.flat_map(|(i, row)| {
             row.chunks_exact_mut(size).enumerate().map(move |(j, tile)| (i, j, tile))
         });
         let added = &other.tiles;
-        let outcome = driver.resume(&mut tasks, pairs.collect(), flops, 0, |(i, j, tile), _| {
+        let outcome = driver.resume(&mut tasks, pairs, flops, 0, |(i, j, tile), _| {
             for (sum, part) in tile.iter_mut().zip(added.tile(i, j)) {
                 sum.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
             }
@@ -142,7 +145,6 @@ impl FullSum {
         match outcome {
             Ok(()) => {
                 self.unfinished.clear();
-                self.rounding.resize(self.rounding.len().max(other.rounding.len()), 0.0);
                 let pairs = self.rounding.iter_mut().zip(&other.rounding);
                 pairs.for_each(|(sum, value)| *sum += value);
             }
@@ -158,12 +160,12 @@ impl FullSum {
     fn add_panel(&mut self, driver: &mut Driver<'_>) -> Result<(), CoreError> {
         let (n, nb, panel) = (self.tiles.n(), self.tiles.nb(), &self.panel);
         let size = self.tiles.tile_lanes();
-        let rows = self.tiles.rows_mut().into_iter();
+        let rows = self.tiles.rows_mut();
         let tasks = rows.flat_map(|(i, row)| {
             row.chunks_exact_mut(size).enumerate().map(move |(j, tile)| (i, j, tile))
         });
         let flops = (2 * panel.rows() * nb * nb) as f64;
-        driver.resume(&mut self.tasks, tasks.collect(), flops, 0, |(i, j, tile), _| {
+        driver.resume(&mut self.tasks, tasks, flops, 0, |(i, j, tile), _| {
             let squares = tile.as_chunks_mut::<LANE>().0;
             for (rows, chunk) in panel.chunks() {
                 // A tile's edge is a multiple of a lane, so that lanes belong to one tile row each.

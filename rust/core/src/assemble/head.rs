@@ -5,7 +5,7 @@
 
 use crate::assemble::panel::{PANEL_ROWS, Panel};
 use crate::assemble::unfinished::{Identity, Unfinished, print_of};
-use crate::assemble::weighted::{add_strip, scratch_len, strips};
+use crate::assemble::weighted::{add_strip, num_strips, scratch_len, strips};
 use crate::error::CoreError;
 use crate::input::{Real, check_matrix, check_weights};
 pub use crate::output::weights::Outputs;
@@ -182,10 +182,9 @@ impl HeadSum {
         let added = other.finish(driver)?;
         self.flush(driver)?;
         let parts = self.blocks.values_mut().chunks_mut(MERGED).zip(added.values().chunks(MERGED));
-        let outcome =
-            driver.resume(&mut tasks, parts.collect(), MERGED as f64, 0, |(sum, part), _| {
-                sum.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
-            });
+        let outcome = driver.resume(&mut tasks, parts, MERGED as f64, 0, |(sum, part), _| {
+            sum.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+        });
         match outcome {
             Ok(()) => {
                 self.unfinished.clear();
@@ -236,12 +235,13 @@ impl HeadSum {
         let (features, num_blocks) = (self.panel.features(), self.blocks.num_blocks());
         let Some(planes) = &mut self.planes else { return Err(CoreError::Incomplete) };
         planes.fill(self.panel.outputs());
-        let mut tasks = Vec::new();
-        for ((c, d), block) in self.blocks.blocks_mut() {
+        let planes = &*planes;
+        let tasks = self.blocks.blocks_mut().flat_map(|((c, d), block)| {
             let weights = planes.pair(c, d, rows);
-            tasks.extend(strips(features, block).into_iter().map(|strip| (weights, strip)));
-        }
-        let flops = (rows * dim * dim * num_blocks) as f64 / tasks.len() as f64;
+            strips(features, block).map(move |strip| (weights, strip))
+        });
+        let count = num_blocks * num_strips(features);
+        let flops = (rows * dim * dim * num_blocks) as f64 / count as f64;
         let scratch = scratch_len(features);
         driver.resume(&mut self.tasks, tasks, flops, scratch, |(weights, strip), scratch| {
             add_strip(features, weights, strip, scratch);

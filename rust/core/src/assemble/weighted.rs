@@ -25,21 +25,26 @@ pub struct Strip<'b> {
 }
 
 /// A packed block, cut into strips.
-pub fn strips<'b>(features: &Lanes, block: &'b mut [f64]) -> Vec<Strip<'b>> {
+pub fn strips<'b>(
+    features: &Lanes,
+    block: &'b mut [f64],
+) -> impl Iterator<Item = Strip<'b>> + use<'b> {
     let (dim, width) = (features.columns(), features.width());
     let most = even_width(width, STRIP);
     let mut rest = block;
-    (0..width)
-        .step_by(most)
-        .map(|first| {
-            let lanes = first..width.min(first + most);
-            let start = |lane: usize| column_start(dim, dim.min(lane * LANE));
-            let (columns, tail) =
-                std::mem::take(&mut rest).split_at_mut(start(lanes.end) - start(lanes.start));
-            rest = tail;
-            Strip { lanes, columns }
-        })
-        .collect()
+    (0..width).step_by(most).map(move |first| {
+        let lanes = first..width.min(first + most);
+        let start = |lane: usize| column_start(dim, dim.min(lane * LANE));
+        let (columns, tail) =
+            std::mem::take(&mut rest).split_at_mut(start(lanes.end) - start(lanes.start));
+        rest = tail;
+        Strip { lanes, columns }
+    })
+}
+
+/// How many strips there are.
+pub fn num_strips(features: &Lanes) -> usize {
+    features.width().div_ceil(even_width(features.width(), STRIP))
 }
 
 /// Values that [`add_strip`] works in: the scaled lanes of a chunk, and the sums.

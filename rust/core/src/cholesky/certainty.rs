@@ -13,6 +13,7 @@ use crate::cholesky::verify::Witness;
 use crate::error::CoreError;
 use crate::kernel::{LANE, Lane};
 use crate::storage::buffer::Buffer;
+use crate::storage::list;
 use crate::storage::tiles::TileMatrix;
 use crate::threads::Driver;
 
@@ -78,7 +79,7 @@ impl Certainty {
         }
         // The pivot of a direction is a few times its eigenvalue.
         let lost = |(l, a): (f64, f64)| l * l <= 4.0 * CLEAR * rounding * a;
-        let pivots = tiles.diagonal().into_iter().zip(witness.diagonal());
+        let pivots = tiles.diagonal().zip(witness.diagonal());
         Err(CoreError::LostInRounding {
             size: tiles.n(),
             prior: standing.prior,
@@ -104,7 +105,7 @@ fn least_eigenvalue(
 ) -> Result<f64, CoreError> {
     let rows = tiles.num_tile_rows() * tiles.nb();
     let mut x = Buffer::zeros("vectors of an inverse iteration", rows * LANE)?;
-    let roots: Vec<f64> = witness.diagonal().map(f64::sqrt).collect();
+    let roots = list::collect("scales of rows", witness.diagonal().map(f64::sqrt))?;
     let x = x.as_chunks_mut::<LANE>().0;
     for (row, lane) in x.iter_mut().enumerate().take(tiles.n()) {
         *lane = std::array::from_fn(|column| sign(row * LANE + column));

@@ -16,6 +16,7 @@ use crate::error::CoreError;
 use crate::kernel::lanes::add_block_products;
 use crate::kernel::{LANE, Lane};
 use crate::storage::buffer::Buffer;
+use crate::storage::list;
 use crate::storage::tiles::{TileMatrix, layout_of, panels_of};
 use crate::threads::Driver;
 
@@ -74,6 +75,9 @@ pub struct Factorization {
     tasks: usize,
 }
 
+/// What the lists of tiles are called.
+const TASKS: &str = "a list of tasks";
+
 impl Factorization {
     /// Takes the matrix; memory for what comes beside it is taken by [`Factorization::run`].
     ///
@@ -113,7 +117,7 @@ impl Factorization {
         let count = self.tiles.num_tile_rows();
         for step in steps(count).skip(self.steps) {
             match step {
-                Step::Diagonal(k) => self.factor_diagonal_tile(k)?,
+                Step::Diagonal(k) => driver.on_worker(|| self.factor_diagonal_tile(k))?,
                 Step::Column(k) => self.solve_column(k, driver)?,
                 Step::Group(k) => {
                     let end = count.min(k / GROUP * GROUP + GROUP);
@@ -164,8 +168,8 @@ impl Factorization {
         })?;
         let mut square = Buffer::zeros("a diagonal tile", rows * rows)?;
         let size = self.tiles.tile_lanes();
-        let mut all = self.tiles.rows_mut();
-        let tile = &mut all[k].1[k * size..];
+        let Some((_, row)) = self.tiles.split_rows(k).1.next() else { return Ok(()) };
+        let tile = &mut row[k * size..];
         for (c, column) in square.chunks_exact_mut(rows).enumerate() {
             for (r, value) in column.iter_mut().enumerate().skip(c) {
                 *value = tile[r / LANE * nb + c][r % LANE];
@@ -196,15 +200,12 @@ impl Factorization {
     /// `L_ik = A_ik L_kk^-T` for every tile below the diagonal one.
     fn solve_column(&mut self, k: usize, driver: &mut Driver<'_>) -> Result<(), CoreError> {
         let (n, nb, size) = (self.tiles.n(), self.tiles.nb(), self.tiles.tile_lanes());
-        let mut rows = self.tiles.rows_mut();
-        let (upper, below) = rows.split_at_mut(k + 1);
+        let (upper, below) = self.tiles.split_rows(k + 1);
         let inverses = &self.inverses.as_chunks::<LANE>().0[k * inverse_lanes(nb)..];
-        let tile = &upper[k].1[k * size..];
+        let tile = &upper[upper.len() - size..];
         let triangle = Triangle { tile, inverses, nb, rows: nb.min(n - k * nb) };
-        let tasks: Vec<_> = below
-            .iter_mut()
-            .map(|(i, row)| &mut row[k * size..][..(n - *i * nb).min(nb).div_ceil(LANE) * nb])
-            .collect();
+        let tasks =
+            below.map(|(i, row)| &mut row[k * size..][..(n - i * nb).min(nb).div_ceil(LANE) * nb]);
         let (flops, scratch) = ((nb * nb * nb) as f64, Triangle::scratch_len(nb / LANE));
         driver.resume(&mut self.tasks, tasks, flops, scratch, |tile, scratch| {
             triangle.down(tile, scratch);
@@ -222,11 +223,11 @@ impl Factorization {
         let (n, nb, size) = (self.tiles.n(), self.tiles.nb(), self.tiles.tile_lanes());
         let mut panel: Vec<&[Lane]> = Vec::new();
         let mut tasks = Vec::new();
-        for (i, row) in self.tiles.rows_mut().into_iter().skip(targets.start) {
+        for (i, row) in self.tiles.split_rows(targets.start).1 {
             let (done, rest) = row.split_at_mut(targets.start * size);
-            panel.push(&done[depth.start * size..depth.end * size]);
+            list::extend(TASKS, &mut panel, [&done[depth.start * size..depth.end * size]])?;
             let columns = targets.clone().zip(rest.chunks_exact_mut(size));
-            tasks.extend(columns.map(|(j, tile)| (i, j, tile)));
+            list::extend(TASKS, &mut tasks, columns.map(|(j, tile)| (i, j, tile)))?;
         }
         let live = |i: usize| nb.min(n - i * nb);
         let solved = |i: usize, k: usize| {

@@ -5,6 +5,7 @@ use crate::cholesky::solve::{subtract, subtract_transposed, triangle, unpack};
 use crate::cholesky::triangle::Triangle;
 use crate::error::CoreError;
 use crate::kernel::{LANE, Lane};
+use crate::storage::buffer::Buffer;
 use crate::threads::Driver;
 
 /// Columns of a strip: five times three lanes.
@@ -106,10 +107,10 @@ impl Factor {
     ///
     /// # Errors
     /// [`CoreError::Interrupted`], [`CoreError::Allocation`].
-    pub fn inverse_diagonal(&self, driver: &mut Driver<'_>) -> Result<Vec<f64>, CoreError> {
+    pub fn inverse_diagonal(&self, driver: &mut Driver<'_>) -> Result<Buffer, CoreError> {
         let (n, nb) = (self.n(), self.tiles.nb());
-        let mut diagonal = vec![0.0; n];
-        let strips: Vec<_> = diagonal.chunks_mut(STRIP).enumerate().collect();
+        let mut diagonal = Buffer::zeros("variances", n)?;
+        let strips = diagonal.chunks_mut(STRIP).enumerate();
         let flops = (n * n * STRIP) as f64 / 3.0;
         driver.for_each(strips, flops, self.strip_scratch(STRIP), |(strip, out), scratch| {
             let (first, groups) = (strip * STRIP, out.len().div_ceil(LANE));
@@ -139,18 +140,23 @@ impl Factor {
     ) -> Result<(), CoreError> {
         let n = self.n();
         CoreError::check_len("rows of the inverse", n, rows.len())?;
-        let strips: Vec<_> = rows.chunks_mut(STRIP).enumerate().collect();
+        let strips = rows.chunks_mut(STRIP).enumerate();
         let flops = 2.0 / 3.0 * (n * n * STRIP) as f64;
         driver.for_each(strips, flops, self.strip_scratch(STRIP), |(strip, rows), scratch| {
             let first = strip * STRIP;
             let floor = self.tile_floor(first);
             // The matrix is symmetric: its columns are its rows.
-            let mut columns: Vec<&mut [f64]> =
-                rows.iter_mut().map(|row| &mut row[floor..n]).collect();
-            self.inverse_columns(first, &mut columns, scratch);
+            let count = rows.len();
+            let mut columns = strip_of(rows.iter_mut().map(|row| &mut row[floor..n]));
+            self.inverse_columns(first, &mut columns[..count], scratch);
         })?;
         mirror(rows, STRIP, driver)
     }
+}
+
+/// The columns of a strip, where they lie; past the last one there is nothing.
+pub fn strip_of<'c>(mut columns: impl Iterator<Item = &'c mut [f64]>) -> [&'c mut [f64]; STRIP] {
+    std::array::from_fn(|_| columns.next().unwrap_or_default())
 }
 
 /// Copies the part above the diagonal of a symmetric matrix below it, strip by strip.
@@ -164,7 +170,7 @@ pub fn mirror(
         let (above, own) = rows.split_at_mut(first);
         let end = own.len().min(strip);
         let above = &*above;
-        let tasks: Vec<_> = own[..end].chunks_mut(LANE).enumerate().collect();
+        let tasks = own[..end].chunks_mut(LANE).enumerate();
         driver.for_each(tasks, (above.len() * LANE) as f64, 0, |(task, rows), _| {
             let row = first + task * LANE;
             for (column, source) in above.iter().enumerate() {

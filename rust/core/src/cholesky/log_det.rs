@@ -5,6 +5,6 @@ use crate::cholesky::Factor;
 impl Factor {
     /// `log |A| = 2 sum_i log L_ii`.
     pub fn log_det(&self) -> f64 {
-        2.0 * self.tiles.diagonal().into_iter().map(f64::ln).sum::<f64>()
+        2.0 * self.tiles.diagonal().map(f64::ln).sum::<f64>()
     }
 }

@@ -15,7 +15,7 @@ mod verify;
 
 pub use certainty::{CLEAR, Certainty, Standing, sign};
 pub use factor::{Factorization, factor};
-pub use inverse::STRIP;
+pub use inverse::{STRIP, strip_of};
 pub(crate) use solve::{subtract, subtract_transposed};
 
 use crate::error::CoreError;
@@ -186,7 +186,7 @@ pub(crate) mod tests {
             let mut draws = vec![0.0; 600 * 150];
             l.sample(7, 0, &mut draws, &mut driver).unwrap();
             let diagonal = l.inverse_diagonal(&mut driver).unwrap();
-            let all = [draws, diagonal, vec![l.log_det()]].concat();
+            let all = [draws, diagonal.to_vec(), vec![l.log_det()]].concat();
             all.into_iter().map(f64::to_bits).collect::<Vec<_>>()
         };
         let one = bits(1);

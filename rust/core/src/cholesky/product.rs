@@ -6,6 +6,7 @@ use crate::error::CoreError;
 use crate::kernel::lanes::add_block_products;
 use crate::kernel::{LANE, Lane};
 use crate::storage::buffer::Buffer;
+use crate::storage::list;
 use crate::storage::tiles::{TileMatrix, layout_of, panels_of};
 use crate::threads::Driver;
 
@@ -18,24 +19,30 @@ impl Factor {
     pub fn into_matrix(self, driver: &mut Driver<'_>) -> Result<TileMatrix, CoreError> {
         let mut tiles = self.tiles;
         let (nb, count, size) = (tiles.nb(), tiles.num_tile_rows(), tiles.tile_lanes());
-        let live: Vec<usize> = (0..count).map(|i| tiles.rows_in(i)).collect();
+        let live = list::collect("rows of tiles", (0..count).map(|i| tiles.rows_in(i)))?;
         let mut copy = Buffer::zeros("a row of tiles", count * size * LANE)?;
         let copy = copy.as_chunks_mut::<LANE>().0;
         // Row i needs the factor's rows up to i: from the last row on, each can be overwritten.
         for i in (0..count).rev() {
-            let mut rows = tiles.rows_mut();
-            let (above, own) = rows.split_at_mut(i);
-            let own = &mut own[0].1;
+            let (above, mut rows) = tiles.split_rows(i);
+            let Some((_, own)) = rows.next() else { break };
+            let above = &*above;
             let copy = &mut copy[..own.len()];
             copy.copy_from_slice(own);
             let copy = &*copy;
-            let tasks: Vec<_> = own.chunks_exact_mut(size).enumerate().collect();
             let flops = ((i + 2) * nb * nb * nb) as f64;
-            driver.for_each(tasks, flops, 0, |(j, target), _| {
-                let source = if i == j { copy } else { &*above[j].1 };
-                target.fill([0.0; LANE]);
-                add_tile([copy, source], j, [live[i], live[j]], &live, i == j, nb, target);
-            })?;
+            driver.for_each(
+                own.chunks_exact_mut(size).enumerate(),
+                flops,
+                0,
+                |(j, target), _| {
+                    let before = j * (j + 1) / 2 * size;
+                    let source =
+                        if i == j { copy } else { &above[before..before + (j + 1) * size] };
+                    target.fill([0.0; LANE]);
+                    add_tile([copy, source], j, [live[i], live[j]], &live, i == j, nb, target);
+                },
+            )?;
         }
         Ok(tiles)
     }
@@ -52,24 +59,28 @@ impl Factor {
         let (n, nb, tiles) = (self.n(), self.tiles.nb(), &self.tiles);
         CoreError::check_len("rows of the product", n, rows.len())?;
         let (count, size) = (tiles.num_tile_rows(), tiles.tile_lanes());
-        let live: Vec<usize> = (0..count).map(|i| tiles.rows_in(i)).collect();
-        let slabs: Vec<_> = rows.chunks_mut(nb).enumerate().collect();
+        let live = list::collect("rows of tiles", (0..count).map(|i| tiles.rows_in(i)))?;
         let flops = (n * n * nb) as f64 / 3.0;
-        driver.for_each(slabs, flops, size * LANE, |(i, slab), scratch| {
-            let scratch = scratch.as_chunks_mut::<LANE>().0;
-            for j in i..count {
-                scratch.fill([0.0; LANE]);
-                // The tiles of a row lie together.
-                let (left, right) = (tiles.row(i), tiles.row(j));
-                add_tile([left, right], i, [live[i], live[j]], &live, false, nb, scratch);
-                for (r, row) in slab.iter_mut().enumerate() {
-                    let lanes = &scratch[r / LANE * nb..];
-                    for (value, lane) in row[j * nb..].iter_mut().zip(lanes).take(live[j]) {
-                        *value = lane[r % LANE];
+        driver.for_each(
+            rows.chunks_mut(nb).enumerate(),
+            flops,
+            size * LANE,
+            |(i, slab), scratch| {
+                let scratch = scratch.as_chunks_mut::<LANE>().0;
+                for j in i..count {
+                    scratch.fill([0.0; LANE]);
+                    // The tiles of a row lie together.
+                    let (left, right) = (tiles.row(i), tiles.row(j));
+                    add_tile([left, right], i, [live[i], live[j]], &live, false, nb, scratch);
+                    for (r, row) in slab.iter_mut().enumerate() {
+                        let lanes = &scratch[r / LANE * nb..];
+                        for (value, lane) in row[j * nb..].iter_mut().zip(lanes).take(live[j]) {
+                            *value = lane[r % LANE];
+                        }
                     }
                 }
-            }
-        })?;
+            },
+        )?;
         mirror(rows, nb, driver)
     }
 }

@@ -20,7 +20,7 @@ impl Factor {
     ) -> Result<(), CoreError> {
         let n = self.n();
         CoreError::check_len("draws", out.len() / n * n, out.len())?;
-        let draws: Vec<_> = out.chunks_exact_mut(n).enumerate().collect();
+        let draws = out.chunks_exact_mut(n).enumerate();
         driver.for_each(draws, 20.0 * n as f64, 0, |(unit, draw), _| {
             fill_standard_normal(seed, first_stream + unit as u64, draw);
         })?;

@@ -63,10 +63,12 @@ impl Factor {
             pack(panel, n, nb, groups, x, driver)?;
             sweep(&self.tiles, inverses, x, groups, driver)?;
             let flops = (n * LANE) as f64;
-            let targets: Vec<_> = panel.chunks_mut(n * LANE).enumerate().collect();
+            let targets = panel.chunks_mut(n * LANE).enumerate();
             driver.for_each(targets, flops, 0, |(group, targets), _| {
-                let mut targets: Vec<&mut [f64]> = targets.chunks_exact_mut(n).collect();
-                unpack(x, nb, groups, group, &mut targets);
+                let (count, mut rest) = (targets.len() / n, targets.chunks_exact_mut(n));
+                let mut targets: [&mut [f64]; LANE] =
+                    std::array::from_fn(|_| rest.next().unwrap_or_default());
+                unpack(x, nb, groups, group, &mut targets[..count]);
             })?;
         }
         Ok(())
@@ -85,7 +87,7 @@ fn pack(
     x: &mut [Lane],
     driver: &mut Driver<'_>,
 ) -> Result<(), CoreError> {
-    let rows: Vec<_> = x.chunks_exact_mut(groups * nb).enumerate().collect();
+    let rows = x.chunks_exact_mut(groups * nb).enumerate();
     driver.for_each(rows, (groups * nb * LANE) as f64, 0, |(k, x), _| {
         let rows = k * nb..n.min((k + 1) * nb);
         for (group, x) in x.chunks_exact_mut(nb).enumerate() {
@@ -207,7 +209,7 @@ fn solve_tile<'t>(
 ) -> Result<(), CoreError> {
     let width = even_width(groups, PIECE);
     let flops = (triangle.rows * triangle.rows * width * LANE) as f64;
-    let pieces = x.chunks_mut(width * triangle.nb).collect();
+    let pieces = x.chunks_mut(width * triangle.nb);
     driver.for_each(pieces, flops, Triangle::scratch_len(width), |piece, scratch| {
         solve(triangle, piece, scratch);
     })
@@ -223,14 +225,10 @@ fn products(
     subtract: impl Fn(&[Lane], usize, &mut [Lane]) + Sync,
 ) -> Result<(), CoreError> {
     let (nb, width) = (tiles.nb(), even_width(groups, PRODUCT));
-    let tasks: Vec<_> = open
-        .chunks_mut(groups * nb)
-        .enumerate()
-        .flat_map(|(row, x)| {
-            let pieces = solved.chunks(width * nb).zip(x.chunks_mut(width * nb));
-            pieces.map(move |(solved, x)| (row, solved, x))
-        })
-        .collect();
+    let tasks = open.chunks_mut(groups * nb).enumerate().flat_map(|(row, x)| {
+        let pieces = solved.chunks(width * nb).zip(x.chunks_mut(width * nb));
+        pieces.map(move |(solved, x)| (row, solved, x))
+    });
     let flops = (2 * nb * nb * width * LANE) as f64;
     driver.for_each(tasks, flops, 0, |(row, solved, x), _| subtract(solved, row, x))
 }

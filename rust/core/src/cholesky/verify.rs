@@ -5,6 +5,7 @@ use crate::error::CoreError;
 use crate::kernel::dot::total;
 use crate::kernel::{LANE, Lane};
 use crate::storage::buffer::Buffer;
+use crate::storage::list;
 use crate::storage::tiles::{MAX_TILE, TileMatrix};
 use crate::threads::Driver;
 
@@ -13,7 +14,7 @@ use crate::threads::Driver;
 pub struct Witness {
     /// Signs over the roots of the diagonal, so that each row and column counts alike.
     v: Vec<f64>,
-    y: Vec<f64>,
+    y: Buffer,
     diagonal: Vec<f64>,
 }
 
@@ -29,16 +30,17 @@ impl Witness {
         driver: &mut Driver<'_>,
     ) -> Result<Self, CoreError> {
         // A diagonal that is not positive has no root; the factorisation will say so.
-        let mut diagonal = tiles.diagonal();
+        let mut diagonal = list::collect("a diagonal", tiles.diagonal())?;
         for a in diagonal.iter_mut().filter(|a| **a <= 0.0) {
             *a = 1.0;
         }
         let rounding = rounding_floor(tiles.n());
         diagonal.iter_mut().zip(unknown).for_each(|(a, unknown)| *a = a.max(unknown / rounding));
-        let v: Vec<f64> = diagonal.iter().enumerate().map(|(i, a)| sign(i) / a.sqrt()).collect();
+        let signs = diagonal.iter().enumerate().map(|(i, a)| sign(i) / a.sqrt());
+        let v = list::collect("a vector of signs", signs)?;
         let mut y = below(tiles, &v, driver)?;
         let above = above(tiles, &v, true, driver)?;
-        y.iter_mut().zip(&above).for_each(|(y, part)| *y += part);
+        y.iter_mut().zip(above.iter()).for_each(|(y, part)| *y += part);
         Ok(Self { v, y, diagonal })
     }
 
@@ -67,7 +69,7 @@ impl Witness {
         let product = below(tiles, &w, driver)?;
         let most = 4.0 * (n + 2) as f64 * f64::EPSILON * n as f64;
         let mut squares = 0.0;
-        for (row, (ours, truth)) in product.iter().zip(&self.y).enumerate() {
+        for (row, (ours, truth)) in product.iter().zip(self.y.iter()).enumerate() {
             let (residual, root) = ((ours - truth).abs(), self.diagonal[row].sqrt());
             let bound = most * root;
             if residual > bound || residual.is_nan() {
@@ -94,11 +96,10 @@ fn live(lane: &Lane, row: usize, s: usize, strict: bool) -> Lane {
 }
 
 /// `M v` for the lower triangle `M`, diagonal included.
-fn below(tiles: &TileMatrix, v: &[f64], driver: &mut Driver<'_>) -> Result<Vec<f64>, CoreError> {
+fn below(tiles: &TileMatrix, v: &[f64], driver: &mut Driver<'_>) -> Result<Buffer, CoreError> {
     let (n, nb) = (tiles.n(), tiles.nb());
-    let mut y = vec![0.0; n];
-    let tasks: Vec<_> = y.chunks_mut(nb).enumerate().collect();
-    driver.for_each(tasks, (n * nb) as f64, 0, |(i, out), _| {
+    let mut y = Buffer::zeros("a product", n)?;
+    driver.for_each(y.chunks_mut(nb).enumerate(), (n * nb) as f64, 0, |(i, out), _| {
         for (panel, out) in out.chunks_mut(LANE).enumerate() {
             let row = i * nb + panel * LANE;
             let mut sums = [0.0; LANE];
@@ -121,18 +122,17 @@ fn above(
     v: &[f64],
     strict: bool,
     driver: &mut Driver<'_>,
-) -> Result<Vec<f64>, CoreError> {
+) -> Result<Buffer, CoreError> {
     let (n, nb, count) = (tiles.n(), tiles.nb(), tiles.num_tile_rows());
     // Each tile row's part, added up in order afterwards.
     let ends = |i: usize| n.min((i + 1) * nb);
     let mut parts = Buffer::zeros("sums of tile rows", (0..count).map(ends).sum())?;
     let mut rest: &mut [f64] = &mut parts;
-    let mut tasks = Vec::with_capacity(count);
-    for i in 0..count {
-        let (own, tail) = rest.split_at_mut(ends(i));
-        tasks.push((i, own));
+    let tasks = (0..count).map(|i| {
+        let (own, tail) = std::mem::take(&mut rest).split_at_mut(ends(i));
         rest = tail;
-    }
+        (i, own)
+    });
     driver.for_each(tasks, (n * nb) as f64, 0, |(i, out), _| {
         for (j, out) in out.chunks_mut(nb).enumerate() {
             let (tile, mut sums) = (tiles.tile(i, j), [[0.0; LANE]; MAX_TILE]);
@@ -151,7 +151,7 @@ fn above(
             out.iter_mut().zip(&sums).for_each(|(out, sums)| *out = total(sums));
         }
     })?;
-    let (mut y, mut start) = (vec![0.0; n], 0);
+    let (mut y, mut start) = (Buffer::zeros("a product", n)?, 0);
     for i in 0..count {
         y.iter_mut().zip(&parts[start..start + ends(i)]).for_each(|(y, part)| *y += part);
         start += ends(i);
@@ -187,7 +187,7 @@ mod tests {
         let rounding = witness.verify(&factor.tiles, &mut driver).unwrap();
         assert!(rounding > 0.0 && rounding < 4.0 * n as f64 * f64::EPSILON, "{rounding}");
         let nb = factor.tiles.nb();
-        factor.tiles.rows_mut()[0].1[nb + 9][1] *= 1.0 + 1e-6;
+        factor.tiles.rows_mut().next().unwrap().1[nb + 9][1] *= 1.0 + 1e-6;
         let error = witness.verify(&factor.tiles, &mut driver).unwrap_err();
         assert!(matches!(error, CoreError::FactorCheck { .. }));
     }

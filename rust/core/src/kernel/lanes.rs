@@ -109,13 +109,12 @@ impl Lanes {
         let (columns, start) = (self.columns, self.rows);
         let end = start + values.len() / columns;
         let chunk = self.width() * DEPTH * LANE;
-        let tasks: Vec<_> = self
+        let tasks = self
             .data
             .chunks_exact_mut(chunk)
             .enumerate()
             .map(|(c, lanes)| (c, start.max(c * DEPTH)..end.min((c + 1) * DEPTH), lanes))
-            .filter(|(_, rows, _)| !rows.is_empty())
-            .collect();
+            .filter(|(_, rows, _)| !rows.is_empty());
         let flops = (DEPTH * columns) as f64;
         driver.for_each(tasks, flops, 0, |(c, rows, lanes), _| {
             let lanes = lanes.as_chunks_mut::<LANE>().0;

@@ -15,6 +15,9 @@
 //!
 //! a product for each pair and sums of positive numbers: nothing cancels where the network is sure.
 
+use crate::error::CoreError;
+use crate::storage::buffer::Buffer;
+
 /// `h_k = 1 / sqrt(k (k + 1))`.
 pub fn scale(k: usize) -> f64 {
     1.0 / ((k * (k + 1)) as f64).sqrt()
@@ -66,16 +69,19 @@ pub fn factors(p: &[f64], out: &mut Factors<'_>) {
 }
 
 /// The contrast as a dense `C x (C-1)` matrix, row by row.
-pub fn matrix(classes: usize) -> Vec<f64> {
+///
+/// # Errors
+/// [`CoreError::Allocation`].
+pub fn matrix(classes: usize) -> Result<Buffer, CoreError> {
     let columns = classes - 1;
-    let mut q = vec![0.0; classes * columns];
+    let mut q = Buffer::zeros("the contrast", classes * columns)?;
     for k in 1..classes {
         for row in 0..k {
             q[row * columns + k - 1] = scale(k);
         }
         q[k * columns + k - 1] = -(k as f64) * scale(k);
     }
-    q
+    Ok(q)
 }
 
 #[cfg(test)]
@@ -86,7 +92,7 @@ mod tests {
     #[test]
     fn contrast_is_orthonormal_and_blind_to_constants() {
         for classes in 2..12 {
-            let (q, k) = (matrix(classes), classes - 1);
+            let (q, k) = (matrix(classes).unwrap(), classes - 1);
             for a in 0..k {
                 let sum: f64 = (0..classes).map(|c| q[c * k + a]).sum();
                 assert!(sum.abs() < 1e-14);
@@ -107,7 +113,7 @@ mod tests {
             softmax(&mut p);
             let (mut low, mut high, mut diagonal) = (vec![0.0; k], vec![0.0; k], vec![0.0; k]);
             factors(&p, &mut Factors { low: &mut low, high: &mut high, diagonal: &mut diagonal });
-            let q = matrix(classes);
+            let q = matrix(classes).unwrap();
             for a in 0..k {
                 for b in 0..=a {
                     let mut dense = 0.0;

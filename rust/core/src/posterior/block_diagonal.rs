@@ -8,11 +8,13 @@ use crate::assemble::head::{HeadSum, Outputs};
 use crate::cholesky::{Factor, Factorization, Standing};
 use crate::error::{CoreError, check_prior_precision};
 use crate::input::{Real, check_matrix, widen};
+use crate::posterior::PRIOR;
 use crate::posterior::head::expand::to_tiles;
 use crate::posterior::head::{Cache, Columns, by_blocks, by_solves, take_inverse};
 use crate::posterior::matrix::{FillRows, rows_in_order, scatter};
 use crate::storage::blocks::{Pattern, SymmetricBlocks};
 use crate::storage::buffer::Buffer;
+use crate::storage::list;
 use crate::threads::Driver;
 
 /// Streams of one factor start this far from those of the next.
@@ -37,19 +39,24 @@ pub struct InPlace {
 }
 
 impl InPlace {
-    /// Gives up a sum.
+    /// Makes ready for a sum, which is not touched yet: nothing is lost where memory is refused.
     ///
     /// # Errors
-    /// As [`BlockDiagonalPosterior::check`], which should have been called.
-    pub fn new(sum: HeadSum, prior_precision: &[f64]) -> Result<Self, CoreError> {
-        BlockDiagonalPosterior::check(&sum, prior_precision)?;
+    /// As [`BlockDiagonalPosterior::check`]; [`CoreError::Allocation`].
+    pub fn new(sum: &HeadSum, prior_precision: &[f64]) -> Result<Self, CoreError> {
+        BlockDiagonalPosterior::check(sum, prior_precision)?;
         Ok(Self {
-            prior_precision: prior_precision.to_vec(),
-            sum: Some(sum),
+            prior_precision: list::copy_of(PRIOR, prior_precision)?,
+            factors: room_for(sum.num_outputs())?,
+            sum: None,
             blocks: None,
-            factors: Vec::new(),
             current: None,
         })
+    }
+
+    /// Gives up the sum.
+    pub fn take(&mut self, sum: HeadSum) {
+        self.sum = Some(sum);
     }
 
     /// Goes on to the end.
@@ -107,6 +114,12 @@ impl InPlace {
 }
 
 /// The matrix of one output with its prior, ready to be factored.
+fn room_for(count: usize) -> Result<Vec<Factor>, CoreError> {
+    let mut factors = Vec::new();
+    list::reserve("a list of factors", &mut factors, count)?;
+    Ok(factors)
+}
+
 fn prepare(
     blocks: &SymmetricBlocks,
     output: usize,
@@ -135,7 +148,7 @@ impl BlockDiagonalPosterior {
         Self::check(sum, prior_precision)?;
         let dim = sum.num_features();
         let blocks = sum.finish(driver)?;
-        let mut factors = Vec::with_capacity(blocks.outputs());
+        let mut factors = room_for(blocks.outputs())?;
         for (c, prior) in prior_precision.chunks_exact(dim).enumerate() {
             let mut work = prepare(blocks, c, prior, driver)?;
             work.run(driver)?;
@@ -215,11 +228,11 @@ impl BlockDiagonalPosterior {
     ///
     /// # Errors
     /// [`CoreError::Interrupted`], [`CoreError::Allocation`].
-    pub fn variance_by_feature(&self, driver: &mut Driver<'_>) -> Result<Vec<f64>, CoreError> {
-        let mut sums = vec![0.0; self.dim];
+    pub fn variance_by_feature(&self, driver: &mut Driver<'_>) -> Result<Buffer, CoreError> {
+        let mut sums = Buffer::zeros("variances", self.dim)?;
         for factor in &self.factors {
             let values = factor.inverse_diagonal(driver)?;
-            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            sums.iter_mut().zip(values.iter()).for_each(|(sum, value)| *sum += value);
         }
         Ok(sums)
     }
@@ -291,7 +304,7 @@ impl BlockDiagonalPosterior {
     }
 
     fn inverse(&self, driver: &mut Driver<'_>) -> Result<Arc<SymmetricBlocks>, CoreError> {
-        self.inverse.get(|| {
+        self.inverse.get(driver, |driver| {
             let (what, outputs) = ("the covariance of a layer", self.num_outputs());
             let mut blocks = SymmetricBlocks::zeros(what, outputs, self.dim, Pattern::Diagonal)?;
             for (factor, (_, block)) in self.factors.iter().zip(blocks.blocks_mut()) {

@@ -1,6 +1,7 @@
 //! The posterior with a diagonal precision: every answer is a loop.
 
 use crate::error::{CoreError, check_prior_precision};
+use crate::input::check_matrix;
 use crate::kernel::dot::dot;
 use crate::normal::fill_standard_normal;
 use crate::storage::buffer::Buffer;
@@ -58,7 +59,7 @@ impl DiagonalPosterior {
     ) -> Result<(), CoreError> {
         let n = self.precision.len();
         CoreError::check_len("draws", out.len() / n.max(1) * n, out.len())?;
-        let draws: Vec<_> = out.chunks_exact_mut(n.max(1)).enumerate().collect();
+        let draws = out.chunks_exact_mut(n.max(1)).enumerate();
         driver.for_each(draws, 20.0 * n as f64, 0, |(unit, draw), _| {
             fill_standard_normal(seed, unit as u64, draw);
             for (value, a) in draw.iter_mut().zip(&*self.precision) {
@@ -84,7 +85,8 @@ impl DiagonalPosterior {
         }
         let points = jacobian.len() / (c * n).max(1);
         CoreError::check_len("the functional covariance", points * c * c, out.len())?;
-        let tasks: Vec<_> = jacobian.chunks_exact(c * n).zip(out.chunks_exact_mut(c * c)).collect();
+        check_matrix("jacobian", jacobian, points * c, n, driver)?;
+        let tasks = jacobian.chunks_exact(c * n).zip(out.chunks_exact_mut(c * c));
         driver.for_each(tasks, (c * (c + 1) * n) as f64, n, |(point, v), scaled| {
             for a in 0..c {
                 let x = point[a * n..(a + 1) * n].iter().zip(&*self.precision);

@@ -20,6 +20,7 @@ use faer::{Conj, MatMut, MatRef, Par};
 use crate::error::CoreError;
 use crate::kernel::dot::dot;
 use crate::storage::buffer::Buffer;
+use crate::storage::list;
 use crate::threads::Driver;
 
 /// Eigenvectors that one task applies the reflections to.
@@ -98,10 +99,11 @@ pub fn eigen(mut matrix: Buffer, dim: usize, driver: &mut Driver<'_>) -> Result<
     let reflections = MatRef::from_column_major_slice(&reflections, block, dim - 1);
     let scratch =
         apply_block_householder_sequence_on_the_left_in_place_scratch::<f64>(dim - 1, block, STRIP);
-    let tasks: Vec<_> = vectors
-        .chunks_mut(STRIP * dim)
-        .map(|strip| memory_for(scratch).map(|memory| (strip, memory)))
-        .collect::<Result<_, _>>()?;
+    let mut tasks = Vec::new();
+    list::reserve("strips of eigenvectors", &mut tasks, dim.div_ceil(STRIP))?;
+    for strip in vectors.chunks_mut(STRIP * dim) {
+        tasks.push((strip, memory_for(scratch)?));
+    }
     driver.for_each(tasks, (2 * dim * dim * STRIP) as f64, 0, |(strip, mut memory), _| {
         let columns = strip.len() / dim;
         let strip = MatMut::from_column_major_slice_mut(strip, dim, columns);

@@ -3,8 +3,11 @@
 use crate::assemble::full::FullSum;
 use crate::cholesky::{Factor, Factorization, Standing, factor};
 use crate::error::{CoreError, check_prior_precision};
+use crate::input::check_matrix;
 use crate::kernel::dot::dot;
+use crate::posterior::PRIOR;
 use crate::posterior::matrix::{rows_in_order, scatter};
+use crate::storage::list;
 use crate::storage::tiles::TileMatrix;
 use crate::threads::Driver;
 
@@ -18,19 +21,27 @@ pub struct FullPosterior {
 #[derive(Debug)]
 pub struct InPlace {
     prior_precision: Vec<f64>,
-    work: Factorization,
+    work: Option<Factorization>,
 }
 
 impl InPlace {
-    /// Gives up a finished sum ([`FullSum::finish`]).
+    /// Makes ready for a sum, which is not touched yet: nothing is lost where memory is refused.
     ///
     /// # Errors
-    /// As [`FullPosterior::check`], which should have been called.
-    pub fn new(sum: FullSum, prior_precision: &[f64]) -> Result<Self, CoreError> {
-        FullPosterior::check(&sum, prior_precision)?;
+    /// As [`FullPosterior::check`]; [`CoreError::Allocation`].
+    pub fn new(sum: &FullSum, prior_precision: &[f64]) -> Result<Self, CoreError> {
+        FullPosterior::check(sum, prior_precision)?;
+        Ok(Self { prior_precision: list::copy_of(PRIOR, prior_precision)?, work: None })
+    }
+
+    /// Gives up the sum, which is finished ([`FullSum::finish`]).
+    ///
+    /// # Errors
+    /// [`CoreError::Incomplete`], [`CoreError::Shape`] of a sum that is not finished.
+    pub fn take(&mut self, sum: FullSum) -> Result<(), CoreError> {
         let (tiles, unknown) = sum.into_tiles()?;
-        let work = prepare(tiles, prior_precision, unknown)?;
-        Ok(Self { prior_precision: prior_precision.to_vec(), work })
+        self.work = Some(prepare(tiles, &self.prior_precision, unknown)?);
+        Ok(())
     }
 
     /// Goes on to the end.
@@ -41,11 +52,11 @@ impl InPlace {
         if prior != self.prior_precision && !self.is_lost() {
             return Err(CoreError::Incomplete);
         }
-        self.work.run(driver)
+        self.work.as_mut().ok_or(CoreError::Consumed)?.run(driver)
     }
 
     fn is_lost(&self) -> bool {
-        self.work.is_lost()
+        self.work.as_ref().is_none_or(Factorization::is_lost)
     }
 
     /// The posterior, once [`InPlace::run`] came to its end.
@@ -53,12 +64,12 @@ impl InPlace {
     /// # Errors
     /// [`CoreError::Incomplete`].
     pub fn into_posterior(self) -> Result<FullPosterior, CoreError> {
-        Ok(FullPosterior { factor: self.work.into_factor()? })
+        Ok(FullPosterior { factor: self.work.ok_or(CoreError::Incomplete)?.into_factor()? })
     }
 
     /// Bytes held.
     pub fn nbytes(&self) -> usize {
-        self.work.nbytes()
+        self.work.as_ref().map_or(0, Factorization::nbytes)
     }
 }
 
@@ -87,7 +98,7 @@ impl FullPosterior {
         Self::check(sum, prior_precision)?;
         let mut tiles = sum.finish(driver)?.try_clone("the factor")?;
         tiles.add_to_diagonal(prior_precision);
-        let unknown = sum.rounding().to_vec();
+        let unknown = list::copy_of("rounding", sum.rounding())?;
         let standing = Standing { unknown, ..Standing::of(prior_precision) };
         Ok(Self { factor: factor(tiles, standing, driver)? })
     }
@@ -114,8 +125,8 @@ impl FullPosterior {
         CoreError::check_len("prior_precision", self.num_params(), prior_precision.len())?;
         let mut tiles = self.factor.try_clone("the curvature")?.into_matrix(driver)?;
         let relative = self.factor.certainty().rounding;
-        let rounding = tiles.diagonal().into_iter().map(|a| relative * a).collect();
-        let negative: Vec<f64> = prior_precision.iter().map(|t| -t).collect();
+        let rounding = list::collect("rounding", tiles.diagonal().map(|a| relative * a))?;
+        let negative = list::collect(PRIOR, prior_precision.iter().map(|t| -t))?;
         tiles.add_to_diagonal(&negative);
         FullSum::from_tiles(tiles, rounding)
     }
@@ -183,8 +194,9 @@ impl FullPosterior {
         }
         let points = jacobian.len() / (c * n);
         CoreError::check_len("the functional covariance", points * c * c, out.len())?;
+        check_matrix("jacobian", jacobian, points * c, n, driver)?;
         self.factor.solve_lower(jacobian, driver)?;
-        let tasks: Vec<_> = jacobian.chunks_exact(c * n).zip(out.chunks_exact_mut(c * c)).collect();
+        let tasks = jacobian.chunks_exact(c * n).zip(out.chunks_exact_mut(c * c));
         driver.for_each(tasks, (c * c * n) as f64, 0, |(point, v), _| {
             for a in 0..c {
                 for b in 0..=a {
@@ -207,9 +219,11 @@ impl FullPosterior {
         driver: &mut Driver<'_>,
     ) -> Result<(), CoreError> {
         let n = self.num_params();
-        CoreError::check_len("the functional variance", jacobian.len() / n, out.len())?;
+        let rows = jacobian.len() / n;
+        CoreError::check_len("the functional variance", rows, out.len())?;
+        check_matrix("jacobian", jacobian, rows, n, driver)?;
         self.factor.solve_lower(jacobian, driver)?;
-        let tasks: Vec<_> = jacobian.chunks_exact(n).zip(out).collect();
+        let tasks = jacobian.chunks_exact(n).zip(out);
         driver.for_each(tasks, (2 * n) as f64, 0, |(row, v), _| *v = dot(row, row))
     }
 }

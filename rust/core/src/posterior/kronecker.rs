@@ -17,10 +17,12 @@ use crate::cholesky::CLEAR;
 use crate::error::{CoreError, check_prior_precision};
 use crate::input::{Real, check_matrix, widen};
 use crate::normal::fill_standard_normal;
+use crate::posterior::PRIOR;
 use crate::posterior::eigen::{Eigen, eigen};
 use crate::posterior::matrix::{rows_in_order, scatter};
 use crate::storage::blocks::SymmetricBlocks;
 use crate::storage::buffer::Buffer;
+use crate::storage::list;
 use crate::threads::Driver;
 
 /// Rows that one product takes together.
@@ -58,7 +60,7 @@ impl KroneckerBasis {
         }
         check_prior_precision(prior_precision)?;
         let blocks = sum.finish(driver)?;
-        let inverse_root: Vec<f64> = prior_precision.iter().map(|t| 1.0 / t.sqrt()).collect();
+        let inverse_root = list::collect(PRIOR, prior_precision.iter().map(|t| 1.0 / t.sqrt()))?;
         let mut gram = Buffer::zeros("a matrix of products of features", dim * dim)?;
         for (j, column) in gram.chunks_exact_mut(dim).enumerate() {
             SymmetricBlocks::copy_column(blocks.block(0, 0), dim, j, 0, column);
@@ -66,8 +68,9 @@ impl KroneckerBasis {
                 *value *= root * inverse_root[j];
             }
         }
+        let prior = list::copy_of(PRIOR, prior_precision)?;
         let eigen = eigen(gram, dim, driver)?;
-        Ok(Self { eigen, prior: prior_precision.to_vec(), inverse_root })
+        Ok(Self { eigen, prior, inverse_root })
     }
 
     /// Length of a layer input `D'`.
@@ -130,7 +133,8 @@ impl KroneckerPosterior {
                 least: prior * (2.0 * CLEAR * largest * rounding / scale),
             });
         }
-        Ok(Self { basis, output_precision: output_precision.to_vec(), scale })
+        let own = list::copy_of("noise precisions", output_precision)?;
+        Ok(Self { basis, output_precision: own, scale })
     }
 
     /// `U`.
@@ -186,7 +190,7 @@ impl KroneckerPosterior {
         let mut squares = Buffer::zeros("squares of the eigenvectors", dim * dim)?;
         squares.iter_mut().zip(self.basis.eigen.vectors.iter()).for_each(|(s, u)| *s = u * u);
         let squares = MatRef::from_column_major_slice(&squares, dim, dim);
-        let tasks: Vec<_> = out.chunks_mut(ROWS * dim).enumerate().collect();
+        let tasks = out.chunks_mut(ROWS * dim).enumerate();
         driver.for_each(
             tasks,
             (2 * ROWS * dim * dim) as f64,
@@ -227,7 +231,7 @@ impl KroneckerPosterior {
     ) -> Result<(), CoreError> {
         let (p, dim) = (self.num_params(), self.num_features());
         CoreError::check_len("draws", out.len() / p * p, out.len())?;
-        let tasks: Vec<_> = out.chunks_exact_mut(p).enumerate().collect();
+        let tasks = out.chunks_exact_mut(p).enumerate();
         driver.for_each(tasks, 2.0 * (p * dim) as f64, p, |(unit, draw), z| {
             fill_standard_normal(seed, unit as u64, z);
             for (c, z) in z.chunks_exact_mut(dim).enumerate() {
@@ -263,8 +267,7 @@ impl KroneckerPosterior {
             line.iter_mut().zip(self.precisions(c)).for_each(|(v, a)| *v = 1.0 / a);
         }
         let inverse = MatRef::from_row_major_slice(&inverse, outputs, dim);
-        let tasks: Vec<_> =
-            features.chunks(ROWS * dim).zip(out.chunks_mut(ROWS * outputs)).collect();
+        let tasks = features.chunks(ROWS * dim).zip(out.chunks_mut(ROWS * outputs));
         driver.for_each(
             tasks,
             (2 * ROWS * dim * (dim + outputs)) as f64,
@@ -330,14 +333,10 @@ impl KroneckerPosterior {
         let vectors = self.vectors();
         let roots = &self.basis.inverse_root;
         let mut rows = rows_in_order(out, order)?;
-        let tasks: Vec<_> = rows
-            .chunks_mut(dim)
-            .enumerate()
-            .flat_map(|(c, rows)| {
-                let parts = rows.chunks_mut(DENSE_ROWS).enumerate();
-                parts.map(move |(part, rows)| (c, part * DENSE_ROWS, rows))
-            })
-            .collect();
+        let tasks = rows.chunks_mut(dim).enumerate().flat_map(|(c, rows)| {
+            let parts = rows.chunks_mut(DENSE_ROWS).enumerate();
+            parts.map(move |(part, rows)| (c, part * DENSE_ROWS, rows))
+        });
         let flops = (2 * DENSE_ROWS * dim * dim) as f64;
         driver.for_each(tasks, flops, 2 * DENSE_ROWS * dim, |(c, first, rows), scratch| {
             let (weighted, product) = scratch.split_at_mut(DENSE_ROWS * dim);

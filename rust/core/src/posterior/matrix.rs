@@ -2,7 +2,11 @@
 
 use crate::cholesky::Factor;
 use crate::error::CoreError;
+use crate::storage::list;
 use crate::threads::Driver;
+
+/// What the list of rows is called.
+const ROWS: &str = "rows of a dense matrix";
 
 /// Writes each row of a matrix known by its factor into the front of a row of output.
 pub type FillRows = fn(&Factor, &mut [&mut [f64]], &mut Driver<'_>) -> Result<(), CoreError>;
@@ -14,9 +18,9 @@ pub fn rows_in_order<'o>(
 ) -> Result<Vec<&'o mut [f64]>, CoreError> {
     let n = order.len();
     CoreError::check_len("a dense matrix", n * n, out.len())?;
-    let mut rows: Vec<Option<&mut [f64]>> = out.chunks_exact_mut(n.max(1)).map(Some).collect();
-    let picked: Vec<_> =
-        order.iter().filter_map(|&row| rows.get_mut(row).and_then(Option::take)).collect();
+    let mut rows = list::collect(ROWS, out.chunks_exact_mut(n.max(1)).map(Some))?;
+    let picked = order.iter().filter_map(|&row| rows.get_mut(row).and_then(Option::take));
+    let picked = list::collect(ROWS, picked)?;
     CoreError::check_len("order (it must be a permutation)", n, picked.len())?;
     Ok(picked)
 }

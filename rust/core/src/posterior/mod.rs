@@ -7,3 +7,6 @@ pub mod full;
 pub mod head;
 pub mod kronecker;
 mod matrix;
+
+/// What copies of a prior precision are called.
+const PRIOR: &str = "a prior precision";

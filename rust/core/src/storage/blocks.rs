@@ -14,14 +14,13 @@ pub enum Pattern {
 
 impl Pattern {
     /// The pairs in storage order.
-    pub fn pairs(self, outputs: usize) -> Vec<(usize, usize)> {
-        match self {
-            Self::Full => (0..outputs).flat_map(|c| (0..=c).map(move |d| (c, d))).collect(),
-            Self::Diagonal => (0..outputs).map(|c| (c, c)).collect(),
-        }
+    pub fn pairs(self, outputs: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
+        let first = move |c: usize| if self == Self::Full { 0 } else { c };
+        (0..outputs).flat_map(move |c| (first(c)..=c).map(move |d| (c, d)))
     }
 
-    fn num_blocks(self, outputs: usize) -> usize {
+    /// How many pairs there are.
+    pub fn num_blocks(self, outputs: usize) -> usize {
         match self {
             Self::Full => outputs.saturating_mul(outputs.saturating_add(1)) / 2,
             Self::Diagonal => outputs,
@@ -126,10 +125,9 @@ impl SymmetricBlocks {
     }
 
     /// Every block with its pair, each exclusive.
-    pub fn blocks_mut(&mut self) -> Vec<((usize, usize), &mut [f64])> {
-        let pairs = self.pattern.pairs(self.outputs);
+    pub fn blocks_mut(&mut self) -> impl Iterator<Item = ((usize, usize), &mut [f64])> {
         let len = packed_len(self.dim);
-        pairs.into_iter().zip(self.data.chunks_exact_mut(len.max(1))).collect()
+        self.pattern.pairs(self.outputs).zip(self.data.chunks_exact_mut(len.max(1)))
     }
 
     /// Copies rows `first .. first + out.len()` of column `j` of the symmetric block into `out`.
@@ -187,7 +185,7 @@ mod tests {
     #[test]
     fn pairs_index_their_blocks() {
         let mut blocks = SymmetricBlocks::zeros("test", 4, 3, Pattern::Full).unwrap();
-        for (index, ((c, d), block)) in blocks.blocks_mut().into_iter().enumerate() {
+        for (index, ((c, d), block)) in blocks.blocks_mut().enumerate() {
             assert_eq!(index, c * (c + 1) / 2 + d);
             block.fill(index as f64);
         }

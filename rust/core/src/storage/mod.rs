@@ -2,6 +2,7 @@
 
 pub mod blocks;
 pub mod buffer;
+pub mod list;
 #[cfg(target_os = "linux")]
 mod pages;
 pub mod tiles;

@@ -125,21 +125,30 @@ impl TileMatrix {
     }
 
     /// The tiles of every row, `(i, tiles (i, 0) .. (i, i))`, each row exclusive.
-    pub fn rows_mut(&mut self) -> Vec<(usize, &mut [Lane])> {
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = (usize, &mut [Lane])> {
+        self.split_rows(0).1
+    }
+
+    /// The tiles of all rows above tile row `first`, one after the other, and those of every row from
+    /// there on as [`TileMatrix::rows_mut`] gives them.
+    pub fn split_rows(
+        &mut self,
+        first: usize,
+    ) -> (&mut [Lane], impl Iterator<Item = (usize, &mut [Lane])>) {
         let (size, count) = (self.tile_lanes(), self.num_tile_rows());
-        let mut rest = self.data.as_chunks_mut::<LANE>().0;
-        (0..count)
-            .map(|i| {
-                let (row, tail) = std::mem::take(&mut rest).split_at_mut((i + 1) * size);
-                rest = tail;
-                (i, row)
-            })
-            .collect()
+        let all = self.data.as_chunks_mut::<LANE>().0;
+        let (above, mut rest) = all.split_at_mut(first * (first + 1) / 2 * size);
+        let rows = (first..count).map(move |i| {
+            let (row, tail) = std::mem::take(&mut rest).split_at_mut((i + 1) * size);
+            rest = tail;
+            (i, row)
+        });
+        (above, rows)
     }
 
     /// Every element `(i, i)`.
-    pub fn diagonal(&self) -> Vec<f64> {
-        (0..self.n).map(|i| self.get(i, i)).collect()
+    pub fn diagonal(&self) -> impl Iterator<Item = f64> + '_ {
+        (0..self.n).map(|i| self.get(i, i))
     }
 
     /// Adds `values[i]` to element `(i, i)`.
@@ -215,7 +224,7 @@ pub(crate) mod tests {
         assert!((0..300).all(|i| (0..300).all(|j| tiles.get(i, j) == dense[(i, j)])));
         tiles.add_to_diagonal(&vec![0.5; 300]);
         assert_eq!(tiles.get(299, 299), dense[(299, 299)] + 0.5);
-        assert_eq!(tiles.diagonal()[150], dense[(150, 150)] + 0.5);
+        assert_eq!(tiles.diagonal().nth(150).unwrap(), dense[(150, 150)] + 0.5);
         assert_eq!(tiles.try_clone("copy").unwrap().get(299, 0), dense[(299, 0)]);
     }
 }

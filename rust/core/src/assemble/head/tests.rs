@@ -29,8 +29,7 @@ fn blocks(
     blocks
         .pattern()
         .pairs(blocks.outputs())
-        .iter()
-        .flat_map(|&(a, b)| blocks.block(a, b).to_vec())
+        .flat_map(|(a, b)| blocks.block(a, b).to_vec())
         .collect()
 }
 

@@ -4,6 +4,7 @@ use crate::error::CoreError;
 use crate::kernel::LANE;
 use crate::output::contrast::scale;
 use crate::storage::blocks::{Pattern, SymmetricBlocks};
+use crate::storage::list;
 use crate::storage::tiles::TileMatrix;
 use crate::threads::Driver;
 
@@ -12,6 +13,9 @@ const ROWS: usize = 8;
 
 /// Elements of all blocks that one task turns from contrasts to classes.
 const ELEMENTS: usize = 512;
+
+/// What the lists of such parts are called.
+const PARTS: &str = "parts of blocks";
 
 /// The square matrix of some blocks on its way, tile row by tile row. Memory traffic only.
 #[derive(Debug)]
@@ -43,8 +47,8 @@ impl Expansion {
     ) -> Result<bool, CoreError> {
         let (n, nb, size) = (self.tiles.n(), self.tiles.nb(), self.tiles.tile_lanes());
         let dim = self.dim;
-        let rows: Vec<_> = self.tiles.rows_mut().into_iter().skip(self.rows).take(ROWS).collect();
-        let count = rows.len();
+        let count = ROWS.min(self.tiles.num_tile_rows() - self.rows);
+        let rows = self.tiles.split_rows(self.rows).1.take(count);
         driver.for_each(rows, (4 * n * nb) as f64, nb, |(i, row), scratch| {
             let end = n.min((i + 1) * nb);
             // Columns of the last tile are padded; rows above the diagonal are not live.
@@ -118,13 +122,15 @@ pub fn to_classes(
     for (_, block) in out.blocks_mut() {
         for (task, part) in block.chunks_mut(ELEMENTS).enumerate() {
             if task == tasks.len() {
-                tasks.push(Vec::with_capacity(classes * (classes + 1) / 2));
+                let mut parts = Vec::new();
+                list::reserve(PARTS, &mut parts, Pattern::Full.num_blocks(classes))?;
+                list::extend(PARTS, &mut tasks, [parts])?;
             }
             tasks[task].push(part);
         }
     }
     let flops = (4 * classes * k * ELEMENTS) as f64;
-    let tasks = tasks.into_iter().enumerate().collect();
+    let tasks = tasks.into_iter().enumerate();
     driver.for_each(
         tasks,
         flops,

@@ -11,6 +11,7 @@ use crate::posterior::head::variance::Columns;
 use crate::posterior::head::{Basis, HeadPosterior};
 use crate::storage::blocks::{Pattern, SymmetricBlocks, column_start, even_width};
 use crate::storage::buffer::Buffer;
+use crate::storage::list;
 use crate::threads::Driver;
 
 /// Points, and columns of a block, that one product takes together.
@@ -74,7 +75,7 @@ impl HeadPosterior {
         CoreError::check_len("the functional covariance", points * per_point, out.len())?;
         let mut wide = Buffer::zeros("features", features.len())?;
         widen(features, &mut wide);
-        let pairs = Pattern::Full.pairs(self.basis_outputs());
+        let pairs = list::collect("pairs of outputs", Pattern::Full.pairs(self.basis_outputs()))?;
         let mut planes = Buffer::zeros("covariances of the basis", points * pairs.len())?;
         if self.goes_by_solves(question.max(points)) {
             let outputs = self.basis_outputs();
@@ -84,7 +85,7 @@ impl HeadPosterior {
             let blocks = self.inverse(driver)?;
             by_blocks(&blocks, &wide, &mut planes, driver)?;
         }
-        let tasks: Vec<_> = out.chunks_exact_mut(per_point).enumerate().collect();
+        let tasks = out.chunks_exact_mut(per_point).enumerate();
         let flops = (pairs.len() * self.num_outputs) as f64 * 4.0;
         let scratch = 2 * self.num_outputs * self.num_outputs;
         driver.for_each(tasks, flops, scratch, |(point, out), scratch| {
@@ -152,12 +153,12 @@ pub fn by_solves(
     driver: &mut Driver<'_>,
 ) -> Result<(), CoreError> {
     let (k, dim, nb) = (columns.outputs, columns.dim, columns.factor.nb());
-    let (pairs, points) = (Pattern::Full.pairs(k), features.len() / dim);
+    let pairs = list::collect("pairs of outputs", Pattern::Full.pairs(k))?;
+    let points = features.len() / dim;
     let (lanes, n) = (columns.lanes(), columns.factor.n());
     let width = lanes * LANE;
     let mut results = Buffer::zeros("covariances of the basis", planes.len())?;
-    let tasks: Vec<_> =
-        features.chunks(width * dim).zip(results.chunks_mut(width * pairs.len())).collect();
+    let tasks = features.chunks(width * dim).zip(results.chunks_mut(width * pairs.len()));
     let flops = (n * n * k * width) as f64 / 3.0;
     driver.for_each(tasks, flops, columns.scratch(lanes), |(features, out), scratch| {
         let count = features.len() / dim;
@@ -204,13 +205,12 @@ pub fn by_blocks(
     }
     let matrix = MatRef::from_row_major_slice(features, points, dim);
     let most = even_width(dim, STRIP);
-    let tasks: Vec<_> = planes
+    let tasks = planes
         .chunks_exact_mut(points)
         .zip(blocks.pattern().pairs(blocks.outputs()))
         .flat_map(|(plane, pair)| {
             plane.chunks_mut(POINTS).enumerate().map(move |(chunk, out)| (pair, chunk, out))
-        })
-        .collect();
+        });
     let flops = (POINTS.min(points) * dim * dim) as f64;
     driver.for_each(tasks, flops, (dim + POINTS) * STRIP, |((c, d), chunk, out), scratch| {
         let block = blocks.block(c, d);

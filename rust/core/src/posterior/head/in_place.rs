@@ -3,9 +3,11 @@
 use crate::assemble::head::HeadSum;
 use crate::cholesky::{Factorization, Standing};
 use crate::error::CoreError;
+use crate::posterior::PRIOR;
 use crate::posterior::head::expand::{Expansion, to_classes};
 use crate::posterior::head::{Basis, Cache, HeadPosterior};
 use crate::storage::blocks::SymmetricBlocks;
+use crate::storage::list;
 use crate::threads::Driver;
 
 /// How far it came.
@@ -27,20 +29,25 @@ pub struct InPlace {
 }
 
 impl InPlace {
-    /// Gives up a sum.
+    /// Makes ready for a sum, which is not touched yet: nothing is lost where memory is refused.
     ///
     /// # Errors
-    /// As [`HeadPosterior::check`], which should have been called.
-    pub fn new(sum: HeadSum, prior_precision: &[f64]) -> Result<Self, CoreError> {
-        HeadPosterior::check(&sum, prior_precision)?;
+    /// As [`HeadPosterior::check`]; [`CoreError::Allocation`].
+    pub fn new(sum: &HeadSum, prior_precision: &[f64]) -> Result<Self, CoreError> {
+        HeadPosterior::check(sum, prior_precision)?;
         let (num_outputs, dim) = (sum.num_outputs(), sum.num_features());
         Ok(Self {
             num_outputs,
             dim,
-            basis: Basis::of(prior_precision, num_outputs, dim),
-            prior_precision: prior_precision.to_vec(),
-            stage: Some(Stage::Sum(sum)),
+            basis: Basis::of(prior_precision, num_outputs, dim)?,
+            prior_precision: list::copy_of(PRIOR, prior_precision)?,
+            stage: None,
         })
+    }
+
+    /// Gives up the sum.
+    pub fn take(&mut self, sum: HeadSum) {
+        self.stage = Some(Stage::Sum(sum));
     }
 
     /// Goes on to the end.

@@ -3,59 +3,15 @@
 //! A quadratic form `a^T S a` sees the symmetric part of `S` alone, so the off-diagonal blocks of
 //! `Sigma'`, which are not symmetric, are kept as their symmetric parts: a quarter of `P^2`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use crate::cholesky::{Factor, STRIP};
+use crate::cholesky::{Factor, STRIP, strip_of};
 use crate::error::CoreError;
 use crate::posterior::head::HeadPosterior;
 use crate::storage::blocks::{Pattern, SymmetricBlocks, column_start};
 use crate::storage::buffer::Buffer;
+use crate::storage::list;
 use crate::threads::Driver;
-
-/// Blocks of a covariance, made when they are first worth it. No lock is held while they are made or
-/// used, so that they can be dropped, or the process forked, at any time.
-#[derive(Debug, Default)]
-pub struct Cache(Mutex<Option<Arc<SymmetricBlocks>>>);
-
-impl Cache {
-    /// What is there, or is made now.
-    ///
-    /// # Errors
-    /// Those of `make`.
-    pub fn get(
-        &self,
-        make: impl FnOnce() -> Result<SymmetricBlocks, CoreError>,
-    ) -> Result<Arc<SymmetricBlocks>, CoreError> {
-        if let Some(blocks) = self.held() {
-            return Ok(blocks);
-        }
-        let blocks = Arc::new(make()?);
-        self.replace(Some(Arc::clone(&blocks)));
-        Ok(blocks)
-    }
-
-    /// Gives the memory back; the blocks are made again when needed.
-    pub fn drop_blocks(&self) {
-        self.replace(None);
-    }
-
-    /// Bytes held.
-    pub fn nbytes(&self) -> usize {
-        self.held().map_or(0, |blocks| blocks.nbytes())
-    }
-
-    fn held(&self) -> Option<Arc<SymmetricBlocks>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn replace(&self, blocks: Option<Arc<SymmetricBlocks>>) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = std::mem::replace(&mut *held, blocks);
-        // Memory is given back without the lock.
-        drop(held);
-        drop(old);
-    }
-}
 
 impl HeadPosterior {
     /// Bytes of the cached blocks of the covariance, if they were made.
@@ -84,11 +40,13 @@ impl HeadPosterior {
         &self,
         driver: &mut Driver<'_>,
     ) -> Result<Arc<SymmetricBlocks>, CoreError> {
-        self.inverse.get(|| {
+        self.inverse.get(driver, |driver| {
             let outputs = self.basis_outputs();
             let what = "the covariance of a layer";
             let mut blocks = SymmetricBlocks::zeros(what, outputs, self.dim, Pattern::Full)?;
-            take_inverse(&self.factor, self.dim, &mut blocks.blocks_mut(), driver)?;
+            let mut parts = list::collect("blocks of a layer", blocks.blocks_mut())?;
+            take_inverse(&self.factor, self.dim, &mut parts, driver)?;
+            drop(parts);
             Ok(blocks)
         })
     }
@@ -106,32 +64,36 @@ pub fn take_inverse(
     driver: &mut Driver<'_>,
 ) -> Result<(), CoreError> {
     let n = factor.n();
-    let strips: Vec<_> = (0..n).step_by(STRIP).map(|first| first..n.min(first + STRIP)).collect();
+    let strips = (0..n).step_by(STRIP).map(|first| first..n.min(first + STRIP));
+    let strips = list::collect("strips of columns", strips)?;
     let group = 2 * driver.num_threads();
     let mut panels = Buffer::zeros("columns of the inverse", group * STRIP * n)?;
     for group in strips.chunks(group) {
-        let tasks = group.iter().cloned().zip(panels.chunks_exact_mut(STRIP * n)).collect();
+        let tasks = group.iter().cloned().zip(panels.chunks_exact_mut(STRIP * n));
         let height = (n - group[0].start) as f64;
         let flops = 2.0 * height * height * STRIP as f64;
         driver.for_each(tasks, flops, factor.strip_scratch(STRIP), |(strip, panel), scratch| {
             let height = n - factor.tile_floor(strip.start);
             let columns = panel.chunks_exact_mut(height).take(strip.len());
-            let mut columns: Vec<&mut [f64]> = columns.collect();
-            factor.inverse_columns(strip.start, &mut columns, scratch);
+            factor.inverse_columns(strip.start, &mut strip_of(columns)[..strip.len()], scratch);
         })?;
-        let targets = blocks.iter_mut().collect();
-        driver.for_each(targets, (group.len() * STRIP) as f64, 0, |((c, d), block), _| {
-            let (row, column) = (*c * dim, *d * dim);
-            for (strip, panel) in group.iter().zip(panels.chunks_exact(STRIP * n)) {
-                let floor = factor.tile_floor(strip.start);
-                for (s, values) in strip.clone().zip(panel.chunks_exact(n - floor)) {
-                    if (column..column + dim).contains(&s) {
-                        let value = |i: usize| values[row + i - floor];
-                        store_column(block, dim, s - column, c == d, value);
+        driver.for_each(
+            blocks.iter_mut(),
+            (group.len() * STRIP) as f64,
+            0,
+            |((c, d), block), _| {
+                let (row, column) = (*c * dim, *d * dim);
+                for (strip, panel) in group.iter().zip(panels.chunks_exact(STRIP * n)) {
+                    let floor = factor.tile_floor(strip.start);
+                    for (s, values) in strip.clone().zip(panel.chunks_exact(n - floor)) {
+                        if (column..column + dim).contains(&s) {
+                            let value = |i: usize| values[row + i - floor];
+                            store_column(block, dim, s - column, c == d, value);
+                        }
                     }
                 }
-            }
-        })?;
+            },
+        )?;
     }
     Ok(())
 }

@@ -4,7 +4,11 @@ use crate::cholesky::Factor;
 use crate::error::CoreError;
 use crate::posterior::head::{Basis, HeadPosterior};
 use crate::posterior::matrix::{FillRows, rows_in_order, scatter};
+use crate::storage::list;
 use crate::threads::Driver;
+
+/// What the lists of rows that turn into each other are called.
+const GROUPS: &str = "groups of rows";
 
 impl HeadPosterior {
     /// `A^-1` with entry `(i, j)` at `out[order[i], order[j]]`.
@@ -71,12 +75,16 @@ impl HeadPosterior {
         let (p, dim, classes) = (self.num_params(), self.dim, self.num_outputs);
         let k = classes - 1;
         // Rows c D' + i for all c belong together: they turn into each other.
-        let mut groups: Vec<Vec<&mut [f64]>> =
-            (0..dim).map(|_| Vec::with_capacity(classes)).collect();
+        let mut groups: Vec<Vec<&mut [f64]>> = Vec::new();
+        list::reserve(GROUPS, &mut groups, dim)?;
         for (index, row) in rows.iter_mut().enumerate() {
+            if index < dim {
+                groups.push(Vec::new());
+                list::reserve(GROUPS, &mut groups[index], classes)?;
+            }
             groups[index % dim].push(row);
         }
-        let tasks: Vec<_> = groups.into_iter().enumerate().collect();
+        let tasks = groups.into_iter().enumerate();
         let flops = (2 * classes * k * (k * dim + p)) as f64;
         driver.for_each(tasks, flops, k * dim + k, |(i, mut rows), scratch| {
             let (line, column) = scratch.split_at_mut(k * dim);

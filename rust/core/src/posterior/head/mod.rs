@@ -6,6 +6,7 @@
 //! `Sigma = (Q (x) I) Sigma' (Q (x) I)^T + (1/C) 1 1^T (x) diag(1/T)`.
 //! Under any other prior all `C D'` columns are factored.
 
+mod cache;
 pub mod expand;
 mod functional;
 mod in_place;
@@ -14,16 +15,20 @@ mod matrix;
 mod sample;
 mod variance;
 
+pub use cache::Cache;
 pub use functional::{by_blocks, by_solves};
 pub use in_place::InPlace;
-pub use inverse::{Cache, take_inverse};
+pub use inverse::take_inverse;
 pub use variance::Columns;
 
 use crate::assemble::head::{HeadSum, Outputs};
 use crate::cholesky::{Factor, Standing, factor};
 use crate::error::{CoreError, check_prior_precision};
 use crate::output::contrast;
+use crate::posterior::PRIOR;
 use crate::storage::blocks::{Pattern, SymmetricBlocks};
+use crate::storage::buffer::Buffer;
+use crate::storage::list;
 use crate::threads::Driver;
 
 /// How the factored outputs relate to the network's.
@@ -32,17 +37,18 @@ enum Basis {
     /// They are the network's.
     Identity,
     /// They are the softmax contrasts; `prior[i]` is the precision of `(1/sqrt C) 1 (x) e_i`.
-    Contrast { q: Vec<f64>, prior: Vec<f64> },
+    Contrast { q: Buffer, prior: Vec<f64> },
 }
 
 impl Basis {
     /// The smaller one where the prior allows it.
-    fn of(prior_precision: &[f64], num_outputs: usize, dim: usize) -> Self {
+    fn of(prior_precision: &[f64], num_outputs: usize, dim: usize) -> Result<Self, CoreError> {
         let first = &prior_precision[..dim];
         if prior_precision.chunks_exact(dim).all(|prior| prior == first) {
-            Self::Contrast { q: contrast::matrix(num_outputs), prior: first.to_vec() }
+            let prior = list::copy_of(PRIOR, first)?;
+            Ok(Self::Contrast { q: contrast::matrix(num_outputs)?, prior })
         } else {
-            Self::Identity
+            Ok(Self::Identity)
         }
     }
 
@@ -82,7 +88,7 @@ impl HeadPosterior {
     ) -> Result<Self, CoreError> {
         Self::check(sum, prior_precision)?;
         let (num_outputs, dim) = (sum.num_outputs(), sum.num_features());
-        let basis = Basis::of(prior_precision, num_outputs, dim);
+        let basis = Basis::of(prior_precision, num_outputs, dim)?;
         let (blocks, outputs) = (sum.finish(driver)?, basis.outputs(num_outputs));
         let prior = &prior_precision[..outputs * dim];
         let mut tiles = match basis {

@@ -28,7 +28,7 @@ impl HeadPosterior {
         let (k, n) = (classes - 1, self.factor.n());
         let mut z = Buffer::zeros("draws", out.len() / p * n)?;
         self.factor.sample(seed, 0, &mut z, driver)?;
-        let tasks: Vec<_> = out.chunks_exact_mut(p).zip(z.chunks_exact(n)).enumerate().collect();
+        let tasks = out.chunks_exact_mut(p).zip(z.chunks_exact(n)).enumerate();
         let flops = (2 * classes * k * dim) as f64;
         driver.for_each(tasks, flops, dim, |(unit, (draw, z)), common| {
             fill_standard_normal(seed, COMMON + unit as u64, common);

@@ -282,7 +282,7 @@ fn a_curvature_that_is_given_up_goes_on_after_an_interrupt() {
             draws.into_iter().map(f64::to_bits).collect::<Vec<_>>()
         };
         in_place_bits(
-            |driver| InPlace::new(sum(driver), &case.prior).unwrap(),
+            |driver| given_up(sum(driver), &case.prior),
             |work, driver| {
                 let outcome = work.run(&case.prior, driver);
                 if outcome.is_err() {
@@ -300,7 +300,7 @@ fn a_curvature_that_is_given_up_goes_on_after_an_interrupt() {
         let mut driver = Driver::new(&workers, &mut go);
         let mut kept = sum(&mut driver);
         let kept = HeadPosterior::new(&mut kept, &case.prior, &mut driver).unwrap();
-        let mut given = InPlace::new(sum(&mut driver), &case.prior).unwrap();
+        let mut given = given_up(sum(&mut driver), &case.prior);
         given.run(&case.prior, &mut driver).unwrap();
         let given = given.into_posterior().unwrap();
         assert_eq!(bits(&kept, &mut driver), bits(&given, &mut driver));
@@ -320,7 +320,12 @@ fn independent_outputs_that_are_given_up_go_on_after_an_interrupt() {
         sum
     };
     in_place_bits(
-        |driver| Separate::new(sum(driver), &case.prior).unwrap(),
+        |driver| {
+            let sum = sum(driver);
+            let mut work = Separate::new(&sum, &case.prior).unwrap();
+            work.take(sum);
+            work
+        },
         |work, driver| work.run(&case.prior, driver),
         |work| work.into_posterior().unwrap(),
         |posterior: &BlockDiagonalPosterior, driver| {
@@ -344,7 +349,12 @@ fn any_parameters_that_are_given_up_go_on_after_an_interrupt() {
         sum
     };
     in_place_bits(
-        |driver| Whole::new(sum(driver), &prior).unwrap(),
+        |driver| {
+            let sum = sum(driver);
+            let mut work = Whole::new(&sum, &prior).unwrap();
+            work.take(sum).unwrap();
+            work
+        },
         |work, driver| work.run(&prior, driver),
         |work| work.into_posterior().unwrap(),
         |posterior: &FullPosterior, driver| {
@@ -353,4 +363,10 @@ fn any_parameters_that_are_given_up_go_on_after_an_interrupt() {
             draws.into_iter().map(f64::to_bits).collect()
         },
     );
+}
+
+fn given_up(sum: HeadSum, prior: &[f64]) -> InPlace {
+    let mut work = InPlace::new(&sum, prior).unwrap();
+    work.take(sum);
+    work
 }

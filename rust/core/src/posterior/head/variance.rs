@@ -78,11 +78,11 @@ impl HeadPosterior {
     ///
     /// # Errors
     /// [`CoreError::Interrupted`], [`CoreError::Allocation`].
-    pub fn variance_by_feature(&self, driver: &mut Driver<'_>) -> Result<Vec<f64>, CoreError> {
-        let mut sums: Vec<f64> = match &self.basis {
-            Basis::Contrast { prior, .. } => prior.iter().map(|t| 1.0 / t).collect(),
-            Basis::Identity => vec![0.0; self.dim],
-        };
+    pub fn variance_by_feature(&self, driver: &mut Driver<'_>) -> Result<Buffer, CoreError> {
+        let mut sums = Buffer::zeros("variances", self.dim)?;
+        if let Basis::Contrast { prior, .. } = &self.basis {
+            sums.iter_mut().zip(prior).for_each(|(sum, t)| *sum = 1.0 / t);
+        }
         for values in self.factor.inverse_diagonal(driver)?.chunks_exact(self.dim) {
             sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
         }
@@ -107,7 +107,7 @@ impl HeadPosterior {
         let width = lanes * LANE;
         // By features, so that each task has its own; turned at the end.
         let mut by_feature = Buffer::zeros("variances", dim * classes)?;
-        let tasks: Vec<_> = by_feature.chunks_mut(width * classes).enumerate().collect();
+        let tasks = by_feature.chunks_mut(width * classes).enumerate();
         let n = self.factor.n();
         let flops = (n * n * k * width) as f64 / 3.0;
         driver.for_each(tasks, flops, columns.scratch(lanes), |(task, out), scratch| {
