@@ -254,6 +254,33 @@ def test_filters_of_a_model_see_its_classes():
         trained(Net(nnx.Rngs(0)), freeze_fun=nnx.LoRAParam)
 
 
+class Sows(Net):
+    """Its hidden units are kept aside, call after call."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        self.sow(nnx.Intermediate, "units", self.hidden(x))
+        return super().__call__(x)
+
+
+@pytest.mark.filterwarnings("ignore:.*sow:DeprecationWarning")
+def test_what_a_module_sows_does_not_grow_in_training():
+    module = Sows(nnx.Rngs(0))
+    module(X[:8])
+    before = contents(module)
+    ours, plain = trained(module), trained(Net(nnx.Rngs(0)))
+    assert contents(module) == before
+    np.testing.assert_array_equal(
+        ours.posterior.laplace.precision(), plain.posterior.laplace.precision()
+    )
+
+
+def test_a_variable_that_holds_a_dict_is_named():
+    module = Net(nnx.Rngs(0))
+    module.extra = nnx.Cache({"a": jnp.ones(2)})
+    with pytest.raises(InvalidArgumentError, match="'extra' that holds a dict"):
+        ProbClassifier(module)
+
+
 class OwnMode(nnx.Module):
     """A mode of the user's own making."""
 

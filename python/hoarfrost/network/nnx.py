@@ -105,13 +105,14 @@ class NnxNetwork:
     ) -> tuple[jax.Array, Tree]:
         """Outputs in training mode, and the new collections.
 
-        Every random stream of the module has a key made of `key` in this pass; its own keys come
-        out as they went in, its counters go on.
+        Every random stream of the module has a key made of `key` in this pass. Its own keys come
+        out as they went in, as does what it sows; its counters go on.
         """
         values = _values(params, mutable)
-        streams = sorted(
-            (path for path, kind in self.kinds.items() if issubclass(kind, nnx.RngKey)), key=str
-        )
+        streams = sorted((p for p, k in self.kinds.items() if issubclass(k, nnx.RngKey)), key=str)
+        # Sown values grow from call to call.
+        sown = (p for p, k in self.kinds.items() if issubclass(k, nnx.Intermediate))
+        stays = {*streams, *sown}
         for index, path in enumerate(streams):
             values[path] = _key_like(values[path], jax.random.fold_in(key, index))
         module = nnx.merge(self.training, nested(values))
@@ -119,7 +120,7 @@ class NnxNetwork:
         after = by_path(nnx.to_pure_dict(nnx.state(module)))
         moved = {
             name: nested(
-                {p: old if p in streams else after.get(p, old) for p, old in by_path(tree).items()}
+                {p: old if p in stays else after.get(p, old) for p, old in by_path(tree).items()}
             )
             for name, tree in mutable.items()
         }

@@ -39,7 +39,8 @@ def nnx_network(
     Raises
     ------
     InvalidArgumentError
-        If a variable is at two places and NNX is in tree mode, which has no shared variables.
+        If a variable is at two places and NNX is in tree mode, which has no shared variables, or
+        one holds a dict.
     """
     module = model
     if not isinstance(model, nnx.Module):
@@ -59,7 +60,13 @@ def nnx_network(
         _warn_of_fixed_modes(module)
     variables = by_path(state)
     kinds = {path: type(leaf) for path, leaf in variables.items()}
-    values = by_path(nnx.to_pure_dict(state))
+    values = {path: nnx_value(leaf) for path, leaf in variables.items()}
+    for path, value in values.items():
+        if isinstance(value, Mapping):
+            raise InvalidArgumentError(
+                f"{argument} has a variable at {join(path)!r} that holds a dict; give each array a "
+                "variable of its own, in an nnx.Dict"
+            )
     network = NnxNetwork(type(module).__name__, evaluation, training, kinds, call)
     if any(isinstance(value, jax.ShapeDtypeStruct) for value in values.values()):
         values = {}
