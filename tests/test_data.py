@@ -119,19 +119,34 @@ def test_tensors_become_numpy_arrays(name):
 
 
 @pytest.mark.parametrize(
-    ("how", "expected"), [("interpose", [4, 9, 4, 4]), ("concatenate", [4, 4, 4, 9])]
+    ("how", "expected"),
+    [
+        # The i-th batches of all loaders in one, as Fortuna joins them.
+        ("interpose", [[4, 4, 4, 9, 9], [4, 4, 4], [4]]),
+        ("concatenate", [[4, 4, 4], [4, 4, 4], [4], [9, 9]]),
+    ],
 )
-def test_from_inputs_loaders(how, expected):
-    inputs = [
-        InputsLoader.from_array_inputs(X, 3),
-        InputsLoader.from_array_inputs(X[:2]),
-    ]
+@pytest.mark.parametrize("kind", ["arrays", "streams", "jax", "tree"])
+def test_from_inputs_loaders(how, expected, kind):
+    parts = [[X[:3], X[3:6], X[6:]], [X[:2] + 100]]
+    if kind == "arrays":
+        inputs = [InputsLoader.from_array_inputs(X, 3), InputsLoader.from_array_inputs(X[:2] + 100)]
+    elif kind == "streams":
+        inputs = [InputsLoader.from_iterable(part) for part in parts]
+    else:
+        wrap = jnp.asarray if kind == "jax" else lambda x: {"a": x}
+        inputs = [InputsLoader.from_iterable([wrap(x) for x in part]) for part in parts]
     loader = DataLoader.from_inputs_loaders(inputs, [4, 9], how)
-    batches = list(loader)
-    assert [targets[0] for _, targets in batches] == expected
-    assert all(len(np.unique(targets)) == 1 for _, targets in batches)
-    assert [len(x) for x, _ in batches] == [len(t) for _, t in batches]
-    assert (len(loader), loader.size, loader.num_unique_labels) == (4, 9, 2)
+    for _ in range(2):
+        batches = list(loader)
+        assert targets_of(batches) == expected
+        for x, targets in batches:
+            x = x["a"] if kind == "tree" else x
+            np.testing.assert_array_equal(np.asarray(x)[:, 0] >= 100, targets == 9)
+    assert (len(loader), loader.size, loader.num_unique_labels) == (len(expected), 9, 2)
+    found = loader.to_array_inputs()
+    found = found["a"] if kind == "tree" else found
+    assert sorted(found[:, 0]) == sorted([*X[:, 0], *(X[:2, 0] + 100)])
 
 
 # --- order ---------------------------------------------------------------------------------------
@@ -172,10 +187,12 @@ def test_pairs_stay_together_and_parts_taken_apart_line_up():
     for inputs, targets in loader:
         np.testing.assert_array_equal(Y[(inputs[:, 0] / 2).astype(int)], targets)
     for inputs_loader in (loader.to_inputs_loader(), InputsLoader.from_data_loader(loader)):
-        np.testing.assert_array_equal(np.concatenate(list(inputs_loader)), X)
+        np.testing.assert_array_equal(np.concatenate(list(inputs_loader.in_order())), X)
+        np.testing.assert_array_equal(inputs_loader.to_array_inputs(), X)
     for targets_loader in (loader.to_targets_loader(), TargetsLoader.from_data_loader(loader)):
         assert isinstance(targets_loader, TargetsLoader)
-        np.testing.assert_array_equal(np.concatenate(list(targets_loader)), Y)
+        np.testing.assert_array_equal(np.concatenate(list(targets_loader.in_order())), Y)
+        np.testing.assert_array_equal(targets_loader.to_array_targets(), Y)
     np.testing.assert_array_equal(loader.to_array_targets(), Y)
     assert targets_of(loader.in_order()) == [[0, 1, 2], [0, 1, 2], [5]]
 
@@ -365,7 +382,7 @@ def one_shot():
 
 @pytest.mark.parametrize("make", [DataLoader, DataLoader.from_iterable])
 def test_a_generator_is_refused_at_once(make):
-    with pytest.raises(DataError, match=r"one-shot generator.*from_callable_iterable"):
+    with pytest.raises(DataError, match=r"one-shot iterator \(generator\).*from_callable_iterable"):
         make(one_shot())
 
 
@@ -440,7 +457,10 @@ def test_batch_size_that_is_no_positive_integer(batch_size):
         (lambda: arrays().epoch(-1), "n must be an integer of at least 0"),
         (lambda: arrays().sample(0, 8, replace=False), "n_samples must be at most .* 7"),
         (lambda: DataLoader.from_callable_iterable(BATCHES), "fun must be a function"),
-        (lambda: DataLoader.from_iterable(3), "iterable must be an iterable of batches"),
+        (
+            lambda: DataLoader.from_iterable(3),
+            "iterable is a int, which cannot be iterated; give a hoarf",
+        ),
         (lambda: DataLoader(BATCHES, num_unique_labels=0), "num_unique_labels must be a positive"),
         (
             lambda: DataLoader.from_inputs_loaders([InputsLoader([X])], [1], how="zip"),

@@ -124,13 +124,13 @@ def test_parameters_that_are_not_finite_are_named(fit, small, value):
 
 
 def test_inputs_and_targets_of_different_length(fit, small):
-    with pytest.raises(DataError, match="batch 1 of data_loader has 12 inputs and 11 targets"):
+    with pytest.raises(DataError, match=r"data_loader: .* batch 1 .*inputs has 12, targets has 11"):
         fit([(small.x, small.y), (small.x, small.y[:11])])
 
 
 @pytest.mark.parametrize("loader", [[], [(np.zeros((0, 2), "f4"), np.zeros(0, int))]])
 def test_an_empty_loader(fit, loader):
-    with pytest.raises(DataError, match="data_loader is empty"):
+    with pytest.raises(DataError, match="data_loader: the data loader is empty"):
         fit(loader)
 
 
@@ -148,13 +148,17 @@ def test_something_that_is_no_loader(fit):
 
 @pytest.mark.parametrize("batch", [np.zeros((3, 2)), (1, 2, 3)])
 def test_batches_that_are_no_pairs(fit, batch):
-    with pytest.raises(DataError, match=r"every batch must be a pair \(inputs, targets\)"):
+    with pytest.raises(
+        DataError, match=r"data_loader: batch 0 must be a tuple \(inputs, targets\)"
+    ):
         fit([batch])
 
 
 def test_inputs_that_change_their_shape(fit, small):
     wide = np.concatenate([small.x, small.x], axis=1)
-    with pytest.raises(DataError, match=r"inputs of batch 1 have shape \[\(4,\)\] beyond axis 0"):
+    with pytest.raises(
+        DataError, match=r"inputs of batch 1 of data_loader have shape \[\(4,\)\] beyond"
+    ):
         fit([(small.x, small.y), (wide, small.y)])
 
 
@@ -166,7 +170,11 @@ def test_inputs_that_change_their_shape(fit, small):
             ShapeError,
             r"different length \[11, 12",
         ),
-        (np.full((12, 2), "a"), InvalidArgumentError, "inputs of batch 0 have dtype <U1"),
+        (
+            np.full((12, 2), "a"),
+            InvalidArgumentError,
+            "inputs of batch 0 of data_loader have dtype <U1",
+        ),
         (np.float32(1.0), ShapeError, "axis 0 must run over the points"),
         ({}, DataError, "inputs of batch 0 hold no array"),
     ],

@@ -7,7 +7,6 @@ import pytest
 
 from hoarfrost import metric
 from hoarfrost.errors import InvalidArgumentError, ShapeError
-from hoarfrost.metric import classification
 
 N, C = 503, 4
 RNG = np.random.default_rng(0)
@@ -112,7 +111,8 @@ def test_calibration_errors_in_closed_form():
 
 
 def test_edges_belong_to_the_bin_below():
-    probs = np.array([[0.6, 0.4], [0.8, 0.2], [1.0, 0.0], [0.0, 0.0]])
+    rows = [[0.6, 0.4, 0, 0, 0], [0.8, 0.2, 0, 0, 0], [1.0, 0, 0, 0, 0], [0.2] * 5]
+    probs = np.array(rows)
     diagram = metric.reliability_diagram(np.zeros(4), probs, np.zeros(4), n_bins=5)
     assert diagram.counts.tolist() == [1, 0, 1, 1, 1]
     assert np.isnan(diagram.confidence[1])
@@ -154,14 +154,18 @@ def test_metrics_work_while_tracing():
     np.testing.assert_allclose(traced, scores(PROBS, TARGETS), rtol=TOLERANCE)
 
 
-def test_one_compilation_per_shape():
-    metric.ece(PREDS, PROBS, TARGETS)
-    before = classification._calibration_errors._cache_size()
-    metric.ece(PREDS, PROBS, TARGETS[::-1].copy())
-    metric.mce(PREDS, PROBS, TARGETS)
-    assert classification._calibration_errors._cache_size() == before
-    metric.ece(PREDS, PROBS, TARGETS, n_bins=3)
-    assert classification._calibration_errors._cache_size() == before + 1
+def test_known_numbers_compile_nothing():
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, seconds, **_: compiled.append(name) if "backend_compile" in name else None
+    )
+    for n_bins in (15, 3):
+        for count in (N, N - 1):
+            metric.ece(PREDS[:count], PROBS[:count], TARGETS[:count], n_bins=n_bins)
+            metric.mce(PREDS[:count], PROBS[:count], TARGETS[:count], n_bins=n_bins)
+            metric.nll(PROBS[:count], TARGETS[:count])
+            metric.rmse(PROBS[:count], PROBS[:count])
+    assert not compiled
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
-"""Floating-point types: what is widened before it is added up, and what is finite."""
+"""Types of numbers: which are real, what is widened before it is added up, what is finite."""
 
 from __future__ import annotations
 
+import importlib
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.errors import NonFiniteError
 from hoarfrost.types import Tree
 
 
@@ -16,11 +19,55 @@ def at_least_float32(values: jax.Array) -> jax.Array:
     return values.astype(jnp.float32) if values.dtype.itemsize < 4 else values
 
 
+def widest(values: jax.Array) -> jax.Array:
+    """The values in float64 within `in_float64`, elsewhere in what JAX has: float32 at least."""
+    found: jax.Array = values.astype(jax.dtypes.canonicalize_dtype(np.float64))
+    return found
+
+
 def wide_dtype(*arrays: Any) -> Any:
     """float64 where one of the arrays is, else float32: what is computed with half-precision."""
     # Not `jnp.promote_types`, which refuses these pairs under strict dtype promotion.
     wide = any(array.dtype == jnp.float64 for array in arrays)
     return jnp.dtype(jnp.float64 if wide else jnp.float32)
+
+
+def in_float64() -> AbstractContextManager[Any]:
+    """In this block JAX computes in float64 where it is told to; what is compiled is kept apart."""
+    found: Any = getattr(jax, "enable_x64", None)
+    if found is None:  # before JAX 0.8
+        found = importlib.import_module("jax.experimental").enable_x64
+    block: AbstractContextManager[Any] = found(True)
+    return block
+
+
+def narrowed(array: np.ndarray, dtype: Any, what: str, remedy: str) -> np.ndarray:
+    """The array in another dtype.
+
+    Raises
+    ------
+    NonFiniteError
+        If a finite number of it is too large for that dtype.
+    """
+    try:
+        with np.errstate(over="raise"):
+            return array.astype(dtype, copy=False)
+    except FloatingPointError:
+        with np.errstate(over="ignore"):
+            lost = np.isfinite(array) & ~np.isfinite(array.astype(dtype).astype(np.float64))
+    first = tuple(int(i) for i in np.argwhere(lost)[0])
+    place = f" at index {first}" if first else ""
+    raise NonFiniteError(
+        f"{what} is {array[first]:.6g}{place}, too large for {jnp.dtype(dtype).name}; {remedy}"
+    )
+
+
+def is_real(dtype: Any) -> bool:
+    """Whether a dtype is one of real numbers of at most 64 bits, or of yes and no."""
+    if not (jnp.issubdtype(dtype, np.number) or dtype == np.bool_):
+        return False
+    # Durations count as whole numbers to NumPy.
+    return dtype.kind not in "cm" and dtype.itemsize <= 8
 
 
 def as_core_array(array: jax.Array) -> np.ndarray:

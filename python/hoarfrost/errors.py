@@ -32,6 +32,10 @@ class DataError(HoarfrostError, ValueError):
     """A data loader is empty, used up, or gives batches that do not fit together."""
 
 
+class BatchShapeError(DataError, ShapeError):
+    """The arrays of a batch differ in length, or one of them has no axis of points."""
+
+
 class SelectionError(HoarfrostError, ValueError):
     """A selector of trainable parameters is malformed or selects nothing."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from entries import Other, Refused, Subject, arguments_of, built, cases, check, table
+from entries import Elsewhere, Other, Refused, Subject, arguments_of, built, cases, check, table
 from problems import T, key, tree
 
 from hoarfrost import metric
@@ -21,6 +22,18 @@ PROBS2 = np.array([[0.5, 0.3, 0.2], [0.05, 0.9, 0.05], [0.2, 0.2, 0.6]], np.floa
 LABELS, LABELS2 = np.array([0, 2, 2]), np.array([1, 1, 0])
 GUESSES = PROBS.argmax(1)
 LOW = np.array([-1.0, 0.0, 2.0], np.float32)
+
+
+def pictures(score: Any, plot: bool) -> int:
+    """How many pictures a score draws."""
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    score(GUESSES, PROBS, LABELS, plot=plot)
+    drawn = len(pyplot.get_fignums())
+    pyplot.close("all")
+    return drawn
 
 
 def of_metrics_and_priors() -> Iterator[tuple[str, Subject]]:
@@ -37,7 +50,12 @@ def of_metrics_and_priors() -> Iterator[tuple[str, Subject]]:
         names = arguments_of(function)
         base = {argument: arguments[argument][0] for argument in names if argument in arguments}
         entries = {argument: Other(arguments[argument][1]) for argument in base}
-        more = {"log": Other(True), "n_bins": Other(2)}
+        more: dict[str, Any] = {
+            "log": Other(True),
+            "n_bins": Other(2),
+            "plot": Elsewhere(partial(pictures, function), False, True),
+            "plot_options": Refused({"title": "test"}, "plot_options is .*, but plot is False"),
+        }
         if "log" in names:
             more["log"] = Refused(True, "with log=True, probs must be log-probabilities")
         if name in ("root_mean_squared_error", "rmse"):

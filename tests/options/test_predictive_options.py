@@ -49,6 +49,9 @@ OF_LIKELIHOODS: dict[str, Entry] = {
     **SECOND,
     "inputs_loader": Other(INPUTS2),
     "q": Other(0.2),
+    "n_target_samples": Other(5),
+    "rng": Other(key(1)),
+    "return_aux": Other(["outputs"]),
     "variance": Other(np.full((12, 1), 7.0, np.float32)),
     "calib_params": Other({"output_calibrator": {"params": {"log_temp": np.float32([1.0])}}}),
     "calib_mutable": Refused({"a": 1}, "calib_mutable was given"),
@@ -94,6 +97,7 @@ def likelihood_subjects(kind: str, cls: Any, data: Any, other: Any) -> Iterator[
         def base(names: set[str] = arguments, of: str = kind) -> dict[str, Any]:
             params = fitted(of).posterior.state.get().params
             given = {"params": params, "data_loader": data, "inputs_loader": INPUTS, "q": 0.4}
+            given |= {"n_target_samples": 40, "rng": key()}
             return {name: value for name, value in given.items() if name in names}
 
         entries = {

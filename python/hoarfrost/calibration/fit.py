@@ -13,8 +13,10 @@ import numpy as np
 import optax
 
 from hoarfrost.calibration.calibrator import OutputCalibrator
-from hoarfrost.dtypes import is_finite
-from hoarfrost.errors import NonFiniteError
+from hoarfrost.data.batch import INPUTS, TARGETS, checked_batch, native
+from hoarfrost.data.numbers import check_numbers
+from hoarfrost.dtypes import in_float64, is_finite
+from hoarfrost.errors import DataError, NonFiniteError, ShapeError
 from hoarfrost.progress import progress_bar
 from hoarfrost.training.monitor import (
     EarlyStopping,
@@ -114,8 +116,10 @@ def fit_calibrator(
     if early_stopping is not None:
         recorded = recorded_values(names, calibration_metrics, val_batches is not None)
         check_early_stopping(early_stopping, recorded)
-    train, val = _padded(batches), None if val_batches is None else _padded(val_batches)
+    train = _padded(batches, "batches")
+    val = None if val_batches is None else _padded(val_batches, "val_batches")
     known = (calibrator, statistics)
+    dtype = jax.dtypes.canonicalize_dtype(np.float64)
     opt_state = optimizer.init(variables)
     history = History()
     watch = None if early_stopping is None else Watch(early_stopping)
@@ -134,7 +138,11 @@ def fit_calibrator(
         for epoch in range(n_epochs):
             losses = []
             for batch in train:
-                variables, opt_state, loss = _step(*known, optimizer, variables, opt_state, batch)
+                with in_float64():
+                    loss, value, gradient = _loss_and_gradient(*known, dtype, variables, batch)
+                variables, opt_state = _step(
+                    *known, optimizer, variables, opt_state, batch, value, gradient
+                )
                 losses.append(loss)
             history.add("loss", _mean(losses, train))
             sound = is_finite(variables)
@@ -147,7 +155,9 @@ def fit_calibrator(
                 measure("", train)
             evaluates = val is not None and (epoch + 1) % eval_every_n_epochs == 0
             if val is not None and evaluates:
-                history.add("val_loss", _mean([_loss(*known, variables, b) for b in val], val))
+                with in_float64():
+                    val_losses = [_loss(*known, variables, b) for b in val]
+                history.add("val_loss", _mean(val_losses, val))
                 if names:
                     measure("val_", val)
             bar.set_description(f"Calibration: {epoch + 1} | {history.last()}", refresh=False)
@@ -163,14 +173,38 @@ def fit_calibrator(
     return CalibrationResult(variables, history.status())
 
 
-def _padded(batches: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[OutputBatch]:
-    """Batches with as many points as the largest, the last point repeated: one program for all."""
+def _padded(batches: Sequence[tuple[np.ndarray, np.ndarray]], argument: str) -> list[OutputBatch]:
+    """Batches with as many points as the largest, the last point repeated: one program for all.
+
+    Raises
+    ------
+    DataError, ShapeError, InvalidArgumentError
+        If there is none, or one is no pair of outputs ``(S, B, C)`` and B targets, real numbers.
+    """
+    if not len(batches):
+        raise DataError(f"{argument} are empty; give at least one pair (outputs, targets)")
+    batches = [_checked(batch, f"batch {i} of {argument}") for i, batch in enumerate(batches)]
     rows = max(len(targets) for _, targets in batches)
     padded = []
     for outputs, targets in batches:
         taken = np.minimum(np.arange(rows), len(targets) - 1)
         padded.append(OutputBatch(outputs[:, taken], np.asarray(targets)[taken], len(targets)))
     return padded
+
+
+def _checked(batch: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
+    # Both parts have an axis 0, though not the same one.
+    outputs = native(checked_batch(batch[0], INPUTS, where))
+    targets = native(checked_batch(batch[1], TARGETS, where))
+    check_numbers(outputs, "outputs", where)
+    check_numbers(targets, "targets", where)
+    shape = np.shape(outputs)
+    if len(shape) != 3 or shape[1] != len(targets) or 0 in shape:
+        raise ShapeError(
+            f"outputs of {where} have shape {shape}, and there are {len(targets)} targets; give "
+            "(samples, points, outputs), at least one of each, and a target for each point"
+        )
+    return np.asarray(outputs), np.asarray(targets)
 
 
 def _mean(losses: Sequence[Any], batches: Sequence[OutputBatch]) -> float:
@@ -190,7 +224,23 @@ def _mean_loss(
     return -jnp.sum(jnp.where(real, log_prob, 0)) / jnp.asarray(batch.size, log_prob.dtype)
 
 
+# Called within `in_float64`, where densities are computed in it; gradients are in the dtype of the
+# variables.
 _loss = jax.jit(_mean_loss, static_argnums=(0, 1))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _loss_and_gradient(
+    calibrator: OutputCalibrator,
+    statistics: CalibrationStatistics,
+    dtype: Any,
+    variables: Tree,
+    batch: OutputBatch,
+) -> tuple[jax.Array, jax.Array, Tree]:
+    """The loss, the same in the dtype in which optimisers work, and its gradient."""
+    found = jax.value_and_grad(_mean_loss, argnums=2)(calibrator, statistics, variables, batch)
+    loss, gradient = found
+    return loss, loss.astype(dtype), gradient
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -201,15 +251,16 @@ def _step(
     variables: Tree,
     opt_state: Tree,
     batch: OutputBatch,
-) -> tuple[Tree, Tree, jax.Array]:
+    value: jax.Array,
+    gradient: Tree,
+) -> tuple[Tree, Tree]:
     def loss_of(candidate: Tree) -> jax.Array:
         return _mean_loss(calibrator, statistics, candidate, batch)
 
-    loss, gradient = jax.value_and_grad(loss_of)(variables)
     updates, opt_state = optax.with_extra_args_support(optimizer).update(
-        gradient, opt_state, variables, value=loss, grad=gradient, value_fn=loss_of
+        gradient, opt_state, variables, value=value, grad=gradient, value_fn=loss_of
     )
-    return optax.apply_updates(variables, updates), opt_state, loss
+    return optax.apply_updates(variables, updates), opt_state
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

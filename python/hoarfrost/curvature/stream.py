@@ -18,7 +18,7 @@ from hoarfrost.data.checked import CheckedBatch
 from hoarfrost.data.pieces import cut
 from hoarfrost.dtypes import as_core_array
 from hoarfrost.errors import NonFiniteError, StructureError
-from hoarfrost.likelihood import Likelihood
+from hoarfrost.likelihood import Likelihood, density_precision, exact_log_prob
 from hoarfrost.types import Tree
 
 Pass = Callable[[Tree, int], PassResult]
@@ -41,7 +41,7 @@ class Piece:
 
 @jax.jit
 def _log_prob_program(likelihood: Likelihood, outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    return likelihood.log_prob(outputs, targets)
+    return exact_log_prob(likelihood, outputs, targets)
 
 
 def stream(
@@ -75,7 +75,8 @@ def stream(
             log_prob = None
             if likelihood is not None:
                 targets = cut(batch.targets, start, size, length)
-                log_prob = _log_prob_program(likelihood, result.outputs, targets)
+                with density_precision(likelihood):
+                    log_prob = _log_prob_program(likelihood, result.outputs, targets)
             if waiting is not None:
                 yield _read(*waiting)
             waiting = (batch, start, length, result, log_prob)

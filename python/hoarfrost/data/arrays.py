@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax
 import numpy as np
 
-from hoarfrost.data.batch import num_points, take
+from hoarfrost.data.batch import native, num_points, take
 from hoarfrost.data.prefetch import prefetched
 
 
@@ -63,13 +64,19 @@ class ArrayBatches:
         batches = self._gathered(self.order(epoch))
         return prefetched(batches) if self.prefetch else batches
 
+    @cached_property
+    def _in_order_of_bytes(self) -> Callable[[Any], Any]:
+        """What brings batches into this machine's byte order: nothing, where the data are in it."""
+        swapped = (not getattr(leaf.dtype, "isnative", True) for leaf in jax.tree.leaves(self.data))
+        return native if any(swapped) else lambda batch: batch
+
     def _gathered(self, order: np.ndarray | None) -> Iterator[Any]:
-        start = 0
+        start, ready = 0, self._in_order_of_bytes
         for size in self.sizes:
             if order is not None:
-                yield take(self.data, order[start : start + size])
+                yield ready(take(self.data, order[start : start + size]))
             elif size == self.size:
-                yield self.data
+                yield ready(self.data)
             else:
-                yield take(self.data, slice(start, start + size))
+                yield ready(take(self.data, slice(start, start + size)))
             start += size

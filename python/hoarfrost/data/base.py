@@ -12,7 +12,7 @@ import numpy as np
 from hoarfrost.checks import check_integer, check_switch
 from hoarfrost.data import operations
 from hoarfrost.data.arrays import ArrayBatches
-from hoarfrost.data.batch import checked_batch, concatenate, num_points
+from hoarfrost.data.batch import PAIR, checked_batch, concatenate, native, num_points
 from hoarfrost.data.streams import Batches, Reopened, StreamBatches, reiterable
 from hoarfrost.errors import DataError, InvalidArgumentError
 
@@ -29,16 +29,14 @@ class Loader:
     ------
     DataError
         If `iterable` is a one-shot iterator, such as a generator.
+    InvalidArgumentError
+        If it is no iterable of batches, such as an array, or a loader of something else.
     """
 
     _names: ClassVar[tuple[str, ...]]
 
     def __init__(self, iterable: Iterable[Any] | Batches) -> None:
-        self._batches: Batches = (
-            iterable
-            if isinstance(iterable, (ArrayBatches, StreamBatches))
-            else StreamBatches(reiterable(iterable), self._names)  # type: ignore[arg-type]
-        )
+        self._batches = batches_of(iterable, self._names)
         self._next_epoch = 0
 
     @classmethod
@@ -133,6 +131,9 @@ class Loader:
         ------
         InvalidArgumentError
             If `n_data` does not leave at least one point on either side, where the size is known.
+        DataError
+            While iterating: if the loader shuffles by itself, so that points would move between
+            the parts.
         """
         n_data = check_integer("n_data", n_data)
         sizes = self._batches.sizes
@@ -197,8 +198,37 @@ class Loader:
 
     def _gathered(self) -> Any:
         if isinstance(self._batches, ArrayBatches) and self._batches.rows is None:
-            return concatenate([self._batches.data])
+            return concatenate([native(self._batches.data)])
         return concatenate(list(self.in_order()))
+
+
+def batches_of(value: Any, names: tuple[str, ...], argument: str = "iterable") -> Batches:
+    """The batches of a loader, or of an iterable of them that can be gone over again.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is a loader of something else, or no iterable of batches.
+    DataError
+        If it is a one-shot iterator.
+    """
+    if isinstance(value, ArrayBatches | StreamBatches):
+        return value
+    if not isinstance(value, Loader):
+        return StreamBatches(reiterable(value, names, argument), names)
+    if value._names != names:
+        has, wants = " and ".join(value._names), " and ".join(names)
+        remedy = (
+            f"loader.to_{names[0]}_loader()"
+            if value._names == PAIR
+            else "the DataLoader that it was made from, or DataLoader.from_array_data((inputs, "
+            "targets), batch_size=128)"
+        )
+        raise InvalidArgumentError(
+            f"{argument} is a {type(value).__name__}, which gives {has}, where {wants} are needed; "
+            f"give {remedy}"
+        )
+    return value._batches
 
 
 def array_source(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from hoarfrost.errors import DataError
+from hoarfrost.errors import BatchShapeError, DataError
 
 PAIR = ("inputs", "targets")
 INPUTS = ("inputs",)
@@ -17,6 +17,8 @@ TARGETS = ("targets",)
 
 def checked_batch(batch: Any, names: tuple[str, ...], where: str) -> Any:
     """The batch with every leaf an array, after checking that all leaves hold as many points.
+
+    What the arrays hold, numbers or not, is looked at by `hoarfrost.data.numbers`.
 
     Parameters
     ----------
@@ -30,7 +32,9 @@ def checked_batch(batch: Any, names: tuple[str, ...], where: str) -> Any:
     Raises
     ------
     DataError
-        If a pair is not one, a leaf is no array, or two leaves differ in length.
+        If a pair is not one, or a leaf is no array (or one with masked entries, or of objects).
+    BatchShapeError
+        If a leaf has no axis of points, or two leaves differ in length.
     """
     if names != PAIR:
         return _checked_parts([batch], names, where)[0]
@@ -40,6 +44,20 @@ def checked_batch(batch: Any, names: tuple[str, ...], where: str) -> Any:
             "arrays (or trees of arrays) of the same length"
         )
     return tuple(_checked_parts(batch, names, where))
+
+
+def native(batch: Any) -> Any:
+    """The batch in the byte order of this machine; arrays that are in it stay as they are.
+
+    JAX reads the bytes of any other array as if they were in this order.
+    """
+
+    def one(leaf: Any) -> Any:
+        if isinstance(leaf, np.ndarray) and not leaf.dtype.isnative:
+            return leaf.astype(leaf.dtype.newbyteorder("="))
+        return leaf
+
+    return jax.tree.map(one, batch)
 
 
 def num_points(batch: Any) -> int:
@@ -53,9 +71,22 @@ def take(batch: Any, rows: Any) -> Any:
 
 
 def concatenate(batches: Sequence[Any]) -> Any:
-    """Checked batches joined along the data axis, as NumPy arrays."""
+    """Checked batches joined along the data axis, as NumPy arrays.
+
+    Raises
+    ------
+    DataError
+        If they differ in more than the number of points.
+    """
     if len(batches) == 1:
         return jax.tree.map(np.asarray, batches[0])
+    kinds = [(jax.tree.structure(batch), _feature_shapes(batch)) for batch in batches]
+    for index, kind in enumerate(kinds):
+        if kind != kinds[0]:
+            raise DataError(
+                f"batches cannot be joined: one has arrays of shape {kinds[0][1]} beyond axis 0, "
+                f"and the one {index} after it {kind[1]}; all need the same arrays"
+            )
     return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=0), *batches)
 
 
@@ -64,41 +95,69 @@ def feature_shape(batch: Any) -> Any:
     return jax.tree.map(lambda leaf: tuple(leaf.shape[1:]), batch)
 
 
+def is_sparse(value: Any) -> bool:
+    """Whether a value is a sparse matrix, SciPy's or JAX's (which is a tree of arrays)."""
+    return hasattr(value, "todense")
+
+
+def _is_no_tree(value: Any) -> bool:
+    return is_sparse(value) or isinstance(value, Iterator)
+
+
+def _feature_shapes(batch: Any) -> list[tuple[int, ...]]:
+    return [tuple(leaf.shape[1:]) for leaf in jax.tree.leaves(batch)]
+
+
 def _checked_parts(parts: Sequence[Any], names: tuple[str, ...], where: str) -> list[Any]:
     arrays = []
     lengths: dict[str, int] = {}
     for part, name in zip(parts, names, strict=True):
-        leaves, treedef = jax.tree_util.tree_flatten_with_path(part)
+        leaves, treedef = jax.tree_util.tree_flatten_with_path(part, is_leaf=_is_no_tree)
         if not leaves:
             raise DataError(f"{name} of {where} hold no array: they are {_describe(part)}")
         converted = []
         for path, leaf in leaves:
             label = name + jax.tree_util.keystr(path)
-            array = _as_array(leaf, label, where)
+            array = _as_array(leaf, label, name, where)
             lengths[label] = int(array.shape[0])
             converted.append(array)
         arrays.append(jax.tree_util.tree_unflatten(treedef, converted))
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{label} has {length}" for label, length in lengths.items())
-        raise DataError(
-            f"{' and '.join(names)} of {where} must have the same number of data points along "
-            f"their first axis, but {found}; give one target for each input"
+        raise BatchShapeError(
+            f"the arrays of {where} have different length {sorted(set(lengths.values()))} along "
+            f"axis 0: {found}; all need the same number of data points"
         )
     return arrays
 
 
-def _as_array(leaf: Any, label: str, where: str) -> Any:
-    if not isinstance(leaf, (np.ndarray, jax.Array)):
+def _as_array(leaf: Any, label: str, name: str, where: str) -> Any:
+    if is_sparse(leaf):
+        raise DataError(
+            f"{label} of {where} is a sparse {type(leaf).__name__}; give a dense array, "
+            ".todense() of it"
+        )
+    if isinstance(leaf, np.ma.MaskedArray):
+        masked = int(np.count_nonzero(np.ma.getmaskarray(leaf)))  # type: ignore[no-untyped-call]
+        if masked:
+            raise DataError(
+                f"{label} of {where} has {masked} masked entries, whose numbers mean nothing; "
+                "leave those points out, or impute them and give a plain array"
+            )
+        leaf = np.asarray(leaf)
+    scalar = isinstance(leaf, int | float | complex | str | bytes)
+    if not isinstance(leaf, (np.ndarray, jax.Array)) and not scalar:
         if not hasattr(leaf, "__array__"):
             raise DataError(
                 f"{label} of {where} is {_describe(leaf)}, not an array; convert it with "
                 "numpy.asarray first"
             )
         leaf = np.asarray(leaf)
-    if leaf.ndim == 0:
-        raise DataError(
-            f"{label} of {where} is a number without a data axis; its first axis must run over "
-            "the data points"
+    if scalar or leaf.ndim == 0:
+        raise BatchShapeError(
+            f"{label} of {where} is {_describe(leaf)}: {name} hold a scalar, without a data axis; "
+            "axis 0 must run over the points (a list is a tree of its elements: give "
+            "numpy.asarray(...) of it)"
         )
     if leaf.dtype == object:
         raise DataError(

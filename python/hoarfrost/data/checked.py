@@ -1,19 +1,31 @@
-"""The one checked stream of inputs and targets: for training, curvature and prediction."""
+"""The one checked stream of inputs and targets: for training, curvature and prediction.
+
+Whatever a user gives comes through here before the work: the batches of a loader fit together
+(`hoarfrost.data.batch`), hold numbers that JAX can take (`hoarfrost.data.numbers`), in the byte
+order of this machine. Inputs and the targets that belong to them come from one pass.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.data.accepted import as_data_loader, as_inputs_loader, is_loader
+from hoarfrost.data.batch import INPUTS, checked_batch, native, num_points
 from hoarfrost.data.loaders import DataLoader
-from hoarfrost.data.single import InputsLoader
+from hoarfrost.data.numbers import check_numbers
 from hoarfrost.dtypes import first_not_finite, is_finite
-from hoarfrost.errors import DataError, InvalidArgumentError, NonFiniteError, ShapeError
+from hoarfrost.errors import (
+    BatchShapeError,
+    DataError,
+    InvalidArgumentError,
+    NonFiniteError,
+)
 from hoarfrost.types import Tree
 
 # Called with the targets of a batch and its index; raises where they do not fit.
@@ -39,16 +51,16 @@ def epoch_batches(
 
     Raises
     ------
-    NonFiniteError, ShapeError, InvalidArgumentError
+    NonFiniteError, ShapeError, InvalidArgumentError, DataError
         If a batch cannot be used; the batch and `argument`, the loader's name, are given.
     """
-    for index, (inputs, targets) in enumerate(loader.epoch(epoch)):
-        size = len(targets)
-        if not (again and loader.holds_arrays):
+    known = again and loader.holds_arrays
+    for index, (inputs, targets) in enumerate(_named(loader.epoch(epoch), argument)):
+        if not known:
+            _check_pair(inputs, targets, f"batch {index} of {argument}")
             check_finite_inputs(inputs, index, argument)
             check_targets(np.asarray(targets), index)
-        if size:
-            yield CheckedBatch(index, inputs, targets, size)
+        yield CheckedBatch(index, inputs, targets, len(targets))
 
 
 def check_finite_inputs(inputs: Tree, index: int, argument: str) -> None:
@@ -67,40 +79,44 @@ def check_finite_inputs(inputs: Tree, index: int, argument: str) -> None:
 
 
 def data_batches(
-    data_loader: Any, check_targets: CheckTargets | None = None
+    data_loader: Any,
+    check_targets: CheckTargets | None = None,
+    *,
+    argument: str = "data_loader",
+    one_shape: bool = True,
 ) -> Iterator[CheckedBatch]:
-    """Batches of ``(inputs, targets)``, each checked before it is handed on.
+    """Batches of ``(inputs, targets)`` in the order given, each checked before it is handed on.
+
+    Parameters
+    ----------
+    data_loader : DataLoader or iterable of (inputs, targets)
+        Gone over once. The order of a loader's epochs is not moved.
+    check_targets : callable, optional
+        Called with the targets of each batch and its index.
+    argument : str
+        The loader's name, for the text of errors.
+    one_shape : bool
+        Whether inputs of all batches must have the same shape beyond axis 0.
 
     Raises
     ------
+    InvalidArgumentError
+        If it is no loader of pairs, or a batch holds something else than real numbers.
     DataError
         For a one-shot iterator, an empty loader, a batch that is no pair, inputs and targets of
         different length, or inputs that differ in shape from the first batch's.
     """
-    first: list[tuple[int, ...]] | None = None
-    empty = True
-    for index, batch in enumerate(_iterate(data_loader)):
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise DataError(
-                f"batch {index} of data_loader is a {type(batch).__name__}"
-                f"{f' of {len(batch)}' if isinstance(batch, tuple | list) else ''}; "
-                "every batch must be a pair (inputs, targets)"
-            )
-        inputs, size, first = _check_inputs(batch[0], index, first)
-        targets = np.asarray(batch[1])
-        if targets.ndim == 0 or len(targets) != size:
-            length = len(targets) if targets.ndim else "no"
-            raise DataError(
-                f"batch {index} of data_loader has {size} inputs and {length} targets; "
-                "both need the same number of points"
-            )
-        if size:
-            empty = False
-            if check_targets is not None:
-                check_targets(targets, index)
-            yield CheckedBatch(index, inputs, targets, size)
-    if empty:
-        raise DataError("data_loader is empty: it gave no data point; give at least one batch")
+    loader = as_data_loader(data_loader, argument)
+    shapes = _Shapes() if one_shape else None
+    for index, (inputs, targets) in enumerate(_named(loader.in_order(), argument)):
+        where = f"batch {index} of {argument}"
+        _check_pair(inputs, targets, where)
+        if shapes is not None:
+            shapes.check(inputs, where)
+        targets = np.asarray(targets)
+        if check_targets is not None:
+            check_targets(targets, index)
+        yield CheckedBatch(index, inputs, targets, len(targets))
 
 
 def num_batches(data_loader: Any) -> int | None:
@@ -111,7 +127,9 @@ def num_batches(data_loader: Any) -> int | None:
     return len(data_loader) if isinstance(data_loader, Sized) else None
 
 
-def input_batches(inputs: Any, structure: Any = None) -> Iterator[CheckedBatch]:
+def input_batches(
+    inputs: Any, structure: Any = None, *, argument: str = "inputs", one_shape: bool = True
+) -> Iterator[CheckedBatch]:
     """Batches of inputs from an array, a tree of arrays, an `InputsLoader`, or a list of them.
 
     Parameters
@@ -121,24 +139,31 @@ def input_batches(inputs: Any, structure: Any = None) -> Iterator[CheckedBatch]:
     structure : jax.tree_util.PyTreeDef, optional
         Of one batch of inputs, by which a list of batches is told from inputs that are a list;
         without it nothing is a list of batches.
+    argument : str
+        The name of `inputs`, for the text of errors.
+    one_shape : bool
+        Whether all batches must have the same shape beyond axis 0.
 
     Raises
     ------
     InvalidArgumentError
-        For a `DataLoader`.
+        For a loader that does not give inputs, or inputs that are no real numbers.
     DataError, ShapeError
         If inputs cannot be used; the batch is named.
     """
-    if isinstance(inputs, DataLoader):
-        raise InvalidArgumentError(
-            "inputs is a DataLoader, which gives targets too; give loader.to_inputs_loader()"
-        )
-    batches = inputs.in_order() if isinstance(inputs, InputsLoader) else _listed(inputs, structure)
-    first: list[tuple[int, ...]] | None = None
+    if is_loader(inputs):
+        batches = _named(as_inputs_loader(inputs, argument).in_order(), argument)
+    else:
+        listed = enumerate(_listed(inputs, structure))
+        batches = (native(checked_batch(x, INPUTS, f"batch {i}")) for i, x in listed)
+    shapes = _Shapes() if one_shape else None
     for index, batch in enumerate(batches):
-        checked, size, first = _check_inputs(batch, index, first)
-        if size:
-            yield CheckedBatch(index, checked, None, size)
+        where = f"batch {index}" if argument == "inputs" else f"batch {index} of {argument}"
+        check_numbers(batch, "inputs", where)
+        if shapes is not None:
+            shapes.check(batch, where)
+        if num_points(batch):
+            yield CheckedBatch(index, batch, None, num_points(batch))
 
 
 def _listed(inputs: Any, structure: Any) -> list[Any]:
@@ -155,56 +180,46 @@ def _listed(inputs: Any, structure: Any) -> list[Any]:
     return [inputs]
 
 
-def _iterate(data_loader: Any) -> Iterator[Any]:
-    """The loader's batches, in the same order at every call where the loader can tell."""
-    if isinstance(data_loader, DataLoader):
-        # The sum over the data needs no shuffling, and a fit must not move the training's order.
-        return data_loader.in_order()
-    if not isinstance(data_loader, Iterable):
-        raise InvalidArgumentError(
-            f"data_loader is a {type(data_loader).__name__}, which cannot be iterated; give a "
-            "hoarfrost.data.DataLoader or any re-iterable of (inputs, targets) batches"
-        )
-    iterator = iter(data_loader)
-    if iterator is data_loader:
-        raise DataError(
-            f"data_loader is a one-shot iterator ({type(data_loader).__name__}), used up after one "
-            "pass; give something that can be iterated again: a hoarfrost.data.DataLoader, a list "
-            "of batches, or an object whose __iter__ starts anew"
-        )
-    return iterator
+@contextmanager
+def naming(argument: str) -> Iterator[None]:
+    """Errors of a loader begin with the name of the argument that it is."""
+    try:
+        yield
+    except (BatchShapeError, DataError, InvalidArgumentError) as error:
+        # Only what a message is all of: other classes have attributes of their own.
+        if type(error) not in (BatchShapeError, DataError, InvalidArgumentError):
+            raise
+        raise type(error)(f"{argument}: {error}") from error
 
 
-def _check_inputs(
-    inputs: Tree, index: int, first: list[tuple[int, ...]] | None
-) -> tuple[Tree, int, list[tuple[int, ...]]]:
-    """The inputs as arrays, their length, and the shapes beyond axis 0 that all batches share."""
-    inputs = jax.tree.map(
-        lambda x: x if isinstance(x, np.ndarray | jax.Array) else np.asarray(x), inputs
-    )
-    leaves = jax.tree.leaves(inputs)
-    if not leaves:
-        raise DataError(f"inputs of batch {index} hold no array")
-    for leaf in leaves:
-        if leaf.ndim == 0:
-            raise ShapeError(
-                f"inputs of batch {index} hold a scalar; axis 0 must run over the points (a list "
-                "is a tree of its elements: give np.asarray(...) of it)"
-            )
-        real = jnp.issubdtype(leaf.dtype, np.number) or leaf.dtype == np.bool_
-        if not real or jnp.issubdtype(leaf.dtype, np.complexfloating):
-            raise InvalidArgumentError(
-                f"inputs of batch {index} have dtype {leaf.dtype}; give real numbers"
-            )
-    sizes = {leaf.shape[0] for leaf in leaves}
-    if len(sizes) > 1:
-        raise ShapeError(
-            f"inputs of batch {index} have arrays of different length {sorted(sizes)} along axis 0"
-        )
-    shapes = [leaf.shape[1:] for leaf in leaves]
-    if first is not None and shapes != first:
+def _named(batches: Iterator[Any], argument: str) -> Iterator[Any]:
+    with naming(argument):
+        yield from batches
+
+
+def _check_pair(inputs: Tree, targets: Any, where: str) -> None:
+    """Raise unless inputs are trees of numbers, and targets one array of them."""
+    if not isinstance(targets, np.ndarray | jax.Array):
         raise DataError(
-            f"inputs of batch {index} have shape {shapes} beyond axis 0, those of batch 0 {first}; "
-            "all batches need the same"
+            f"targets of {where} are a {type(targets).__name__}; give one array of shape "
+            "(points,) or (points, targets)"
         )
-    return inputs, sizes.pop(), shapes
+    check_numbers(inputs, "inputs", where)
+    check_numbers(targets, "targets", where)
+
+
+class _Shapes:
+    """The shapes beyond axis 0 that all batches share."""
+
+    first: list[tuple[int, ...]] | None = None
+
+    def check(self, inputs: Tree, where: str) -> None:
+        """Raise `DataError` unless inputs have the shapes of those of the first batch."""
+        shapes = [leaf.shape[1:] for leaf in jax.tree.leaves(inputs)]
+        if self.first is None:
+            self.first = shapes
+        if shapes != self.first:
+            raise DataError(
+                f"inputs of {where} have shape {shapes} beyond axis 0, those of batch 0 "
+                f"{self.first}; all batches need the same"
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -11,10 +11,11 @@ import numpy as np
 
 from hoarfrost.checks import check_integer
 from hoarfrost.data import operations
-from hoarfrost.data.base import Loader, array_source
+from hoarfrost.data.base import Loader, array_source, batches_of
 from hoarfrost.data.batch import INPUTS, PAIR, TARGETS, feature_shape
 from hoarfrost.data.single import InputsLoader, TargetsLoader
 from hoarfrost.data.streams import Batches, StreamBatches, reiterable
+from hoarfrost.dtypes import is_real
 from hoarfrost.errors import DataError, InvalidArgumentError
 
 
@@ -98,16 +99,20 @@ class DataLoader(Loader):
 
         Each tensor is turned into a NumPy array as its batch comes.
         """
-        return cls(StreamBatches(_as_numpy(reiterable(tf_data_loader)), PAIR))
+        batches = _as_numpy(reiterable(tf_data_loader, PAIR, "tf_data_loader"))
+        return cls(StreamBatches(batches, PAIR))
 
     @classmethod
     def from_torch_data_loader(cls, torch_data_loader: Iterable[Any]) -> Self:
         """A loader over a PyTorch data loader that gives pairs (inputs, targets) of tensors.
 
-        Each tensor is turned into a NumPy array as its batch comes. Where inputs and targets are
-        taken apart, or the loader is split or sampled, it must not shuffle by itself.
+        Each tensor is turned into a NumPy array as its batch comes. It may shuffle by itself:
+        inputs and targets that belong together are taken from one pass. Only where they are taken
+        apart (`to_inputs_loader`, `to_targets_loader`), or the loader is split, a pass in another
+        order than the one before raises `DataError`.
         """
-        return cls(StreamBatches(_as_numpy(reiterable(torch_data_loader)), PAIR))
+        batches = _as_numpy(reiterable(torch_data_loader, PAIR, "torch_data_loader"))
+        return cls(StreamBatches(batches, PAIR))
 
     @classmethod
     def from_inputs_loaders(
@@ -125,20 +130,40 @@ class DataLoader(Loader):
         targets : sequence of int
             One target for each loader.
         how : {"interpose", "concatenate"}
-            A batch of each loader in turn until all are used up, or one loader after the other.
+            The i-th batches of all loaders joined into one, as long as any of them has one; or one
+            loader after the other.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If `how` is neither, or a loader or a target is none.
+        DataError
+            If there are not as many targets as loaders. While iterating: if batches that are to
+            be joined hold inputs of different shapes.
         """
         if how not in ("interpose", "concatenate"):
             raise InvalidArgumentError(
                 f"how must be 'interpose' or 'concatenate', but it is {how!r}"
             )
-        if not inputs_loaders or len(inputs_loaders) != len(targets):
+        _check_sequence("inputs_loaders", inputs_loaders)
+        _check_sequence("targets", targets)
+        if not len(inputs_loaders) or len(inputs_loaders) != len(targets):
             raise DataError(
                 f"inputs_loaders and targets must have the same length, at least 1, but they have "
                 f"{len(inputs_loaders)} and {len(targets)}"
             )
-        sources = [loader._batches for loader in inputs_loaders]
-        batches = operations.labelled(sources, targets, how, PAIR)
-        return cls(batches, num_unique_labels=len(set(targets)))
+        sources = [
+            batches_of(loader, INPUTS, f"inputs_loaders[{i}]")
+            for i, loader in enumerate(inputs_loaders)
+        ]
+        scalars = all(np.ndim(target) == 0 for target in targets)
+        values = np.asarray(targets) if scalars else None
+        if values is None or not is_real(values.dtype):
+            raise InvalidArgumentError(
+                f"targets are {targets!r}; give one number for each of inputs_loaders"
+            )
+        batches = operations.labelled(sources, values, how, PAIR)
+        return cls(batches, num_unique_labels=len(np.unique(values)))
 
     @cached_property
     def num_unique_labels(self) -> int:
@@ -167,14 +192,16 @@ class DataLoader(Loader):
         return self.to_targets_loader().to_array_targets()
 
     def to_inputs_loader(self) -> InputsLoader:
-        """A loader of the inputs alone, in the order given.
+        """A loader of the inputs alone.
 
-        It is never shuffled, so that predictions made with it line up with ``to_array_targets()``.
+        Its epoch n is in the order of this loader's epoch n, so that inputs and targets of the
+        same epoch line up, shuffled or not. Predictions made with it are in the order given, as
+        ``to_array_targets()`` is.
         """
         return InputsLoader(operations.select(self._batches, 0, INPUTS))
 
     def to_targets_loader(self) -> TargetsLoader:
-        """A loader of the targets alone, in the order given (never shuffled)."""
+        """A loader of the targets alone; epoch n is in the order of this loader's epoch n."""
         return TargetsLoader(operations.select(self._batches, 1, TARGETS))
 
     def to_transformed_data_loader(
@@ -185,11 +212,19 @@ class DataLoader(Loader):
         Parameters
         ----------
         transform : callable (inputs, targets, status) -> (inputs, targets, status)
-            Called with each batch and the status that the batch before returned.
+            Called with each batch and the status that the batch before returned; None leaves the
+            batch out.
         status : object
-            The status that the first batch of each epoch gets.
+            The first batch of each epoch gets a copy of it.
         """
         return type(self)(operations.transformed(self._batches, transform, status, PAIR))
+
+
+def _check_sequence(name: str, value: Any) -> None:
+    if not hasattr(value, "__len__") or isinstance(value, str | bytes | Mapping | Loader):
+        raise InvalidArgumentError(
+            f"{name} is a {type(value).__name__}; give a list, with one entry for each loader"
+        )
 
 
 def _as_numpy(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from hoarfrost.data.arrays import ArrayBatches
 from hoarfrost.data.batch import concatenate, num_points, take
 from hoarfrost.data.streams import Batches, StreamBatches
-from hoarfrost.errors import DataError
+from hoarfrost.errors import DataError, InvalidArgumentError
 
 
 def chop(batches: Batches, divisor: int, names: tuple[str, ...]) -> Batches:
@@ -44,7 +45,7 @@ def split(batches: Batches, n_data: int, names: tuple[str, ...]) -> tuple[Batche
     # In the order given: with a new order each epoch, points would move between the parts.
     def first(_: int | None) -> Iterator[Any]:
         left = n_data
-        for batch in batches.epoch(None):
+        for batch in _in_one_order(batches, None):
             yield take(batch, slice(0, left)) if num_points(batch) > left else batch
             left -= num_points(batch)
             if left <= 0:
@@ -52,7 +53,7 @@ def split(batches: Batches, n_data: int, names: tuple[str, ...]) -> tuple[Batche
 
     def second(_: int | None) -> Iterator[Any]:
         left = n_data
-        for batch in batches.epoch(None):
+        for batch in _in_one_order(batches, None):
             size = num_points(batch)
             if left <= 0:
                 yield batch
@@ -81,12 +82,12 @@ def sample(batches: Batches, rows: np.ndarray, batch_size: int) -> Batches:
 
 
 def select(batches: Batches, index: int, names: tuple[str, ...]) -> Batches:
-    """The inputs (0) or the targets (1) of pairs, in the order given."""
+    """The inputs (0) or the targets (1) of pairs, in the same order in the same epoch."""
     if isinstance(batches, ArrayBatches):
-        return replace(batches, data=batches.data[index], shuffle=False)
+        return replace(batches, data=batches.data[index])
 
-    def selected(_: int | None) -> Iterator[Any]:
-        return (batch[index] for batch in batches.epoch(None))
+    def selected(epoch: int | None) -> Iterator[Any]:
+        return (batch[index] for batch in _in_one_order(batches, epoch))
 
     return StreamBatches(selected, names, batches.sizes)
 
@@ -94,17 +95,35 @@ def select(batches: Batches, index: int, names: tuple[str, ...]) -> Batches:
 def transformed(
     batches: Batches, transform: Callable[..., Any], status: Any, names: tuple[str, ...]
 ) -> Batches:
-    """Batches as a function of the user's returns them, a status handed from each to the next."""
+    """Batches as a function of the user's returns them, a status handed from each to the next.
+
+    Every pass starts from a copy of the status, which a transform may change in place. A batch for
+    which None is returned is left out.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If `transform` cannot be called, or the status cannot be copied.
+    """
+    if not callable(transform):
+        raise InvalidArgumentError(
+            f"transform is a {type(transform).__name__}; give a function "
+            f"({', '.join(names)}, status) -> ({', '.join(names)}, status)"
+        )
+    given = _copied_status(status)
 
     def results(epoch: int | None) -> Iterator[Any]:
-        current = status
+        current = _copied_status(given)
         for index, batch in enumerate(batches.epoch(epoch)):
             parts = batch if len(names) == 2 else (batch,)
             result = transform(*parts, current)
+            if result is None:
+                continue
             if not isinstance(result, tuple) or len(result) != len(names) + 1:
                 raise DataError(
-                    f"transform must return the tuple ({', '.join(names)}, status), but for batch "
-                    f"{index} it returned a value of type {type(result).__name__}"
+                    f"transform must return the tuple ({', '.join(names)}, status), or None to "
+                    f"leave a batch out, but for batch {index} it returned a value of type "
+                    f"{type(result).__name__}"
                 )
             *changed, current = result
             yield tuple(changed) if len(names) == 2 else changed[0]
@@ -113,38 +132,55 @@ def transformed(
 
 
 def labelled(
-    sources: Sequence[Batches], targets: Sequence[int], how: str, names: tuple[str, ...]
+    sources: Sequence[Batches], targets: np.ndarray, how: str, names: tuple[str, ...]
 ) -> Batches:
-    """Pairs from inputs alone: every point of source i gets the i-th target."""
+    """Pairs from inputs alone: every point of source i gets the i-th target.
 
-    def pairs(source: Batches, target: int, epoch: int | None) -> Iterator[Any]:
+    "interpose" joins the i-th batches of all sources into one; "concatenate" goes through one
+    source after the other.
+    """
+
+    def pairs(source: Batches, target: Any, epoch: int | None) -> Iterator[Any]:
         for inputs in source.epoch(epoch):
             yield inputs, np.full(num_points(inputs), target)
 
-    def joined(epoch: int | None) -> Iterator[Any]:
+    def opened(epoch: int | None) -> Iterator[Any]:
         parts = [
             pairs(source, target, epoch) for source, target in zip(sources, targets, strict=True)
         ]
-        return _interposed(parts) if how == "interpose" else chain.from_iterable(parts)
+        if how == "concatenate":
+            return chain.from_iterable(parts)
+        return (concatenate(_there(together)) for together in zip_longest(*parts))
 
-    known = [source.sizes for source in sources]
     sizes = None
-    if all(part is not None for part in known):
-        parts = [iter(part) for part in known if part is not None]
-        joined_sizes = _interposed(parts) if how == "interpose" else chain.from_iterable(parts)
-        sizes = tuple(joined_sizes)
-    return StreamBatches(joined, names, sizes)
+    known = [source.sizes for source in sources if source.sizes is not None]
+    if len(known) == len(sources):
+        sizes = tuple(
+            chain.from_iterable(known)
+            if how == "concatenate"
+            else (sum(_there(together)) for together in zip_longest(*known))
+        )
+    return StreamBatches(opened, names, sizes)
 
 
-def _interposed(iterators: Iterable[Iterator[Any]]) -> Iterator[Any]:
-    """One item of each in turn, until all of them are used up."""
-    waiting = list(iterators)
-    ended = object()
-    while waiting:
-        still = []
-        for iterator in waiting:
-            item = next(iterator, ended)
-            if item is not ended:
-                yield item
-                still.append(iterator)
-        waiting = still
+def _there(together: Iterable[Any]) -> list[Any]:
+    """What there is of the i-th items, where some sources are used up."""
+    return [item for item in together if item is not None]
+
+
+def _in_one_order(batches: Batches, epoch: int | None) -> Iterator[Any]:
+    """Batches of an epoch, for parts of them that are gone over by themselves."""
+    if isinstance(batches, StreamBatches):
+        return batches.in_one_order(epoch)
+    return batches.epoch(epoch)
+
+
+def _copied_status(status: Any) -> Any:
+    try:
+        return copy.deepcopy(status)
+    except Exception as error:
+        raise InvalidArgumentError(
+            f"status is a {type(status).__name__} that cannot be copied ({error}), but every pass "
+            "starts from it as it was given; give numbers or arrays, and let transform hold the "
+            "rest"
+        ) from error

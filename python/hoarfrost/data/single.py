@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from hoarfrost.data import operations
-from hoarfrost.data.base import Loader, array_source
-from hoarfrost.data.batch import INPUTS, TARGETS, feature_shape
+from hoarfrost.data.base import Loader, array_source, batches_of
+from hoarfrost.data.batch import INPUTS, PAIR, TARGETS, feature_shape
 
 
 class InputsLoader(Loader):
@@ -31,8 +31,17 @@ class InputsLoader(Loader):
 
     @classmethod
     def from_data_loader(cls, data_loader: Loader) -> Self:
-        """The inputs of a `DataLoader`, in the order given (never shuffled)."""
-        return cls(operations.select(data_loader._batches, 0, INPUTS))
+        """The inputs of a `DataLoader`; epoch n is in the order of that loader's epoch n.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If it is no `DataLoader`, but a loader of inputs, say.
+        DataError
+            While iterating: if the data loader shuffles by itself, so that inputs and targets
+            taken apart do not line up.
+        """
+        return cls(operations.select(batches_of(data_loader, PAIR, "data_loader"), 0, INPUTS))
 
     @classmethod
     def from_array_inputs(
@@ -67,9 +76,10 @@ class InputsLoader(Loader):
         Parameters
         ----------
         transform : callable (inputs, status) -> (inputs, status)
-            Called with each batch and the status that the batch before returned.
+            Called with each batch and the status that the batch before returned; None leaves the
+            batch out.
         status : object
-            The status that the first batch of each epoch gets.
+            The first batch of each epoch gets a copy of it.
         """
         return type(self)(operations.transformed(self._batches, transform, status, INPUTS))
 
@@ -94,8 +104,14 @@ class TargetsLoader(Loader):
 
     @classmethod
     def from_data_loader(cls, data_loader: Loader) -> Self:
-        """The targets of a `DataLoader`, in the order given (never shuffled)."""
-        return cls(operations.select(data_loader._batches, 1, TARGETS))
+        """The targets of a `DataLoader`; epoch n is in the order of that loader's epoch n.
+
+        Raises
+        ------
+        InvalidArgumentError, DataError
+            As for `InputsLoader.from_data_loader`.
+        """
+        return cls(operations.select(batches_of(data_loader, PAIR, "data_loader"), 1, TARGETS))
 
     @classmethod
     def from_array_targets(
@@ -125,8 +141,9 @@ class TargetsLoader(Loader):
         Parameters
         ----------
         transform : callable (targets, status) -> (targets, status)
-            Called with each batch and the status that the batch before returned.
+            Called with each batch and the status that the batch before returned; None leaves the
+            batch out.
         status : object
-            The status that the first batch of each epoch gets.
+            The first batch of each epoch gets a copy of it.
         """
         return type(self)(operations.transformed(self._batches, transform, status, TARGETS))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hoarfrost.data.batch import checked_batch
+from hoarfrost.data.batch import PAIR, checked_batch, is_sparse, native
+from hoarfrost.data.order import FixedOrder
 from hoarfrost.errors import DataError, InvalidArgumentError
 
 
@@ -33,16 +34,23 @@ class StreamBatches:
         What a batch holds: `PAIR`, `INPUTS` or `TARGETS` of `hoarfrost.data.batch`.
     sizes : tuple of int or None
         Number of points of each batch, where known.
+    order : FixedOrder
+        What parts of these batches that are gone over by themselves are held to.
     """
 
     open: Callable[[int | None], Iterable[Any]]
     names: tuple[str, ...]
     sizes: tuple[int, ...] | None = None
+    order: FixedOrder = field(default_factory=FixedOrder)
 
     def epoch(self, epoch: int | None) -> Iterator[Any]:
         """Batches of an epoch; None for the order given, without shuffling."""
         for index, batch in enumerate(self.open(epoch)):
-            yield checked_batch(batch, self.names, f"batch {index}")
+            yield native(checked_batch(batch, self.names, f"batch {index}"))
+
+    def in_one_order(self, epoch: int | None) -> Iterator[Any]:
+        """The same, for parts of the batches: raises `DataError` where the order has changed."""
+        return self.order.follow(epoch, self.epoch(epoch), self.names)
 
 
 class Reopened:
@@ -93,25 +101,62 @@ class Reopened:
             )
 
 
-def reiterable(iterable: Iterable[Any]) -> Callable[[int | None], Iterator[Any]]:
-    """A pass opener for an iterable that can be gone over more than once.
+def reiterable(
+    iterable: Any, names: tuple[str, ...], argument: str = "iterable"
+) -> Callable[[int | None], Iterator[Any]]:
+    """A pass opener for an iterable of batches that can be gone over more than once.
+
+    Parameters
+    ----------
+    iterable : iterable of batches
+        What a user gave.
+    names : tuple of str
+        What a batch holds: `PAIR`, `INPUTS` or `TARGETS` of `hoarfrost.data.batch`.
+    argument : str
+        Its name, for the error's text.
 
     Raises
     ------
     DataError
         If it is a one-shot iterator, such as a generator.
     InvalidArgumentError
-        If it is no iterable at all.
+        If it is no iterable of batches: an array (which would be gone over row by row), a dict, a
+        text, or nothing that can be iterated.
     """
+    kind = type(iterable).__name__
     if isinstance(iterable, Iterator):
         raise DataError(
-            f"iterable is a one-shot {type(iterable).__name__}, which can be gone over once only, "
-            "but training and the posterior each need passes of their own; give a list of batches, "
-            "or the function that makes the generator to from_callable_iterable"
+            f"{argument} is a one-shot iterator ({kind}), which can be gone over once only, but "
+            "training and the posterior each need passes of their own; give a list of batches, or "
+            "the function that makes the iterator to from_callable_iterable"
         )
-    if not isinstance(iterable, Iterable):
+    remedy = _REMEDIES[names]
+    if not hasattr(iterable, "__iter__"):
+        function = ", or a function to from_callable_iterable" if callable(iterable) else ""
         raise InvalidArgumentError(
-            f"iterable must be an iterable of batches, but it is a {type(iterable).__name__}; for "
-            "a function use from_callable_iterable, for arrays from_array_data"
+            f"{argument} is a {kind}, which cannot be iterated; give a hoarfrost.data.{remedy}"
+            f"{function}"
+        )
+    if isinstance(iterable, _NO_BATCHES) or _is_array(iterable):
+        raise InvalidArgumentError(f"{argument} is a {kind}; give a hoarfrost.data.{remedy}")
+    if names == PAIR and isinstance(iterable, tuple) and any(map(_is_array, iterable)):
+        raise InvalidArgumentError(
+            f"{argument} is a tuple of arrays, and not of batches; give a hoarfrost.data.{remedy}"
         )
     return Reopened(lambda: iterable)
+
+
+_REMEDIES = {
+    ("inputs", "targets"): "DataLoader, such as DataLoader.from_array_data((inputs, targets), "
+    "batch_size=128)",
+    ("inputs",): "InputsLoader, such as InputsLoader.from_array_inputs(inputs, batch_size=128)",
+    ("targets",): "TargetsLoader, such as TargetsLoader.from_array_targets(targets)",
+}
+
+
+# What can be gone over, but not batch by batch; a class has the methods of its instances.
+_NO_BATCHES = Mapping, str, bytes, set, frozenset, type
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") or hasattr(value, "__array__") or is_sparse(value)

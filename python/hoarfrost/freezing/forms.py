@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from hoarfrost.checks import shown
 from hoarfrost.errors import SelectionError
 from hoarfrost.network.nnx_filters import asks_for_class, nnx_predicate
 from hoarfrost.network.recognise import is_nnx_variable, nnx_value
@@ -26,7 +27,7 @@ def refusal(selector: Any, argument: str) -> SelectionError:
     """The error for what is no selector; a bare string may have been meant in two ways."""
     name = selector if isinstance(selector, str) else "head"
     return SelectionError(
-        f"{argument} is {selector!r}; give a function (path, value) that returns a bool, "
+        f"{argument} is {shown(selector)}; give a function (path, value) that returns a bool, "
         "'trainable' or 'frozen'; a compiled regular expression such as "
         f"re.compile({name!r}); a list of names such as [{name!r}]; a tree of bools; an NNX "
         "filter; or None to train every parameter"
@@ -81,7 +82,7 @@ def _by_function(selector: Callable[..., Any], leaves: Leaves, argument: str) ->
         answer = _answer(given)
         if answer is None:
             raise SelectionError(
-                f"{argument} returned {given!r} for the parameter {join(path)!r}; "
+                f"{argument} returned {shown(given)} for the parameter {join(path)!r}; "
                 "it must return True or 'trainable', or False or 'frozen'"
             )
         mask.append(answer)
@@ -90,7 +91,9 @@ def _by_function(selector: Callable[..., Any], leaves: Leaves, argument: str) ->
 
 def _by_expression(selector: re.Pattern[Any], leaves: Leaves, argument: str) -> Mask:
     if isinstance(selector.pattern, bytes):
-        raise SelectionError(f"{argument} is {selector!r}, of bytes; paths are str: compile a str")
+        raise SelectionError(
+            f"{argument} is {shown(selector)}, of bytes; paths are str: compile a str"
+        )
     return tuple(selector.search(join(path)) is not None for path in leaves.paths)
 
 
@@ -99,7 +102,7 @@ def _by_nnx_filter(
 ) -> Mask:
     if asks_for_class(predicate) and not leaves.kinds:
         raise SelectionError(
-            f"{argument} is {selector!r}, which asks for the class of NNX variables, and the model "
+            f"{argument} is {shown(selector)}, which asks for the class of NNX variables, and the model "
             "is no NNX module; select by paths"
         )
     return tuple(
@@ -141,7 +144,7 @@ def _by_tree(selector: Any, leaves: Leaves, argument: str) -> Mask:
         answer = _answer(nnx_value(value))
         if answer is None:
             raise SelectionError(
-                f"{argument} holds {value!r} at {join(path) or 'the root'!r}; a tree of answers "
+                f"{argument} holds {shown(value)} at {join(path) or 'the root'!r}; a tree of answers "
                 "holds True or 'trainable', or False or 'frozen'"
             )
         entries[tuple(map(str, path))] = answer

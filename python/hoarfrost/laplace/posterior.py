@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.checks import check_count, check_draws, is_number
+from hoarfrost.checks import check_count, check_draws, check_switch, is_number, plain, shown
 from hoarfrost.data.checked import CheckedBatch, data_batches
+from hoarfrost.dtypes import narrowed
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.laplace.evidence.evidence import Evidence
 from hoarfrost.laplace.evidence.noise import Residuals
@@ -26,6 +27,7 @@ from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.likelihood import Classification, Gaussian, Regression
+from hoarfrost.memory import check_room
 from hoarfrost.network import write_to_module
 from hoarfrost.predictive.evaluate import over_outputs, over_weights
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
@@ -221,6 +223,7 @@ class Laplace:
             If the bounds are not positive, finite and ordered, or the curvature was not kept.
         """
         _log_bounds(low, high)
+        low, high = plain(low), plain(high)
         return self._adopt(self._optimum("scale", noise=False, bounds=(low, high)))
 
     def optimize_hyperparameters(
@@ -290,7 +293,7 @@ class Laplace:
             If an argument is none of these, or the curvature was not kept.
         """
         bounds = _log_bounds(low, high)
-        check_count("grid_size", grid_size, 2)
+        grid_size = check_count("grid_size", grid_size, 2)
         draws = _draws(seed, n_samples)
         choose_link("density", self.linearised.likelihood, link)
         # The factor and one candidate's would not both fit where memory is tight.
@@ -345,14 +348,26 @@ class Laplace:
         -------
         tree
             The trainable tree, leaves with a leading axis `n_samples`, in the parameters' dtype.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the seed is neither number nor key, or `n_samples` no positive integer.
+        MemoryLimitError
+            If the draws do not fit.
+        NonFiniteError
+            If a draw is too large for the dtype of its parameter.
         """
-        draws = self.factor.deviations(*check_draws(seed, n_samples))
+        seed, n_samples = check_draws(seed, n_samples)
+        _check_room_for(f"{n_samples} draws of the parameters", n_samples * self.num_params)
+        draws = self.factor.deviations(seed, n_samples)
         draws += self.linearised.mean
         leaves, treedef = jax.tree.flatten(self.linearised.trainable)
         starts = np.cumsum([leaf.size for leaf in leaves])[:-1]
         parts = np.split(draws, starts, axis=1)
+        remedy = "give a larger prior_precision, or parameters of a wider dtype"
         shaped = [
-            jnp.asarray(part.reshape(-1, *leaf.shape).astype(leaf.dtype))
+            jnp.asarray(narrowed(part.reshape(-1, *leaf.shape), leaf.dtype, "a draw", remedy))
             for part, leaf in zip(parts, leaves, strict=True)
         ]
         return jax.tree.unflatten(treedef, shaped)
@@ -427,7 +442,7 @@ class Laplace:
         MemoryLimitError
             If a joint covariance does not fit.
         """
-        if joint:
+        if check_switch("joint", joint):
             return joint_covariance(self.linearised, self.factor, inputs)
         outputs = self._outputs(self.linearised.batches(inputs), "covariance")
         return np.concatenate([piece.known_covariance for piece in outputs])
@@ -476,7 +491,7 @@ class Laplace:
         likelihood = self.linearised.likelihood
         quantity = quantity_of(likelihood)
         chosen, draws = choose_link(quantity, likelihood, link), _draws(seed, n_samples)
-        if log and quantity != "probabilities":
+        if check_switch("log", log) and quantity != "probabilities":
             raise InvalidArgumentError(
                 f"log is True, but predictions of the {likelihood.name} likelihood are no "
                 "probabilities; leave it out, or use log_prob for the density of given targets"
@@ -641,13 +656,23 @@ class Laplace:
 
 
 def _draws(seed: Any, n_samples: Any) -> Draws:
-    return Draws(*check_draws(seed, n_samples))
+    seed, n_samples = check_draws(seed, n_samples)
+    # The least that any link draws for a point.
+    _check_room_for(f"{n_samples} samples", n_samples)
+    return Draws(seed, n_samples)
+
+
+def _check_room_for(what: str, numbers: int) -> None:
+    # The system is not asked at every small question.
+    if numbers > 2**20:
+        check_room(what, 2 * 8 * numbers, "give a smaller n_samples")
 
 
 def _log_bounds(low: Any, high: Any) -> tuple[float, float]:
+    low, high = plain(low), plain(high)
     if not is_number(low) or not is_number(high) or not 0 < low < high:
         raise InvalidArgumentError(
-            f"bounds are low={low!r} and high={high!r}; give two positive numbers, the smaller "
-            "one first"
+            f"bounds are low={shown(low)} and high={shown(high)}; give two positive "
+            "numbers, the smaller one first"
         )
     return math.log(low), math.log(high)

@@ -22,7 +22,8 @@ from hoarfrost.likelihood.base import Classification, Likelihood, MarginalDensit
 from hoarfrost.likelihood.bernoulli import Bernoulli
 from hoarfrost.likelihood.categorical import Categorical
 from hoarfrost.likelihood.custom import CustomLikelihood
-from hoarfrost.likelihood.gaussian import Gaussian
+from hoarfrost.likelihood.density import density_precision, exact_log_prob
+from hoarfrost.likelihood.gaussian import Gaussian, sound_noise
 from hoarfrost.likelihood.heteroscedastic import HeteroscedasticGaussian
 from hoarfrost.likelihood.named import NAMED, resolve
 from hoarfrost.likelihood.poisson import Poisson
@@ -39,5 +40,8 @@ __all__ = [
     "MarginalDensity",
     "Poisson",
     "Regression",
+    "density_precision",
+    "exact_log_prob",
     "resolve",
+    "sound_noise",
 ]

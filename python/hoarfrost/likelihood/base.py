@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.dtypes import is_real
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
 
 Head = Literal["softmax", "independent", "general"]
@@ -126,11 +127,27 @@ def check_matrix_outputs(likelihood: str, shape: tuple[int, ...], least: int, re
         )
 
 
+def exponential_weights(logarithms: np.ndarray, what: str) -> np.ndarray:
+    """Weights of the curvature from their logarithms, float64.
+
+    Raises
+    ------
+    NonFiniteError
+        If one is too large for float64.
+    """
+    with np.errstate(over="ignore"):
+        weights: np.ndarray = np.exp(logarithms)
+    if not np.isfinite(weights).all():
+        raise NonFiniteError(
+            f"the curvature needs the exponential of {np.abs(logarithms).max():.6g}, {what}, which "
+            "float64 does not have; check the parameters and the scale of the inputs"
+        )
+    return weights
+
+
 def check_finite_targets(targets: np.ndarray, batch_index: int) -> None:
     """Raise if targets are not real numbers, or one of them is NaN or infinite."""
-    if not (jnp.issubdtype(targets.dtype, np.number) or targets.dtype == np.bool_) or (
-        jnp.issubdtype(targets.dtype, np.complexfloating)
-    ):
+    if not is_real(targets.dtype):
         raise InvalidArgumentError(
             f"targets of batch {batch_index} have dtype {targets.dtype}; give real numbers"
         )

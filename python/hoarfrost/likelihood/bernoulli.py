@@ -13,9 +13,10 @@ from hoarfrost.dtypes import at_least_float32
 from hoarfrost.errors import ShapeError
 from hoarfrost.likelihood.base import check_labels, check_matrix_outputs
 from hoarfrost.likelihood.logits import log_sigmoid
+from hoarfrost.types import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Bernoulli:
     """Independent Bernoulli outputs: ``p(y_c = 1 | f) = sigmoid(f_c)``.

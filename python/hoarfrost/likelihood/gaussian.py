@@ -11,9 +11,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.checks import real_numbers, shown
 from hoarfrost.dtypes import at_least_float32
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.likelihood.base import check_finite_targets, check_matrix_outputs
+
+# Squares of a standard deviation, of its inverse and of scaled residuals stay numbers.
+_LEAST_STD = 1e-100
+
+
+def sound_noise(noise_std: Any) -> np.ndarray:
+    """Standard deviations in float64: one number, or a vector of them.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If one is not a number between 1e-100 and 1e100: its precision must be a number too.
+    """
+    values = real_numbers(noise_std)
+    if values is None or values.ndim > 1 or not values.size or not np.all(values > 0):
+        raise InvalidArgumentError(
+            f"noise_std is {shown(noise_std)}; give a positive number, or one for each output"
+        )
+    if values.min() < _LEAST_STD or values.max() > 1 / _LEAST_STD:
+        raise InvalidArgumentError(
+            f"noise_std is {shown(noise_std)}, of which the precision 1 / std^2 is out of range; "
+            "give numbers between 1e-100 and 1e100, in another unit of the targets"
+        )
+    return values
 
 
 @dataclass(frozen=True)
@@ -29,7 +54,7 @@ class Gaussian:
     Raises
     ------
     InvalidArgumentError
-        If a standard deviation is not a positive, finite number.
+        If a standard deviation is not a number between 1e-100 and 1e100.
     """
 
     noise_std: float | Sequence[float] = 1.0
@@ -39,11 +64,7 @@ class Gaussian:
     head: ClassVar[Literal["softmax", "independent"]] = "independent"
 
     def __post_init__(self) -> None:
-        values = np.asarray(self.noise_std, dtype=np.float64)
-        if values.ndim > 1 or values.size == 0 or not np.all((values > 0) & np.isfinite(values)):
-            raise InvalidArgumentError(
-                f"noise_std is {self.noise_std!r}; give a positive number, or one for each output"
-            )
+        values = sound_noise(self.noise_std)
         # A tuple rather than an array, so that likelihoods can be compared.
         kept = float(values) if values.ndim == 0 else tuple(float(v) for v in values)
         object.__setattr__(self, "noise_std", kept)

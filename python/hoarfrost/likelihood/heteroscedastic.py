@@ -12,10 +12,11 @@ import numpy as np
 
 from hoarfrost.dtypes import at_least_float32
 from hoarfrost.errors import ShapeError
-from hoarfrost.likelihood.base import check_finite_targets
+from hoarfrost.likelihood.base import check_finite_targets, exponential_weights
+from hoarfrost.types import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class HeteroscedasticGaussian:
     """Gaussian noise with a predicted variance: ``p(y | m, s) = N(y; m, diag(exp(s)))``.
@@ -55,7 +56,9 @@ class HeteroscedasticGaussian:
         mean, log_variance = split_outputs(at_least_float32(outputs))
         # Reshaped, so that targets of shape (B,) are never broadcast against (B, 1).
         residual = targets.reshape(mean.shape).astype(mean.dtype) - mean
-        terms = jnp.exp(-log_variance) * residual**2 + log_variance + math.log(2 * math.pi)
+        # Halves of the exponent: a variance of which 1 / v is too large may still have a root.
+        scaled = residual * jnp.exp(-log_variance / 2)
+        terms = scaled**2 + log_variance + math.log(2 * math.pi)
         return -jnp.sum(terms, axis=1) / 2
 
     def output_curvature(self, outputs: jax.Array) -> jax.Array:
@@ -97,7 +100,8 @@ class HeteroscedasticGaussian:
         outputs = np.asarray(outputs, dtype=np.float64)
         weights = np.full_like(outputs, 0.5)
         num_targets = outputs.shape[1] // 2
-        weights[:, :num_targets] = np.exp(-outputs[:, num_targets:])
+        precision = exponential_weights(-outputs[:, num_targets:], "minus a log-variance")
+        weights[:, :num_targets] = precision
         return weights
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,10 +12,15 @@ import numpy as np
 
 from hoarfrost.dtypes import at_least_float32
 from hoarfrost.errors import InvalidArgumentError, ShapeError
-from hoarfrost.likelihood.base import check_finite_targets, check_matrix_outputs
+from hoarfrost.likelihood.base import (
+    check_finite_targets,
+    check_matrix_outputs,
+    exponential_weights,
+)
+from hoarfrost.types import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Poisson:
     """Independent Poisson counts with the log link: ``p(y_c | f) = Poisson(y_c; exp(f_c))``.
@@ -51,7 +57,7 @@ class Poisson:
         """``sum_c y f - exp(f) - log y!``, shape ``(B,)``."""
         outputs = at_least_float32(outputs)
         counts = targets.reshape(outputs.shape).astype(outputs.dtype)
-        return jnp.sum(counts * outputs - jnp.exp(outputs) - jax.lax.lgamma(counts + 1), axis=1)
+        return jnp.sum(_log_density(outputs, counts), axis=1)
 
     def output_curvature(self, outputs: jax.Array) -> jax.Array:
         """``diag(exp(f))``, shape ``(B, C, C)``."""
@@ -86,5 +92,25 @@ class Poisson:
 
     def head_weights(self, outputs: np.ndarray) -> np.ndarray:
         """``exp(f)`` in float64, shape ``(B, C)``."""
-        weights: np.ndarray = np.exp(np.asarray(outputs, dtype=np.float64))
-        return weights
+        return exponential_weights(np.asarray(outputs, dtype=np.float64), "a log-rate")
+
+
+# From this count on Stirling's series with four terms is exact to the rounding of float64.
+_MANY = 16
+
+
+def _log_density(outputs: jax.Array, counts: jax.Array) -> jax.Array:
+    """``y f - exp(f) - log y!`` without the difference of terms that grow like ``y log y``.
+
+    Of many counts: ``-y (exp(d) - 1 - d) - log(2 pi y) / 2 - r(y)`` with ``d = f - log y`` and the
+    remainder r of Stirling's formula (Loader, 2000).
+    """
+    many = counts >= _MANY
+    # Each form sees numbers of its own range, so that the derivative of the other is finite.
+    few_counts, few_outputs = jnp.where(many, 0, counts), jnp.where(many, 0, outputs)
+    few = few_counts * few_outputs - jnp.exp(few_outputs) - jax.lax.lgamma(few_counts + 1)
+    y = jnp.where(many, counts, _MANY)
+    distance = jnp.where(many, outputs, math.log(_MANY)) - jnp.log(y)
+    remainder = (1 / 12 - (1 / 360 - (1 / 1260 - 1 / (1680 * y**2)) / y**2) / y**2) / y
+    deviance = y * (jnp.expm1(distance) - distance)
+    return jnp.where(many, -deviance - jnp.log(2 * math.pi * y) / 2 - remainder, few)

@@ -1,24 +1,31 @@
 """Scores of predicted classes: accuracy, likelihood, calibration.
 
-Every function checks its arguments and then runs a program that is compiled once per shape. Each
-returns a JAX scalar and may be called inside ``jax.jit``, where only shapes can be checked.
+Every function checks its arguments, computes in float64 and returns a JAX scalar. Each may be
+called inside ``jax.jit`` too, where only shapes and dtypes can be checked.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.checks import check_integer
-from hoarfrost.errors import InvalidArgumentError, ShapeError
-from hoarfrost.metric.arrays import arrays, check_not_empty, wide
+from hoarfrost.checks import check_integer, check_switch
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.metric.arrays import (
+    as_array,
+    as_scalar,
+    backend,
+    is_traced,
+)
+from hoarfrost.metric.checked import checked_labels, checked_probs, dtype_of_probs
+from hoarfrost.metric.reliability_plot import check_plot, plot_reliability
 
-# What rounding may add to a probability in half precision.
-_ROUNDING = 1e-2
+# More bins than that hold no two points of any data.
+_MOST_BINS = 10**6
 
 
 class ReliabilityDiagram(NamedTuple):
@@ -57,10 +64,11 @@ def accuracy(preds: Any, targets: Any) -> jax.Array:
     ------
     ShapeError
         If either is not one-dimensional, or they differ in length.
+    InvalidArgumentError, NonFiniteError
+        If a class is no whole number, or an entry is masked.
     """
-    preds, targets = arrays(preds, targets)
-    _check_labels(preds, targets)
-    return _accuracy(preds, targets)
+    preds, targets = checked_labels(preds, targets)
+    return as_scalar("the accuracy", backend(preds, targets).mean(preds == targets))
 
 
 def negative_log_likelihood(probs: Any, targets: Any, *, log: bool = False) -> jax.Array:
@@ -81,22 +89,27 @@ def negative_log_likelihood(probs: Any, targets: Any, *, log: bool = False) -> j
     ShapeError, InvalidArgumentError
         If shapes do not fit, a label is out of range, or `probs` are not what `log` says.
     """
-    probs, targets = arrays(probs, targets)
-    _check_probs(probs, targets, log=log)
-    return _negative_log_likelihood(probs, targets, log=bool(log))
+    log = check_switch("log", log)
+    probs, targets = checked_probs(probs, targets, log=log)
+    xp = backend(probs, targets)
+    with np.errstate(divide="ignore"):
+        target = xp.take_along_axis(probs, targets[:, None], axis=1)
+        score = -xp.mean(target if log else xp.log(target))
+    return as_scalar("the negative log-likelihood", score)
 
 
 def brier_score(probs: Any, targets: Any) -> jax.Array:
     """Mean squared distance between the probabilities and the one-hot target, from 0 to 2.
 
     The sum over all classes, as Brier (1950) defines it: for two classes, twice the score that
-    looks at one of them.
+    looks at one of them. Probabilities of shape ``(N,)``, of a yes, give that other score, from 0
+    to 1.
 
     Parameters
     ----------
-    probs : (N, C) array
-        Probabilities of the classes.
-    targets : (N,) array of int
+    probs : (N, C) or (N,) array
+        Probabilities of the classes, or of class 1 of two.
+    targets : (N,) array of int, or TargetsLoader
         True classes, 0 to C - 1.
 
     Raises
@@ -104,9 +117,18 @@ def brier_score(probs: Any, targets: Any) -> jax.Array:
     ShapeError, InvalidArgumentError
         If shapes do not fit, a label is out of range, or `probs` are no probabilities.
     """
-    probs, targets = arrays(probs, targets)
-    _check_probs(probs, targets)
-    return _brier_score(probs, targets)
+    probs = as_array("probs", probs)
+    single = np.ndim(probs) == 1
+    if single:
+        xp = backend(probs)
+        probs = xp.stack(
+            [1 - probs.astype(dtype_of_probs(probs)), probs.astype(dtype_of_probs(probs))], axis=1
+        )
+    probs, targets = checked_probs(probs, targets)
+    xp = backend(probs, targets)
+    one_hot = targets[:, None] == xp.arange(probs.shape[1])
+    squares = xp.sum((probs - one_hot) ** 2, axis=1)
+    return as_scalar("the Brier score", xp.mean(squares) / (2 if single else 1))
 
 
 def reliability_diagram(
@@ -131,37 +153,59 @@ def reliability_diagram(
         If shapes do not fit, a label is out of range, `probs` are no probabilities, or `n_bins` is
         not a positive integer.
     """
-    preds, probs, targets = arrays(preds, probs, targets)
-    _check_calibration(preds, probs, targets, n_bins)
-    return ReliabilityDiagram(*_reliability(preds, probs, targets, n_bins=int(n_bins)))
+    n_bins = _check_bins(n_bins)
+    return ReliabilityDiagram(*map(jnp.asarray, _reliability(preds, probs, targets, n_bins)))
 
 
 def expected_calibration_error(
-    preds: Any, probs: Any, targets: Any, *, n_bins: int = 15
+    preds: Any,
+    probs: Any,
+    targets: Any,
+    plot: bool = False,
+    plot_options: Mapping[str, Any] | None = None,
+    *,
+    n_bins: int = 15,
 ) -> jax.Array:
     """Mean gap between confidence and accuracy over the bins, weighted by their points (ECE).
 
     ``sum_b (n_b / N) |accuracy_b - confidence_b|`` with the bins of `reliability_diagram`, as in
     Naeini et al. (2015) and Guo et al. (2017). Fortuna's function of this name gives another
-    number: it squares the gaps, over ten bins from 1/C to 1. The arguments are those of
-    `reliability_diagram`.
+    number: its ten edges go from 1 / N to 1, with N the number of points (and its releases before
+    2023 square the gaps). The arguments are those of `reliability_diagram`, and two more.
+
+    Parameters
+    ----------
+    plot : bool
+        Whether to draw the gap of each bin over its confidence, with matplotlib.
+    plot_options : dict, optional
+        Of that picture: "ax", "labels", "figsize", "legend_loc", "fontsize", "title", "ylim",
+        "linewidth", "linestyle", "alpha", "show", and "fname" with what else matplotlib's savefig
+        takes.
+
+    Raises
+    ------
+    ShapeError, InvalidArgumentError, NonFiniteError
+        As `reliability_diagram`; or if there are options without `plot`, an option is unknown, or
+        matplotlib is not there.
     """
-    preds, probs, targets = arrays(preds, probs, targets)
-    _check_calibration(preds, probs, targets, n_bins)
-    return _calibration_errors(preds, probs, targets, n_bins=int(n_bins))[0]
+    return _calibration_errors(preds, probs, targets, n_bins, plot, plot_options)[0]
 
 
 def maximum_calibration_error(
-    preds: Any, probs: Any, targets: Any, *, n_bins: int = 15
+    preds: Any,
+    probs: Any,
+    targets: Any,
+    plot: bool = False,
+    plot_options: Mapping[str, Any] | None = None,
+    *,
+    n_bins: int = 15,
 ) -> jax.Array:
     """Largest gap between confidence and accuracy over the bins that hold a point (MCE).
 
     ``max_b |accuracy_b - confidence_b|`` as in Naeini et al. (2015). The arguments are those of
-    `reliability_diagram`.
+    `expected_calibration_error`.
     """
-    preds, probs, targets = arrays(preds, probs, targets)
-    _check_calibration(preds, probs, targets, n_bins)
-    return _calibration_errors(preds, probs, targets, n_bins=int(n_bins))[1]
+    return _calibration_errors(preds, probs, targets, n_bins, plot, plot_options)[1]
 
 
 def nll(probs: Any, targets: Any, *, log: bool = False) -> jax.Array:
@@ -169,110 +213,74 @@ def nll(probs: Any, targets: Any, *, log: bool = False) -> jax.Array:
     return negative_log_likelihood(probs, targets, log=log)
 
 
-def ece(preds: Any, probs: Any, targets: Any, *, n_bins: int = 15) -> jax.Array:
+def ece(
+    preds: Any,
+    probs: Any,
+    targets: Any,
+    plot: bool = False,
+    plot_options: Mapping[str, Any] | None = None,
+    *,
+    n_bins: int = 15,
+) -> jax.Array:
     """Short name of `expected_calibration_error`."""
-    return expected_calibration_error(preds, probs, targets, n_bins=n_bins)
+    return expected_calibration_error(preds, probs, targets, plot, plot_options, n_bins=n_bins)
 
 
-def mce(preds: Any, probs: Any, targets: Any, *, n_bins: int = 15) -> jax.Array:
+def mce(
+    preds: Any,
+    probs: Any,
+    targets: Any,
+    plot: bool = False,
+    plot_options: Mapping[str, Any] | None = None,
+    *,
+    n_bins: int = 15,
+) -> jax.Array:
     """Short name of `maximum_calibration_error`."""
-    return maximum_calibration_error(preds, probs, targets, n_bins=n_bins)
+    return maximum_calibration_error(preds, probs, targets, plot, plot_options, n_bins=n_bins)
 
 
-# --- compiled programs ---------------------------------------------------------------------------
+# --- bins ----------------------------------------------------------------------------------------
 
 
-@jax.jit
-def _accuracy(preds: jax.Array, targets: jax.Array) -> jax.Array:
-    return jnp.mean(preds == targets)
+def _reliability(preds: Any, probs: Any, targets: Any, n_bins: int) -> tuple[Any, Any, Any, Any]:
+    """Edges, mean confidence, accuracy and counts of the bins."""
+    preds, targets = checked_labels(preds, targets)
+    probs = as_array("probs", probs)
+    dtype = dtype_of_probs(probs)
+    probs, targets = checked_probs(probs, targets)
+    xp = backend(preds, probs, targets)
+    confidence = xp.max(probs, axis=1)
+    # In the dtype of the probabilities: 0.6 in float32 is not above an edge of 0.6.
+    edges = xp.asarray(np.linspace(0.0, 1.0, n_bins + 1).astype(dtype), confidence.dtype)
+    bins = xp.searchsorted(edges[1:-1], confidence, side="left")
+    length = {"minlength": n_bins} if xp is np else {"length": n_bins}
+
+    def total(values: Any) -> Any:
+        return xp.bincount(bins, weights=values, **length)
+
+    count = total(xp.ones_like(confidence))
+    with np.errstate(invalid="ignore"):
+        # 0 / 0 in an empty bin is the NaN that is promised.
+        mean, right = total(confidence) / count, total(1.0 * (preds == targets)) / count
+    return edges, mean, right, count.astype(int)
 
 
-@partial(jax.jit, static_argnames="log")
-def _negative_log_likelihood(probs: jax.Array, targets: jax.Array, *, log: bool) -> jax.Array:
-    target = jnp.take_along_axis(wide(probs), targets.astype(int)[:, None], axis=1)
-    return -jnp.mean(target if log else jnp.log(target))
-
-
-@jax.jit
-def _brier_score(probs: jax.Array, targets: jax.Array) -> jax.Array:
-    probs = wide(probs)
-    one_hot = jax.nn.one_hot(targets.astype(int), probs.shape[1], dtype=probs.dtype)
-    return jnp.mean(jnp.sum((probs - one_hot) ** 2, axis=1))
-
-
-@partial(jax.jit, static_argnames="n_bins")
-def _reliability(
-    preds: jax.Array, probs: jax.Array, targets: jax.Array, *, n_bins: int
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    confidence = jnp.max(wide(probs), axis=1)
-    edges = jnp.asarray(np.linspace(0.0, 1.0, n_bins + 1), confidence.dtype)
-    bins = jnp.searchsorted(edges[1:-1], confidence, side="left")
-    add = partial(jax.ops.segment_sum, segment_ids=bins, num_segments=n_bins)
-    count = add(jnp.ones_like(bins))
-    right = add((preds == targets).astype(bins.dtype))
-    # 0 / 0 in an empty bin is the NaN that is promised.
-    return edges, add(confidence) / count, right.astype(confidence.dtype) / count, count
-
-
-@partial(jax.jit, static_argnames="n_bins")
 def _calibration_errors(
-    preds: jax.Array, probs: jax.Array, targets: jax.Array, *, n_bins: int
+    preds: Any, probs: Any, targets: Any, n_bins: Any, plot: Any, plot_options: Any
 ) -> tuple[jax.Array, jax.Array]:
-    _, confidence, right, count = _reliability(preds, probs, targets, n_bins=n_bins)
-    gap = jnp.where(count > 0, jnp.abs(right - confidence), 0.0)
-    return jnp.sum(count * gap) / jnp.sum(count), jnp.max(gap)
+    n_bins, plot = _check_bins(n_bins), check_switch("plot", plot)
+    check_plot(plot, plot_options, is_traced(preds, probs, targets))
+    _, confidence, right, count = _reliability(preds, probs, targets, n_bins)
+    if plot:
+        plot_reliability(confidence, right, plot_options)
+    xp = backend(confidence)
+    gap = xp.where(count > 0, xp.abs(right - confidence), 0.0)
+    expected, largest = xp.sum(count * gap) / xp.sum(count), xp.max(gap)
+    return as_scalar("the calibration error", expected), as_scalar("the calibration error", largest)
 
 
-# --- checks --------------------------------------------------------------------------------------
-
-
-def _check_labels(preds: Any, targets: Any) -> None:
-    for name, value in (("preds", preds), ("targets", targets)):
-        if len(np.shape(value)) != 1:
-            raise ShapeError(
-                f"{name} must be a one-dimensional array of classes, but has shape "
-                f"{np.shape(value)}; of probabilities, take argmax(-1) first"
-            )
-    if np.shape(preds) != np.shape(targets):
-        raise ShapeError(
-            "preds and targets must have the same length, but have "
-            f"{np.shape(preds)} and {np.shape(targets)}"
-        )
-    check_not_empty(np.shape(targets))
-
-
-def _check_probs(probs: Any, targets: Any, log: bool = False) -> None:
-    shape = np.shape(probs)
-    if len(shape) != 2 or np.shape(targets) != shape[:1]:
-        raise ShapeError(
-            "probs must have shape (N, C), a row of class probabilities for each point, and "
-            f"targets shape (N,), but they have {shape} and {np.shape(targets)}"
-        )
-    check_not_empty(shape)
-    if isinstance(targets, jax.core.Tracer) or isinstance(probs, jax.core.Tracer):
-        return  # only shapes are known while tracing
-    labels = np.asarray(targets)
-    wrong = ~((labels >= 0) & (labels < shape[1]) & (labels == np.floor(labels)))
-    if wrong.any():
-        raise InvalidArgumentError(
-            f"targets must be classes from 0 to {shape[1] - 1}, the columns of probs, but "
-            f"targets[{int(wrong.argmax())}] is {labels[wrong.argmax()]}"
-        )
-    values = np.asarray(probs)
-    low, high = float(values.min()), float(values.max())
-    if log and not high <= _ROUNDING:
-        raise InvalidArgumentError(
-            f"with log=True, probs must be log-probabilities, none above 0, but the largest is "
-            f"{high}; give logits through jax.nn.log_softmax, probabilities with log=False"
-        )
-    if not log and not (low >= -_ROUNDING and high <= 1.0 + _ROUNDING):
-        raise InvalidArgumentError(
-            f"probs must be probabilities from 0 to 1, but go from {low} to {high}; give logits "
-            "through jax.nn.softmax"
-        )
-
-
-def _check_calibration(preds: Any, probs: Any, targets: Any, n_bins: Any) -> None:
-    check_integer("n_bins", n_bins)
-    _check_labels(preds, targets)
-    _check_probs(probs, targets)
+def _check_bins(n_bins: Any) -> int:
+    n_bins = check_integer("n_bins", n_bins)
+    if n_bins > _MOST_BINS:
+        raise InvalidArgumentError(f"n_bins is {n_bins}; give at most {_MOST_BINS:,} bins")
+    return n_bins

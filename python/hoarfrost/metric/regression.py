@@ -1,6 +1,7 @@
 """Scores of predicted numbers: errors and the coverage of intervals.
 
-As the scores of classes, each is compiled once per shape and returns a JAX scalar.
+As the scores of classes, each is computed in float64, returns a JAX scalar, and may be called
+inside ``jax.jit``.
 """
 
 from __future__ import annotations
@@ -8,11 +9,18 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.errors import ShapeError
-from hoarfrost.metric.arrays import arrays, check_not_empty, wide
+from hoarfrost.errors import NonFiniteError, ShapeError
+from hoarfrost.metric.arrays import (
+    as_array,
+    as_numbers,
+    as_scalar,
+    backend,
+    check_not_empty,
+    is_traced,
+    wide_in_program,
+)
 
 
 def root_mean_squared_error(preds: Any, targets: Any) -> jax.Array:
@@ -27,8 +35,10 @@ def root_mean_squared_error(preds: Any, targets: Any) -> jax.Array:
     ------
     ShapeError
         If the shapes differ, ``(N,)`` against ``(N, 1)`` included: nothing is broadcast.
+    InvalidArgumentError, NonFiniteError
+        If they hold anything but finite real numbers, or entries that are masked.
     """
-    preds, targets = arrays(preds, targets)
+    preds, targets = as_array("preds", preds), as_array("targets", targets)
     shape = np.shape(preds)
     if shape != np.shape(targets) or len(shape) not in (1, 2):
         raise ShapeError(
@@ -36,7 +46,18 @@ def root_mean_squared_error(preds: Any, targets: Any) -> jax.Array:
             f"{np.shape(targets)}; reshape one of them"
         )
     check_not_empty(shape)
-    return _root_mean_squared_error(preds, targets)
+    preds, targets = as_numbers("preds", preds), as_numbers("targets", targets)
+    if is_traced(preds, targets):
+        preds, targets = wide_in_program(preds), wide_in_program(targets)
+    xp = backend(preds, targets)
+    with np.errstate(over="ignore"):
+        score = xp.sqrt(xp.sum((preds - targets) ** 2) / shape[0])
+    if xp is np and not np.isfinite(score):
+        raise NonFiniteError(
+            "preds and targets are so far apart that the square of their distance is too large for "
+            "float64; give them in a larger unit"
+        )
+    return as_scalar("the error", score)
 
 
 def prediction_interval_coverage_probability(
@@ -53,9 +74,12 @@ def prediction_interval_coverage_probability(
     ------
     ShapeError
         If one of them has another shape, or they differ in length.
+    InvalidArgumentError, NonFiniteError
+        If they hold anything but real numbers, entries that are masked, NaN, or infinite targets.
+        Bounds may be infinite.
     """
-    lower_bounds, upper_bounds, targets = arrays(lower_bounds, upper_bounds, targets)
     values = {"lower_bounds": lower_bounds, "upper_bounds": upper_bounds, "targets": targets}
+    values = {name: as_array(name, value) for name, value in values.items()}
     shapes = {name: np.shape(value) for name, value in values.items()}
     for name, shape in shapes.items():
         if (
@@ -68,7 +92,14 @@ def prediction_interval_coverage_probability(
                 f"same N, but {name} has {shape} ({shapes})"
             )
     check_not_empty(shapes["targets"])
-    return _coverage(lower_bounds, upper_bounds, targets)
+    low, high, true = (
+        as_numbers(name, value, infinite=name != "targets").ravel()
+        for name, value in values.items()
+    )
+    if is_traced(low, high, true):
+        low, high, true = map(wide_in_program, (low, high, true))
+    xp = backend(low, high, true)
+    return as_scalar("the coverage", xp.mean((low <= true) & (true <= high)))
 
 
 def rmse(preds: Any, targets: Any) -> jax.Array:
@@ -79,15 +110,3 @@ def rmse(preds: Any, targets: Any) -> jax.Array:
 def picp(lower_bounds: Any, upper_bounds: Any, targets: Any) -> jax.Array:
     """Short name of `prediction_interval_coverage_probability`."""
     return prediction_interval_coverage_probability(lower_bounds, upper_bounds, targets)
-
-
-@jax.jit
-def _root_mean_squared_error(preds: jax.Array, targets: jax.Array) -> jax.Array:
-    squares = (wide(preds) - wide(targets)) ** 2
-    return jnp.sqrt(jnp.sum(squares) / squares.shape[0])
-
-
-@jax.jit
-def _coverage(lower: jax.Array, upper: jax.Array, targets: jax.Array) -> jax.Array:
-    lower, upper, targets = lower.ravel(), upper.ravel(), targets.ravel()
-    return jnp.mean((lower <= targets) & (targets <= upper))

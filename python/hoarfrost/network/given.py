@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from hoarfrost.checks import shown
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.network.base import Network
 from hoarfrost.network.keys import interned
@@ -69,7 +70,9 @@ class GivenModule:
         return with_given(network, own, None)
 
 
-def given_module(model: Any, call: Any = None, *, argument: str = "model") -> GivenModule:
+def given_module(
+    model: Any, call: Any = None, *, argument: str = "model", call_argument: str = "call"
+) -> GivenModule:
     """A module of a probabilistic model.
 
     Parameters
@@ -78,15 +81,15 @@ def given_module(model: Any, call: Any = None, *, argument: str = "model") -> Gi
         A module, or what makes an NNX module when it is called with ``rngs=``.
     call : callable, optional
         ``call(module, inputs)``, done instead of calling the module.
-    argument : str
-        What the user calls `model`; errors say it.
+    argument, call_argument : str
+        What the user calls `model` and `call`; errors say it.
 
     Raises
     ------
     InvalidArgumentError
         If it is none of these, or cannot be called so.
     """
-    call = checked_call(call)
+    call = checked_call(call, call_argument)
     if isinstance(model, nn.Module):
         return GivenModule(model, linen_network(model, call), call, argument)
     if is_nnx_module(model) or is_nnx_constructor(model):
@@ -95,7 +98,7 @@ def given_module(model: Any, call: Any = None, *, argument: str = "model") -> Gi
         network, _ = nnx_network(model, call, argument=argument)
         return GivenModule(model, interned(network), call, argument)
     raise InvalidArgumentError(
-        f"{argument} is {model!r}; give an instance of a flax.linen.Module or flax.nnx.Module, or "
+        f"{argument} is {shown(model)}; give an instance of a flax.linen.Module or flax.nnx.Module, or "
         "a function that makes an NNX module of rngs (for a function of parameters and inputs use "
         "hoarfrost.fit_laplace)"
     )

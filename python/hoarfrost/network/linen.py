@@ -205,7 +205,8 @@ def init_linen(
         leaves, structure = [(inputs, "float32")], jax.tree.structure(0)
     else:
         arrays, structure = jax.tree.flatten(inputs)
-        leaves = [(x.shape[1:], str(jax.dtypes.canonicalize_dtype(x.dtype))) for x in arrays]
+        dtypes = [jax.dtypes.canonicalize_dtype(x.dtype.newbyteorder("=")) for x in arrays]
+        leaves = [(x.shape[1:], str(dtype)) for x, dtype in zip(arrays, dtypes, strict=True)]
     network = interned(LinenNetwork(module, call=call))
     return dict(_init(network, structure, tuple(leaves), params_key, dropout_key))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
+from hoarfrost.checks import shown
 from hoarfrost.errors import InvalidArgumentError
 
 # ``call(module, inputs)``: what is done with a module instead of calling it.
@@ -64,7 +65,7 @@ def checked_call(call: Any, argument: str = "call") -> Call | None:
             made: Call = call
             return made
     raise InvalidArgumentError(
-        f"{argument} is {call!r}; give a function (module, inputs) that returns the outputs, such "
+        f"{argument} is {shown(call)}; give a function (module, inputs) that returns the outputs, such "
         "as lambda module, inputs: module.encode(inputs)"
     )
 

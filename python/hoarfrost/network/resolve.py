@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from hoarfrost.checks import shown
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.network.base import Network
 from hoarfrost.network.function import FunctionNetwork, partial_network
@@ -52,7 +53,7 @@ def as_network(model: Any, params: Tree, call: Any = None) -> tuple[Network, Tre
         return (interned(made), *made.split(with_given(made, own, params)))
     if call is not None:
         raise InvalidArgumentError(
-            f"call is {call!r}, but model is no module; leave it out, and let the function "
+            f"call is {shown(call)}, but model is no module; leave it out, and let the function "
             "apply(params, inputs) do what call does"
         )
     if isinstance(model, jax.tree_util.Partial):

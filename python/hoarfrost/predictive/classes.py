@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from hoarfrost.dtypes import at_least_float32
+from hoarfrost.dtypes import at_least_float32, widest
 
 
 def log_probs(outputs: jax.Array) -> jax.Array:
@@ -18,9 +18,12 @@ def log_probs(outputs: jax.Array) -> jax.Array:
 
 
 def ensemble_log_prob(outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    """Log-probability of the targets under each sample, shape ``(S, B)``."""
+    """Log-probability of the targets under each sample, shape ``(S, B)``.
+
+    Float64 within `hoarfrost.dtypes.in_float64`.
+    """
     index = targets.astype(jnp.int32)[None, :, None]
-    return jnp.take_along_axis(log_probs(outputs), index, axis=2)[:, :, 0]
+    return jnp.take_along_axis(log_probs(widest(outputs)), index, axis=2)[:, :, 0]
 
 
 def log_prob(outputs: jax.Array, targets: jax.Array) -> jax.Array:

@@ -13,10 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hoarfrost.likelihood import Classification, Likelihood
+from hoarfrost.likelihood import Classification, Likelihood, exact_log_prob
+from hoarfrost.types import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class LogProbabilities:
     """Logarithm of the mean probability of each class (of a 1, for Bernoulli), ``(B, C)``."""
@@ -28,7 +29,7 @@ class LogProbabilities:
         return log_mean(self.likelihood.log_probs(outputs))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Mean:
     """Mean of the targets, ``(B, D)``."""
@@ -40,7 +41,7 @@ class Mean:
         return jnp.mean(jax.vmap(self.likelihood.mean)(outputs), axis=0)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Moments:
     """Mean of the targets, variance of that mean and mean of their noise, ``(3, B, D)``."""
@@ -54,16 +55,18 @@ class Moments:
         return jnp.stack([jnp.mean(means, axis=0), jnp.var(means, axis=0), jnp.mean(noise, axis=0)])
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class TargetLogProb:
-    """Log-density of the targets under the mixture, ``(B,)``."""
+    """Log-density of the targets under the mixture, ``(B,)``; see `density_precision`."""
 
     likelihood: Likelihood
 
     def __call__(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
         """The statistic."""
-        return log_mean(jax.vmap(lambda one: self.likelihood.log_prob(one, targets))(outputs))
+        return log_mean(
+            jax.vmap(lambda one: exact_log_prob(self.likelihood, one, targets))(outputs)
+        )
 
 
 @jax.jit

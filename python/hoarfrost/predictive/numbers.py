@@ -12,7 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from hoarfrost.dtypes import at_least_float32
+from hoarfrost.dtypes import at_least_float32, widest
 from hoarfrost.likelihood.heteroscedastic import HeteroscedasticGaussian, split_outputs
 
 # Halvings that take an interval below the rounding of float32 or float64.
@@ -31,7 +31,11 @@ def raw(outputs: jax.Array) -> jax.Array:
 
 
 def ensemble_log_prob(outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    """Log-density of the targets under each sample, shape ``(S, B)``."""
+    """Log-density of the targets under each sample, shape ``(S, B)``.
+
+    Float64 within `hoarfrost.dtypes.in_float64`.
+    """
+    outputs = widest(outputs)
     return jax.vmap(lambda one: HeteroscedasticGaussian().log_prob(one, targets))(outputs)
 
 
@@ -102,9 +106,10 @@ def quantiles(outputs: jax.Array, levels: jax.Array) -> jax.Array:
     """Quantiles of each target's mixture, exact to rounding, shape ``(len(levels), B, D)``.
 
     A mixture's quantile lies between the least and the largest quantile of its components; the
-    interval between them is halved until it is as short as rounding allows.
+    interval between them is halved until it is as short as rounding allows. Float64 within
+    `hoarfrost.dtypes.in_float64`, as levels near 0 and 1 need.
     """
-    centre, std = means_and_stds(outputs)
+    centre, std = means_and_stds(widest(outputs))
 
     def one(level: jax.Array) -> jax.Array:
         each = centre + std * jax.scipy.special.ndtri(level)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from hoarfrost.checks import check_probability
+from hoarfrost.checks import check_probability, is_choice, real_numbers, shown
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.predictive import numbers
 from hoarfrost.predictive.weight_samples import Statistic
@@ -25,15 +25,16 @@ def check_levels(q: Any) -> tuple[tuple[float, ...], bool]:
     InvalidArgumentError
         If they are not numbers between 0 and 1, both excluded.
     """
-    try:
-        levels = np.asarray(q, dtype=np.float64)
-    except (TypeError, ValueError):
-        levels = np.empty((0, 0))
-    inside = (levels > 0) & (levels < 1)
-    if levels.ndim > 1 or not levels.size or not inside.all():
+    levels = real_numbers(q)
+    if (
+        levels is None
+        or levels.ndim > 1
+        or not levels.size
+        or not np.all((levels > 0) & (levels < 1))
+    ):
         raise InvalidArgumentError(
-            f"q is {q!r}; give a number between 0 and 1, both excluded (a Gaussian has no largest "
-            "or least value), or a sequence of such numbers"
+            f"q is {shown(q)}; give a number between 0 and 1, both excluded (a Gaussian has no "
+            "largest or least value), or a sequence of such numbers"
         )
     return tuple(float(level) for level in np.atleast_1d(levels)), levels.ndim == 0
 
@@ -52,9 +53,9 @@ def interval_levels(error: Any, interval_type: Any) -> tuple[float, ...]:
         "left-tailed": (error,),
         "right-tailed": (1 - error,),
     }
-    if not isinstance(interval_type, str) or interval_type not in ends:
+    if not is_choice(interval_type, ends):
         raise InvalidArgumentError(
-            f"interval_type is {interval_type!r}; give one of {', '.join(map(repr, ends))}"
+            f"interval_type is {shown(interval_type)}; give one of {', '.join(map(repr, ends))}"
         )
     return ends[interval_type]
 

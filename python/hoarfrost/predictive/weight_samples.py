@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from hoarfrost.types import Tree
 
 Statistic = Callable[..., jax.Array]
 Transform = Callable[[Any, jax.Array], jax.Array]
+Precision = Callable[[], AbstractContextManager[Any]]
 
 # No intermediate array of a parallel evaluation is larger than this, unless a single sample's is.
 MAX_BYTES = 2**28
@@ -84,7 +86,8 @@ def over_samples(
     *,
     axis: int = 0,
     key: jax.Array | None = None,
-) -> Iterator[np.ndarray]:
+    precision: Precision = nullcontext,
+) -> Iterator[Any]:
     """A statistic of the outputs under all samples, batch by batch, on the host.
 
     The network's program gives outputs, and a small one after it the statistic: another statistic
@@ -98,17 +101,20 @@ def over_samples(
         Parameters.
     statistic : callable
         A module-level function, or a pytree of numbers that can be called:
-        ``statistic(outputs, *rest)`` with outputs of shape ``(S, B, C)``.
+        ``statistic(outputs, *rest)`` with outputs of shape ``(S, B, C)``; an array, or a tree of
+        them.
     batches : iterable of tuple
         ``(inputs, *rest)``; a smaller batch is padded to the largest so far and cut again.
     axis : int
         The axis of the statistic that runs over the points.
     key : jax.Array, optional
         Appended to `rest`, folded with the batch's index.
+    precision : callable
+        Gives the block in which the statistic is computed, such as `in_float64`.
 
     Yields
     ------
-    numpy.ndarray
+    numpy.ndarray or tree
         What `statistic` gives for the batch's points.
 
     Raises
@@ -118,7 +124,7 @@ def over_samples(
     """
     argument = as_argument(statistic)
     rows, chunk = 0, 0
-    waiting: tuple[jax.Array, int] | None = None
+    waiting: tuple[Any, int] | None = None
     for index, (inputs, *rest) in enumerate(batches):
         check_finite_inputs(inputs, index, "the data loader")
         size = jax.tree.leaves(inputs)[0].shape[0]
@@ -128,9 +134,10 @@ def over_samples(
         if key is not None:
             extra = (*extra, jax.random.fold_in(key, index))
         outputs = _program(network, samples.partition, chunk, _arrays(samples), inputs)
-        result = _statistic_program(
-            samples.transform, samples.transform_variables, argument, outputs, extra
-        )
+        with precision():
+            result = _statistic_program(
+                samples.transform, samples.transform_variables, argument, outputs, extra
+            )
         if waiting is not None:
             yield _read(*waiting, axis)
         waiting = result, size
@@ -155,8 +162,9 @@ def as_argument(statistic: Statistic) -> Statistic:
     return function
 
 
-def _read(result: jax.Array, size: int, axis: int) -> np.ndarray:
-    return np.asarray(result)[(slice(None),) * axis + (slice(size),)]
+def _read(result: Any, size: int, axis: int) -> Any:
+    rows = (slice(None),) * axis + (slice(size),)
+    return jax.tree.map(lambda one: np.asarray(one)[rows], result)
 
 
 def chunk_size(network: Network, samples: WeightSamples, inputs: Tree) -> int:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.checks import shown
 from hoarfrost.dtypes import at_least_float32
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.types import Tree
@@ -19,18 +20,50 @@ from hoarfrost.types import Tree
 def sound_mean(mean: Any) -> Any:
     """A float, a vector, or a tree of arrays, all finite."""
     numbers = isinstance(mean, Sequence) and all(isinstance(x, Real) for x in mean)
-    kept = np.asarray(mean) if numbers else jax.tree.map(np.asarray, mean)
-    leaves = jax.tree.leaves(kept)
+    try:
+        kept = np.asarray(mean) if numbers else jax.tree.map(np.asarray, mean)
+        leaves = jax.tree.leaves(kept)
+    except (TypeError, ValueError):
+        kept, leaves = None, []
+    masked = [x for x in jax.tree.leaves(mean) if isinstance(x, np.ma.MaskedArray)]
+    if any(np.ma.getmaskarray(x).any() for x in masked):
+        leaves = []
     wrong = not sum(leaf.size for leaf in leaves) or any(
         not jnp.issubdtype(leaf.dtype, np.floating) and not jnp.issubdtype(leaf.dtype, np.integer)
         for leaf in leaves
     )
     if wrong or not all(np.all(np.isfinite(leaf.astype(np.float64))) for leaf in leaves):
         raise InvalidArgumentError(
-            f"mean is {mean!r}; give a finite number, a vector of them in the order of "
+            f"mean is {shown(mean)}; give a finite number, a vector of them in the order of "
             "jax.flatten_util.ravel_pytree, or a tree like the parameters"
         )
     return float(kept) if isinstance(kept, np.ndarray) and kept.ndim == 0 else kept
+
+
+def array_tree(name: str, tree: Tree) -> Tree:
+    """The tree with plain numbers made arrays; arrays stay as they are.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a leaf is no array of real numbers, or there is none.
+    """
+
+    def as_array(path: Any, leaf: Any) -> Any:
+        made = jnp.asarray(leaf) if type(leaf) in (int, float) else leaf
+        dtype: Any = getattr(made, "dtype", None)
+        real = dtype is not None and hasattr(made, "shape")
+        if real and (jnp.issubdtype(dtype, np.floating) or jnp.issubdtype(dtype, np.integer)):
+            return made
+        raise InvalidArgumentError(
+            f"{name}{jax.tree_util.keystr(path)} is {shown(leaf)}; give a tree whose leaves are "
+            "arrays of real numbers, such as posterior.state.get().params"
+        )
+
+    arrays = jax.tree_util.tree_map_with_path(as_array, tree)
+    if not jax.tree.leaves(arrays):
+        raise InvalidArgumentError(f"{name} is {shown(tree)}, which holds no array; give a tree")
+    return arrays
 
 
 def mean_leaves(params: Tree, mean: Any) -> list[Any]:

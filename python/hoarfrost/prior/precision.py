@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.checks import shown
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.types import Array, Tree, join, path_of
 
@@ -137,12 +139,16 @@ def _finite(value: Any, argument: str, where: str) -> Array:
 
 
 def _numbers(value: Any, argument: str, at: str, wanted: str) -> Array:
-    if isinstance(value, bool | str):
-        raise InvalidArgumentError(f"{argument}{at} is {value!r}; give {wanted}")
+    if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+        raise InvalidArgumentError(f"{argument}{at} has masked entries; give {wanted} for each")
     try:
-        return np.array(value, dtype=np.float64)
+        array = np.asarray(value)
     except (TypeError, ValueError):
-        raise InvalidArgumentError(f"{argument}{at} is {value!r}; give {wanted}") from None
+        array = np.asarray(None)
+    if not (jnp.issubdtype(array.dtype, np.floating) or jnp.issubdtype(array.dtype, np.integer)):
+        raise InvalidArgumentError(f"{argument}{at} is {shown(value)}; give {wanted}")
+    with np.errstate(over="ignore"):  # longer than float64: infinite there, and refused
+        return array.astype(np.float64)
 
 
 def _names(key_path: tuple[Any, ...]) -> tuple[str, ...]:

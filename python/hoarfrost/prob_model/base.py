@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from hoarfrost.calibration import OutputCalibrator
 from hoarfrost.errors import InvalidArgumentError
-from hoarfrost.prior import GaussianPrior
+from hoarfrost.prior import Prior
 from hoarfrost.prob_model.calib_config import CalibConfig
 from hoarfrost.prob_model.calibrate import calibrate
 from hoarfrost.prob_model.fit_config import FitConfig
@@ -43,7 +43,7 @@ class ProbModel:
         self.rng: RandomNumberGenerator = joint.random
 
     @property
-    def prior(self) -> GaussianPrior:
+    def prior(self) -> Prior:
         """The prior over all parameters."""
         return self.joint.prior
 

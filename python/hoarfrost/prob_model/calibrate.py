@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
 
 from hoarfrost.calibration import CalibrationStatistics, OutputCalibrator, fit_calibrator
 from hoarfrost.data import DataLoader
+from hoarfrost.data.checked import check_finite_inputs, data_batches
 from hoarfrost.errors import MemoryLimitError
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.memory import available_bytes
@@ -50,12 +53,19 @@ def calibrate(
     samples_key, init_key = jax.random.split(key)
     every = monitor.eval_every_n_epochs
     processor = FitProcessor(config.processor.devices, config.processor.disable_jit)
+    loaders = {"calib_data_loader": calib_loader}
+    if val_loader is not None and every:
+        loaders["val_data_loader"] = val_loader
     with on_processor(processor):
         samples = posterior.weight_samples(config.processor.n_posterior_samples, samples_key)
-        batches = _outputs(network, samples, likelihood, calib_loader)
-        val_batches = None
-        if val_loader is not None and every:
-            val_batches = _outputs(network, samples, likelihood, val_loader)
+        known = network, samples, likelihood
+        # All data are looked at before the network is run on any of them.
+        for name, loader in loaders.items():
+            _check(*known, loader, name)
+        outputs = {
+            name: _outputs(network, samples, loader, name) for name, loader in loaders.items()
+        }
+        batches, val_batches = outputs["calib_data_loader"], outputs.get("val_data_loader")
         result = fit_calibrator(
             calibrator,
             calibrator.init(batches[0][0].shape[-1], init_key),
@@ -77,25 +87,43 @@ def calibrate(
     return dict(result.status)
 
 
-def _outputs(
-    network: Network, samples: WeightSamples, likelihood: Likelihood, loader: DataLoader
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Outputs ``(S, B, C)`` and targets of each batch, checked."""
-    targets_of = [np.asarray(targets) for _, targets in loader.in_order()]
-    first = next(iter(loader.in_order()))[0]
-    width = num_outputs(network, samples, first)
-    for index, targets in enumerate(targets_of):
-        likelihood.check_targets(targets, width, index)
-    needed = samples.size * sum(map(len, targets_of)) * width * 4
+def _check(
+    network: Network,
+    samples: WeightSamples,
+    likelihood: Likelihood,
+    loader: DataLoader,
+    argument: str,
+) -> None:
+    """Raise unless every batch can be used and the outputs fit into memory; nothing is computed."""
+    width: int | None = None
+    points = 0
+    for batch in data_batches(loader, argument=argument, one_shape=False):
+        width = num_outputs(network, samples, batch.inputs) if width is None else width
+        check_finite_inputs(batch.inputs, batch.index, argument)
+        likelihood.check_targets(batch.targets, width, batch.index)
+        points += batch.size
+    needed = samples.size * points * (width or 0) * 4
     available = available_bytes()
     if available is not None and needed > available:
         raise MemoryLimitError(
             f"calibration keeps the outputs of {samples.size} weight samples at "
-            f"{sum(map(len, targets_of)):,} points, {needed:,} bytes, and there are {available:,}; "
+            f"{points:,} points, {needed:,} bytes, and there are {available:,}; "
             "lower n_posterior_samples of CalibProcessor, or give fewer calibration data",
             needed,
             available,
         )
-    inputs = ((inputs,) for inputs, _ in loader.in_order())
-    parts = over_samples(network, samples, classes.raw, inputs, axis=1)
-    return list(zip(parts, targets_of, strict=True))
+
+
+def _outputs(
+    network: Network, samples: WeightSamples, loader: DataLoader, argument: str
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Outputs ``(S, B, C)`` and targets of each batch, from one pass."""
+    targets: list[np.ndarray] = []
+
+    def kept() -> Iterator[tuple[Any]]:
+        for batch in data_batches(loader, argument=argument, one_shape=False):
+            targets.append(batch.targets)
+            yield (batch.inputs,)
+
+    parts = list(over_samples(network, samples, classes.raw, kept(), axis=1))
+    return list(zip(parts, targets, strict=True))

@@ -11,7 +11,7 @@ from hoarfrost.calibration import ClassificationTemperatureScaler
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import Categorical
 from hoarfrost.network import Call, NamedNetwork, given_module, interned
-from hoarfrost.prior import GaussianPrior, IsotropicGaussianPrior, check_prior
+from hoarfrost.prior import IsotropicGaussianPrior, Prior, check_prior
 from hoarfrost.prob_model.base import ProbModel
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.likelihood import ClassificationLikelihood
@@ -37,7 +37,7 @@ class ProbClassifier(ProbModel):
         starts from the parameters that an NNX module holds, and leaves the module as it is
         (``posterior.write_to`` puts the result into it); a function or class that makes one,
         called with ``rngs=nnx.Rngs(...)``, starts anew.
-    prior : IsotropicGaussianPrior or DiagonalGaussianPrior, optional
+    prior : IsotropicGaussianPrior, DiagonalGaussianPrior or Prior, optional
         Over all parameters; a standard normal by default.
     posterior_approximator : optional
         ``LaplacePosteriorApproximator()``, the default, or ``MAPPosteriorApproximator()``.
@@ -61,7 +61,7 @@ class ProbClassifier(ProbModel):
     def __init__(
         self,
         model: Any,
-        prior: GaussianPrior | None = None,
+        prior: Prior | None = None,
         posterior_approximator: Any = None,
         output_calibrator: nn.Module | None = _TEMPERATURE_SCALER,
         model_editor: None = None,
@@ -76,11 +76,12 @@ class ProbClassifier(ProbModel):
             )
         prior = IsotropicGaussianPrior() if prior is None else prior
         check_prior(prior)
+        random = RandomNumberGenerator(seed)
         network = interned(NamedNetwork("model", module.network))
         likelihood = ClassificationLikelihood(
-            network, Categorical(), as_calibrator(output_calibrator)
+            network, Categorical(), as_calibrator(output_calibrator), random
         )
-        joint = Joint(prior, likelihood, {"model": module}, RandomNumberGenerator(seed))
+        joint = Joint(prior, likelihood, {"model": module}, random)
         if posterior_approximator is None:
             posterior_approximator = LaplacePosteriorApproximator()
         super().__init__(joint, posterior_approximator)

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from hoarfrost.checks import is_key, is_whole, seed_from_key
+from hoarfrost.checks import is_key, is_whole, plain, seed_from_key, shown
 from hoarfrost.errors import InvalidArgumentError
 
 # Keeps the stream apart from the keys of initialisation and training, which come from the seed.
@@ -28,8 +28,12 @@ class RandomNumberGenerator:
     def __init__(self, seed: Any) -> None:
         if is_key(seed):
             seed = seed_from_key(seed)
+        seed = plain(seed)
         if not is_whole(seed, 0) or int(seed) >= 2**63:
-            raise InvalidArgumentError(f"seed is {seed!r}; give an integer from 0 to 2**63 - 1")
+            raise InvalidArgumentError(
+                f"seed is {shown(seed)}; give an integer from 0 to 2**63 - 1, or a key such as "
+                "jax.random.PRNGKey(0)"
+            )
         self.seed: int = int(seed)
         self._key: jax.Array | None = None
 

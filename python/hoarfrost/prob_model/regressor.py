@@ -11,7 +11,7 @@ from hoarfrost.calibration import RegressionTemperatureScaler
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import HeteroscedasticGaussian
 from hoarfrost.network import Call, JoinedNetwork, NamedNetwork, given_module, interned
-from hoarfrost.prior import GaussianPrior, IsotropicGaussianPrior, check_prior
+from hoarfrost.prior import IsotropicGaussianPrior, Prior, check_prior
 from hoarfrost.prob_model.base import ProbModel
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.likelihood.calibrated import as_calibrator
@@ -41,7 +41,7 @@ class ProbRegressor(ProbModel):
         called with ``rngs=nnx.Rngs(...)``, starts anew.
     likelihood_log_variance_model : flax.linen.Module, flax.nnx.Module or callable
         Maps the same inputs to logarithms of the noise variance, shape ``(batch, D)``.
-    prior : IsotropicGaussianPrior or DiagonalGaussianPrior, optional
+    prior : IsotropicGaussianPrior, DiagonalGaussianPrior or Prior, optional
         Over all parameters of both networks; a standard normal by default.
     posterior_approximator : optional
         ``LaplacePosteriorApproximator()``, the default, or ``MAPPosteriorApproximator()``.
@@ -66,7 +66,7 @@ class ProbRegressor(ProbModel):
         self,
         model: Any,
         likelihood_log_variance_model: Any,
-        prior: GaussianPrior | None = None,
+        prior: Prior | None = None,
         posterior_approximator: Any = None,
         output_calibrator: nn.Module | None = _TEMPERATURE_SCALER,
         model_editor: None = None,
@@ -81,6 +81,7 @@ class ProbRegressor(ProbModel):
                 likelihood_log_variance_model,
                 log_variance_call,
                 argument="likelihood_log_variance_model",
+                call_argument="log_variance_call",
             ),
         }
         if model_editor is not None:
@@ -89,12 +90,13 @@ class ProbRegressor(ProbModel):
             )
         prior = IsotropicGaussianPrior() if prior is None else prior
         check_prior(prior)
+        random = RandomNumberGenerator(seed)
         named = (NamedNetwork(name, module.network) for name, module in modules.items())
         network = interned(JoinedNetwork(*named))
         likelihood = RegressionLikelihood(
-            network, HeteroscedasticGaussian(), as_calibrator(output_calibrator)
+            network, HeteroscedasticGaussian(), as_calibrator(output_calibrator), random
         )
-        joint = Joint(prior, likelihood, modules, RandomNumberGenerator(seed))
+        joint = Joint(prior, likelihood, modules, random)
         if posterior_approximator is None:
             posterior_approximator = LaplacePosteriorApproximator()
         super().__init__(joint, posterior_approximator)

@@ -14,13 +14,13 @@ import optax
 
 from hoarfrost.checks import check_counts
 from hoarfrost.data import DataLoader
-from hoarfrost.data.checked import check_finite_inputs, epoch_batches
+from hoarfrost.data.checked import epoch_batches, naming
 from hoarfrost.dtypes import copied, is_finite
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.network import Network
-from hoarfrost.prior import GaussianPrior, check_prior
+from hoarfrost.prior import Prior, check_prior
 from hoarfrost.progress import progress_bar
 from hoarfrost.training import step as programs
 from hoarfrost.training.monitor import (
@@ -63,7 +63,7 @@ class TrainingResult:
 def fit_map(
     subset: Subset,
     *,
-    prior: GaussianPrior,
+    prior: Prior,
     likelihood: Likelihood,
     train_loader: DataLoader,
     optimizer: optax.GradientTransformation,
@@ -95,7 +95,7 @@ def fit_map(
     subset : Subset
         The network, where training starts, and which parameters are trained; the arrays are copied,
         never overwritten.
-    prior : IsotropicGaussianPrior or DiagonalGaussianPrior
+    prior : Prior
         Prior over all parameters.
     likelihood : Likelihood
         Density of the targets.
@@ -219,7 +219,7 @@ class _Run:
     optimizer: optax.GradientTransformation
     predict: programs.Predict | None
     moving: tuple[bool, ...]
-    prior: GaussianPrior
+    prior: Prior
     num_outputs: int
     pad: bool
     callbacks: tuple[Callback, ...]
@@ -237,7 +237,8 @@ class _Run:
         state = self._call(state, "training_epoch_start")
         totals, points, rows = programs.no_totals(), 0, 0
         pairs = []
-        num_data = np.float32(loader.size)
+        with naming("train_data_loader"):
+            num_data = np.float32(loader.size)
         for checked in epoch_batches(
             loader, epoch, self.check_targets, argument="train_data_loader", again=epoch > 0
         ):
@@ -341,9 +342,10 @@ def _check_first_batch(
     subset: Subset, likelihood: Likelihood, loader: DataLoader, argument: str
 ) -> int:
     """The number of outputs, after checking that the first batch can be used; computes nothing."""
-    inputs, targets = next(iter(loader.epoch(0)))
-    check_finite_inputs(inputs, 0, argument)
-    targets = np.asarray(targets)
+    first = next(
+        epoch_batches(loader, 0, lambda *_: None, argument=argument, again=False)  # targets: below
+    )
+    inputs, targets = first.inputs, np.asarray(first.targets)
     shape = subset.output_shape(inputs)
     likelihood.check_outputs(shape)
     if shape[0] != targets.shape[0]:

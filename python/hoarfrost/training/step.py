@@ -24,7 +24,7 @@ from hoarfrost.data.pieces import padded
 from hoarfrost.freezing import Partition
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.network import Network, NetworkProgram
-from hoarfrost.prior import GaussianPrior
+from hoarfrost.prior import Prior, log_prior_density
 from hoarfrost.training.state import TrainState
 from hoarfrost.types import Tree
 
@@ -95,7 +95,7 @@ def train_step(
     state: TrainState,
     totals: Totals,
     frozen: Tree,
-    prior: GaussianPrior,
+    prior: Prior,
     batch: PaddedBatch,
     num_data: float,
     key: jax.Array,
@@ -112,7 +112,7 @@ def train_step(
         outputs, mutable = network.train(params, state.mutable, batch.inputs, step_key)
         total = _sum_log_prob(likelihood, outputs, batch)
         share = jnp.asarray(num_data / batch.num_points, total.dtype)
-        loss = -share * total - prior.log_joint_prob(params).astype(total.dtype)
+        loss = -share * total - log_prior_density(prior, params).astype(total.dtype)
         return loss, (outputs, mutable)
 
     (loss, (outputs, mutable)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
@@ -171,9 +171,9 @@ validation_step = NetworkProgram(_validate, static=("predict",))
 
 
 @jax.jit
-def log_prior(prior: GaussianPrior, params: Tree) -> jax.Array:
+def log_prior(prior: Prior, params: Tree) -> jax.Array:
     """Log-density of all parameters under the prior."""
-    return prior.log_joint_prob(params)
+    return log_prior_density(prior, params)
 
 
 @functools.partial(jax.jit, static_argnames=("optimizer",))

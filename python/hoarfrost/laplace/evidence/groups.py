@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from hoarfrost.checks import is_choice
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.types import Tree
 
@@ -70,7 +71,7 @@ def prior_groups(structure: Any, trainable: Tree) -> PriorGroups:
     InvalidArgumentError
         If it is none of these.
     """
-    if structure not in STRUCTURES:
+    if not is_choice(structure, STRUCTURES):
         raise InvalidArgumentError(
             f"structure is {structure!r}; give one of {', '.join(map(repr, STRUCTURES))}"
         )

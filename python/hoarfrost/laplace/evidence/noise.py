@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hoarfrost.errors import InvalidArgumentError, ShapeError
+from hoarfrost.errors import ShapeError
+from hoarfrost.likelihood import sound_noise
 from hoarfrost.types import Array
 
 
@@ -47,15 +48,7 @@ class Residuals:
         InvalidArgumentError, ShapeError
             If it is not a positive number, or one for each output.
         """
-        try:
-            values = np.asarray(noise_std, dtype=np.float64)
-        except (TypeError, ValueError):
-            values = np.zeros(0)
-        sound = values.ndim <= 1 and values.size > 0 and bool(np.all(values > 0))
-        if isinstance(noise_std, bool) or not sound or not np.isfinite(values).all():
-            raise InvalidArgumentError(
-                f"noise_std is {noise_std!r}; give a positive number, or one for each output"
-            )
+        values = sound_noise(noise_std)
         if values.ndim == 1 and values.shape != self.squares.shape:
             raise ShapeError(
                 f"noise_std holds {values.size} numbers but the network has {self.squares.size} "

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from hoarfrost.checks import is_choice
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.laplace.evidence.concave_search import Found, search_many, search_one
 from hoarfrost.laplace.evidence.evidence import Evidence
@@ -111,7 +112,7 @@ def optimise(
         If the structure is unknown, there is no noise to tune, or the curvature was not kept and
         does not come back from the factor.
     """
-    scaled, prior = structure == "scale", evidence.prior.vector
+    scaled, prior = is_choice(structure, ("scale",)), evidence.prior.vector
     groups = prior_groups("scalar" if scaled else structure, trainable)
     if noise and evidence.residuals is None:
         raise InvalidArgumentError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hoarfrost.checks import is_choice
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.laplace.structure.base import Setting, Structure
 from hoarfrost.laplace.structure.diag import DiagonalCurvature
@@ -29,7 +30,7 @@ def structure_for(name: str, setting: Setting) -> type[Structure]:
 
 def check_structure(hessian_structure: Any) -> None:
     """Raise `InvalidArgumentError` unless it is a name that there is, or "auto"."""
-    if hessian_structure not in (*NAMES, "auto"):
+    if not is_choice(hessian_structure, (*NAMES, "auto")):
         raise InvalidArgumentError(
             f"hessian_structure is {hessian_structure!r}; give {', '.join(map(repr, NAMES))} or "
             "'auto'"

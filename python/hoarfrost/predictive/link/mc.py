@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import ClassVar
 
 import numpy as np
 
 from hoarfrost.data.pieces import bucket_size, cut
-from hoarfrost.likelihood import Likelihood
+from hoarfrost.likelihood import Likelihood, density_precision
+from hoarfrost.memory import check_room
 from hoarfrost.predictive import mixture
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs, draw_outputs
 from hoarfrost.predictive.link.base import Draws, Needs, Quantity
@@ -34,6 +36,12 @@ class MonteCarlo:
         """A statistic of the mixture, ``(B, ...)``."""
         statistic = mixture.statistic(quantity, likelihood)
         count, num_outputs = outputs.mean.shape
+        if draws.n_samples * num_outputs > _NUMBERS_AT_ONCE:
+            check_room(
+                f"{draws.n_samples} samples of {num_outputs} outputs",
+                3 * 8 * draws.n_samples * num_outputs,
+                "give a smaller n_samples",
+            )
         at_once = max(1, _NUMBERS_AT_ONCE // (draws.n_samples * num_outputs))
         step = min(at_once, bucket_size(count, count))
         results = []
@@ -51,5 +59,7 @@ class MonteCarlo:
             size = bucket_size(length, step)
             padded = cut(samples.swapaxes(0, 1), 0, size, length).swapaxes(0, 1)
             rest = () if outputs.targets is None else (cut(outputs.targets[part], 0, size, length),)
-            results.append(np.asarray(mixture.evaluate(statistic, padded, *rest))[:length])
+            with density_precision(likelihood) if quantity == "density" else nullcontext():
+                found = mixture.evaluate(statistic, padded, *rest)
+            results.append(np.asarray(found)[:length])
         return np.concatenate(results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hoarfrost.checks import shown
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.predictive.link.base import Link, Quantity
@@ -44,7 +45,7 @@ def choose_link(quantity: Quantity, likelihood: Likelihood, link: Any) -> Link:
     named = [repr(one.name) for one in links if one.name != _UNNAMED]
     closed = ", or leave it out for the closed form" if len(named) < len(links) else ""
     raise InvalidArgumentError(
-        f"link is {link!r}; give one of {', '.join(named)} for the {likelihood.name} "
+        f"link is {shown(link)}; give one of {', '.join(named)} for the {likelihood.name} "
         f"likelihood{closed}"
     )
 

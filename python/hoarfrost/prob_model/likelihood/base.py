@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 
 from hoarfrost.calibration import CalibrationStatistics, OutputCalibrator
-from hoarfrost.predictive.weight_samples import Statistic, WeightSamples, point_mass
-from hoarfrost.prob_model.likelihood.calibrated import calibrated
-from hoarfrost.prob_model.likelihood.statistics import over_data, over_inputs
+from hoarfrost.checks import check_count, check_key, real_numbers, shown
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.predictive.weight_samples import Precision, Statistic, WeightSamples, point_mass
+from hoarfrost.prob_model.likelihood.calibrated import calibrated, check_variables
+from hoarfrost.prob_model.likelihood.statistics import check_aux, drawn, over_data, over_inputs
+from hoarfrost.prob_model.random import RandomNumberGenerator
 from hoarfrost.types import Tree
 
 
@@ -34,14 +40,24 @@ class ModelLikelihood:
         The density of targets, given outputs.
     calibrator : OutputCalibrator or None
         What outputs go through where a method is given `calib_params`.
+    random : RandomNumberGenerator or None
+        The model's keys, for draws that are given none.
     """
 
     network: Any
     output: Any
     calibrator: OutputCalibrator | None = None
+    random: RandomNumberGenerator | None = field(default=None, compare=False, repr=False)
 
     mixture: ClassVar[ModuleType]
     calibration_statistics: ClassVar[CalibrationStatistics]
+
+    @property
+    def _networks(self) -> tuple[str, ...]:
+        """Names under which parameters stand."""
+        network = self.network
+        parts = (network,) if hasattr(network, "name") else (network.mean, network.log_variance)
+        return tuple(part.name for part in parts)
 
     def get_outputs(
         self, params: Tree, inputs_loader: Any, mutable: Tree = None, distribute: bool = True
@@ -104,6 +120,100 @@ class ModelLikelihood:
         means = self.mean(params, inputs_loader, mutable, calib_params, calib_mutable)
         return self._mode_of(means)
 
+    def variance(
+        self,
+        params: Tree,
+        inputs_loader: Any,
+        mutable: Tree = None,
+        calib_params: Tree = None,
+        calib_mutable: Tree = None,
+        distribute: bool = True,
+    ) -> jax.Array:
+        """Variance of the targets (for classes, of the one-hot label), shape ``(N, D)``."""
+        statistic = self.mixture.aleatoric_variance
+        return self._over_inputs(
+            statistic, params, inputs_loader, mutable, calib_params, calib_mutable
+        )
+
+    def std(
+        self,
+        params: Tree,
+        inputs_loader: Any,
+        mutable: Tree = None,
+        calib_params: Tree = None,
+        calib_mutable: Tree = None,
+        variance: jax.Array | None = None,
+        distribute: bool = True,
+    ) -> jax.Array:
+        """Square root of the variance, shape ``(N, D)``; of `variance` where it is given."""
+        if variance is None:
+            variance = self.variance(params, inputs_loader, mutable, calib_params, calib_mutable)
+        numbers = real_numbers(variance)
+        if numbers is None or not numbers.size or (numbers < 0).any():
+            raise InvalidArgumentError(
+                f"variance is {shown(variance)}; give an array of variances, none of them negative"
+            )
+        return jnp.sqrt(jnp.asarray(variance))
+
+    def entropy(
+        self,
+        params: Tree,
+        inputs_loader: Any,
+        mutable: Tree = None,
+        calib_params: Tree = None,
+        calib_mutable: Tree = None,
+        distribute: bool = True,
+    ) -> jax.Array:
+        """Entropy of a point's targets together in nats, shape ``(N,)``."""
+        statistic = self.mixture.aleatoric_entropy
+        return self._over_inputs(
+            statistic, params, inputs_loader, mutable, calib_params, calib_mutable
+        )
+
+    def sample(
+        self,
+        n_target_samples: int,
+        params: Tree,
+        inputs_loader: Any,
+        mutable: Tree = None,
+        calib_params: Tree = None,
+        calib_mutable: Tree = None,
+        return_aux: Sequence[str] | None = None,
+        rng: jax.Array | int | None = None,
+        distribute: bool = True,
+    ) -> Any:
+        """Targets drawn at these parameters.
+
+        Parameters
+        ----------
+        n_target_samples : int
+            Draws for each point, S.
+        params, inputs_loader, mutable, calib_params, calib_mutable, distribute
+            See the class.
+        return_aux : sequence of str, optional
+            ``["outputs"]`` for the outputs that the targets were drawn from.
+        rng : jax.Array or int, optional
+            A key or a seed; by default the next key of the model's own stream.
+
+        Returns
+        -------
+        jax.Array
+            Labels, int32, shape ``(S, N)``, or numbers, ``(S, N, D)``; with `return_aux` a pair of
+            that and a dict with "outputs", shape ``(N, C)``.
+        """
+        n_samples = check_count("n_target_samples", n_target_samples, 1)
+        wants_outputs = check_aux(return_aux)
+        if rng is None and self.random is None:
+            raise InvalidArgumentError("rng is None, and this likelihood has no model; give a key")
+        key = check_key(rng) if self.random is None or rng is not None else self.random.get()
+        samples = self._point(params, mutable, calib_params, calib_mutable)
+        statistic = drawn(self.mixture.sample, n_samples)
+        targets = over_inputs(self.network, samples, statistic, inputs_loader, axis=1, key=key)
+        if not wants_outputs:
+            return targets
+        raw = over_inputs(self.network, samples, self.mixture.raw, inputs_loader, axis=1)
+        return targets, {"outputs": raw[0]}
+
     @staticmethod
     def predictions(outputs: jax.Array) -> jax.Array:
         """What metrics of training see."""
@@ -118,6 +228,10 @@ class ModelLikelihood:
         self, params: Tree, mutable: Tree, calib_params: Tree, calib_mutable: Tree
     ) -> WeightSamples:
         """One point of the parameters, with calibrated outputs where there is a calibration."""
+        check_variables("params", params, self._networks)
+        if mutable is not None and not (isinstance(mutable, Mapping) and not mutable):
+            held = [n for n in self._networks if isinstance(mutable, Mapping) and n in mutable]
+            check_variables("mutable", mutable, held or self._networks)
         at_point = point_mass(params, mutable or {})
         return calibrated(at_point, self.calibrator, calib_params, calib_mutable)
 
@@ -131,6 +245,9 @@ class ModelLikelihood:
         calib_mutable: Tree = None,
         *,
         axis: int = 0,
+        precision: Precision = nullcontext,
     ) -> jax.Array:
         samples = self._point(params, mutable, calib_params, calib_mutable)
-        return over_inputs(self.network, samples, statistic, inputs_loader, axis=axis)
+        return over_inputs(
+            self.network, samples, statistic, inputs_loader, axis=axis, precision=precision
+        )

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from hoarfrost.calibration import OutputCalibrator
+from hoarfrost.checks import shown
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.predictive.weight_samples import WeightSamples
+from hoarfrost.prior import array_tree
 from hoarfrost.types import Tree
 
 # Under which the parameters of the calibrator stand in a state.
@@ -18,6 +24,31 @@ KEY = "output_calibrator"
 def as_calibrator(module: Any) -> OutputCalibrator | None:
     """The argument `output_calibrator` of a model, checked."""
     return None if module is None else OutputCalibrator(module)
+
+
+def check_variables(name: str, tree: Any, networks: Iterable[str]) -> None:
+    """Raise unless a tree holds arrays under the names of networks, and under those alone.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is no such tree; the place is named.
+    """
+    networks = tuple(networks)
+    named = isinstance(tree, Mapping) and all(isinstance(tree.get(n), Mapping) for n in networks)
+    if not named or len(tree) != len(networks):
+        wanted = ", ".join(f"{n!r}: ..." for n in networks)
+        raise InvalidArgumentError(
+            f"{name} is {shown(tree)}; give a tree {{{wanted}}} such as that of "
+            "posterior.state.get()"
+        )
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        dtype = getattr(leaf, "dtype", np.dtype(object))
+        if jnp.issubdtype(dtype, np.complexfloating) or dtype.kind in "OSUTMm":
+            raise InvalidArgumentError(
+                f"{name}{jax.tree_util.keystr(path)} is {shown(leaf)}; give an array of real "
+                "numbers"
+            )
 
 
 def calibrated(
@@ -39,7 +70,7 @@ def calibrated(
     InvalidArgumentError
         If they are not of this form, or the model has no calibrator.
     """
-    if calib_mutable:
+    if calib_mutable is not None and not (isinstance(calib_mutable, Mapping) and not calib_mutable):
         raise InvalidArgumentError(
             "calib_mutable was given, but calibrators have parameters and no other collections; "
             "leave it out"
@@ -51,11 +82,13 @@ def calibrated(
             "calib_params was given, but the model was made with output_calibrator=None; leave it "
             "out"
         )
-    if not isinstance(calib_params, Mapping) or "params" not in calib_params.get(KEY, {}):
+    found = calib_params.get(KEY) if isinstance(calib_params, Mapping) else None
+    if not isinstance(found, Mapping) or "params" not in found:
         raise InvalidArgumentError(
             f"calib_params must be a tree {{{KEY!r}: {{'params': ...}}}}, such as "
             "posterior.state.get().calib_params after calibrate()"
         )
+    array_tree("calib_params", calib_params)
     return dataclasses.replace(
         samples, transform=calibrator, transform_variables=dict(calib_params[KEY])
     )

@@ -7,9 +7,9 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 
 from hoarfrost.calibration import CalibrationStatistics
+from hoarfrost.dtypes import in_float64
 from hoarfrost.likelihood.heteroscedastic import split_outputs
 from hoarfrost.predictive import numbers
 from hoarfrost.predictive.quantile import Levels, check_levels, quantile_statistic
@@ -41,51 +41,6 @@ class RegressionLikelihood(ModelLikelihood):
         """The means themselves."""
         return means
 
-    def variance(
-        self,
-        params: Tree,
-        inputs_loader: Any,
-        mutable: Tree = None,
-        calib_params: Tree = None,
-        calib_mutable: Tree = None,
-        distribute: bool = True,
-    ) -> jax.Array:
-        """Variance of the targets, shape ``(N, D)``."""
-        statistic = numbers.aleatoric_variance
-        return self._over_inputs(
-            statistic, params, inputs_loader, mutable, calib_params, calib_mutable
-        )
-
-    def std(
-        self,
-        params: Tree,
-        inputs_loader: Any,
-        mutable: Tree = None,
-        calib_params: Tree = None,
-        calib_mutable: Tree = None,
-        variance: jax.Array | None = None,
-        distribute: bool = True,
-    ) -> jax.Array:
-        """Square root of the variance, shape ``(N, D)``; of `variance` where it is given."""
-        if variance is None:
-            variance = self.variance(params, inputs_loader, mutable, calib_params, calib_mutable)
-        return jnp.sqrt(jnp.asarray(variance))
-
-    def entropy(
-        self,
-        params: Tree,
-        inputs_loader: Any,
-        mutable: Tree = None,
-        calib_params: Tree = None,
-        calib_mutable: Tree = None,
-        distribute: bool = True,
-    ) -> jax.Array:
-        """Entropy of a point's targets together in nats, shape ``(N,)``."""
-        statistic = numbers.aleatoric_entropy
-        return self._over_inputs(
-            statistic, params, inputs_loader, mutable, calib_params, calib_mutable
-        )
-
     def quantile(
         self,
         q: Levels,
@@ -103,6 +58,13 @@ class RegressionLikelihood(ModelLikelihood):
         levels, single = check_levels(q)
         statistic = quantile_statistic(levels)
         found = self._over_inputs(
-            statistic, params, inputs_loader, mutable, calib_params, calib_mutable, axis=1
+            statistic,
+            params,
+            inputs_loader,
+            mutable,
+            calib_params,
+            calib_mutable,
+            axis=1,
+            precision=in_float64,
         )
         return found[0] if single else found

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hoarfrost.checks import is_choice
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.laplace.structure.registry import NAMES
 
@@ -30,7 +31,9 @@ class LaplacePosteriorApproximator:
         log marginal likelihood) of the training data. False: the prior stays as it was given.
     hessian_structure : {"auto", "full", "diag"}
         "full": the whole covariance; "diag": its precision is diagonal; "auto": "full" where it
-        fits into memory, else "diag", said in the status and in a warning.
+        fits into memory, else "diag", said in the status and in a warning. "diag" is Fortuna's
+        diagonal, but for a regressor's log-variance network, where the curvature is the Fisher
+        information and Fortuna's the Hessian at the observed targets.
 
     Raises
     ------
@@ -47,7 +50,7 @@ class LaplacePosteriorApproximator:
                 f"tune_prior_log_variance is {self.tune_prior_log_variance!r}; give True or False"
             )
         names = ("auto", *NAMES)
-        if self.hessian_structure not in names:
+        if not is_choice(self.hessian_structure, names):
             listed = ", ".join(map(repr, names[:-1]))
             raise InvalidArgumentError(
                 f"hessian_structure is {self.hessian_structure!r}; give {listed} or {names[-1]!r}"

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import jax
 
+from hoarfrost.checks import is_choice
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.predictive.weight_samples import WeightSamples
 from hoarfrost.prob_model.fit_config import FitConfig
@@ -38,7 +39,7 @@ class Posterior(Protocol):
 
 def check_sampling_link(link: Any) -> None:
     """Raise `InvalidArgumentError` unless `link` is None or one that draws samples."""
-    if link not in (None, "mc", "nn"):
+    if link is not None and not is_choice(link, ("mc", "nn")):
         raise InvalidArgumentError(
             f"link is {link!r}; give 'mc' (samples of the linearised network) or 'nn' (samples "
             "through the network itself) here"

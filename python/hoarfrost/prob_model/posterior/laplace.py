@@ -15,7 +15,7 @@ from hoarfrost.errors import InvalidArgumentError, NotFittedError
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.laplace import Laplace, fit_network
 from hoarfrost.predictive.weight_samples import WeightSamples
-from hoarfrost.prior import IsotropicGaussianPrior
+from hoarfrost.prior import IsotropicGaussianPrior, gaussian_prior
 from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.loaders import as_data_loader
@@ -52,6 +52,7 @@ class LaplacePosterior:
     """
 
     def __init__(self, joint: Joint, approximator: LaplacePosteriorApproximator) -> None:
+        self._prior = gaussian_prior(joint.prior, "a Laplace posterior")
         self.joint = joint
         self.approximator = approximator
         self.state = StateRepository()
@@ -276,7 +277,7 @@ class LaplacePosterior:
         self, partition: Partition, train: DataLoader, val: DataLoader | None, verbose: bool
     ) -> tuple[Laplace, dict[str, Any]]:
         state, tunes = self.state.get(), bool(self.approximator.tune_prior_log_variance)
-        prior, full = self.joint.prior, state.params
+        prior, full = self._prior, state.params
         precision = (
             math.exp(-prior.log_var)
             if isinstance(prior, IsotropicGaussianPrior)
@@ -309,7 +310,7 @@ class LaplacePosterior:
         return tune_on_validation_data(laplace, reference, val, LOG_VARIANCE_BOUNDS)
 
     def _reference(self, partition: Partition) -> ReferencePrior:
-        prior = self.joint.prior
+        prior = self._prior
         if isinstance(prior, IsotropicGaussianPrior):
             return ReferencePrior(1.0)
         return ReferencePrior(partition.split(prior.precision_tree(self.state.get().params))[0])

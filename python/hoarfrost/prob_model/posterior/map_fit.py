@@ -11,6 +11,7 @@ import jax
 
 from hoarfrost.curvature import last_layer
 from hoarfrost.data import DataLoader
+from hoarfrost.data.checked import data_batches
 from hoarfrost.freezing import Partition, Subset, make_partition
 from hoarfrost.network import param_kinds
 from hoarfrost.prob_model.calib_config import CalibMonitor
@@ -34,8 +35,7 @@ def start_of(
     """
     if config.checkpointer.start_from_current_state:
         return state.get()
-    inputs, _ = next(iter(train_loader.in_order()))
-    return joint.init(inputs)
+    return joint.init(next(data_batches(train_loader, argument="train_data_loader")).inputs)
 
 
 def partition_of(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from hoarfrost.checks import check_counts, check_key
-from hoarfrost.errors import InvalidArgumentError
-from hoarfrost.predictive.weight_samples import Statistic, WeightSamples
+from hoarfrost.data.batch import native
+from hoarfrost.predictive.weight_samples import Precision, Statistic, WeightSamples
 from hoarfrost.prob_model.likelihood import ModelLikelihood
 from hoarfrost.prob_model.likelihood.calibrated import calibrated
-from hoarfrost.prob_model.likelihood.statistics import over_data, over_inputs
+from hoarfrost.prob_model.likelihood.statistics import check_aux, drawn, over_data, over_inputs
 from hoarfrost.prob_model.posterior.base import Posterior
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
@@ -115,22 +115,15 @@ class Predictive:
             Labels, int32, shape ``(S, N)``, or numbers, ``(S, N, D)``; with `return_aux` a pair of
             that and a dict with "outputs", shape ``(S, N, C)``.
         """
-        aux = [] if return_aux is None else list(return_aux)
-        unknown = [name for name in aux if name != "outputs"]
-        if unknown:
-            raise InvalidArgumentError(
-                f"return_aux holds {unknown[0]!r}; the only auxiliary value is 'outputs'"
-            )
+        aux = check_aux(return_aux)
         check_counts(n_target_samples=n_target_samples)
         weights_key, targets_key = jax.random.split(self._key(rng))
         samples = self._samples(n_target_samples, weights_key, link)
-        statistic, network = _drawn(self.mixture.sample, n_target_samples), self.likelihood.network
-        targets = over_inputs(network, samples, statistic, inputs_loader, axis=1, key=targets_key)
-        if not aux:
-            return targets
-        outputs = over_inputs(network, samples, self.mixture.raw, inputs_loader, axis=1)
-        shape = (n_target_samples, *outputs.shape[1:])
-        return targets, {"outputs": jnp.broadcast_to(outputs, shape)}
+        statistic = drawn(self.mixture.sample, n_target_samples, aux)
+        found = over_inputs(
+            self.likelihood.network, samples, statistic, inputs_loader, axis=1, key=targets_key
+        )
+        return (found[0], {"outputs": found[1]}) if aux else found
 
     def sample_calibrated_outputs(
         self,
@@ -184,7 +177,7 @@ class Predictive:
         """
         if means is None:
             means = self.mean(inputs_loader, n_posterior_samples, rng, link=link)
-        return self._mode_of(jnp.asarray(means))
+        return self._mode_of(jnp.asarray(native(means)))
 
     def aleatoric_variance(
         self,
@@ -240,7 +233,7 @@ class Predictive:
             epistemic_variances = self.epistemic_variance(
                 inputs_loader, n_posterior_samples, key, link=link
             )
-        return jnp.asarray(aleatoric_variances) + jnp.asarray(epistemic_variances)
+        return jnp.asarray(native(aleatoric_variances)) + jnp.asarray(native(epistemic_variances))
 
     def std(
         self,
@@ -255,7 +248,7 @@ class Predictive:
         """Square root of the variance, shape ``(N, D)``; of `variances` where they are given."""
         if variances is None:
             variances = self.variance(inputs_loader, n_posterior_samples, rng=rng, link=link)
-        return jnp.sqrt(jnp.asarray(variances))
+        return jnp.sqrt(jnp.asarray(native(variances)))
 
     def _closed_log_probs(self, inputs_loader: Any, link: str | None) -> jax.Array | None:
         """Log-probabilities of all classes by a link in closed form; None if it is none."""
@@ -286,10 +279,15 @@ class Predictive:
         *,
         link: str | None,
         axis: int = 0,
+        precision: Precision = nullcontext,
     ) -> jax.Array:
         check_counts(n_posterior_samples=n_samples)
         samples = self._samples(n_samples, self._key(rng), link)
-        return over_inputs(self.likelihood.network, samples, statistic, inputs_loader, axis=axis)
+        network = self.likelihood.network
+        found: jax.Array = over_inputs(
+            network, samples, statistic, inputs_loader, axis=axis, precision=precision
+        )
+        return found
 
     def _over_data(
         self,
@@ -308,16 +306,3 @@ class Predictive:
 
     def _key(self, rng: jax.Array | int | None) -> jax.Array:
         return self._random.get() if rng is None else check_key(rng)
-
-
-@functools.cache
-def _drawn(sample: Callable[..., jax.Array], n_samples: int) -> Statistic:
-    """`sample` for so many samples; the same function for the same arguments.
-
-    A point mass has one set of outputs, from which all targets are drawn.
-    """
-
-    def drawn(outputs: jax.Array, key: jax.Array) -> jax.Array:
-        return sample(jnp.broadcast_to(outputs, (n_samples, *outputs.shape[1:])), key)
-
-    return drawn

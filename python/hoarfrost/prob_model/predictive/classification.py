@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.checks import is_number
+from hoarfrost.checks import is_choice, is_number, plain, shown
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.predictive import classes
 from hoarfrost.predictive.link import closed_links
@@ -90,8 +90,9 @@ class ClassificationPredictive(Predictive):
         numpy.ndarray
             Shape ``(N,)``, dtype object: for each point a list of labels, the most probable first.
         """
+        error = plain(error)
         if not is_number(error) or not 0 <= error < 1:
-            raise InvalidArgumentError(f"error is {error!r}; give a number from 0 to below 1")
+            raise InvalidArgumentError(f"error is {shown(error)}; give a number from 0 to below 1")
         means = np.asarray(
             self.mean(inputs_loader, n_posterior_samples, rng, link=link), dtype=np.float64
         )
@@ -104,13 +105,13 @@ class ClassificationPredictive(Predictive):
         return sets
 
     def _closed_log_probs(self, inputs_loader: Any, link: str | None) -> jax.Array | None:
-        if link not in closed_links(self.likelihood.output):
+        if not is_choice(link, closed_links(self.likelihood.output)):
             return None
         found = closed_log_probs(self.posterior, self.likelihood, inputs_loader, link)
         return jnp.asarray(found)
 
     def _closed_log_prob(self, data_loader: Any, link: str | None) -> jax.Array | None:
-        if link not in closed_links(self.likelihood.output):
+        if not is_choice(link, closed_links(self.likelihood.output)):
             return None
         return jnp.asarray(closed_log_prob(self.posterior, self.likelihood, data_loader, link))
 

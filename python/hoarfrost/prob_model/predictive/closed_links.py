@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from hoarfrost.calibration import ClassificationTemperatureScaler
-from hoarfrost.data.checked import input_batches
+from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.predictive.evaluate import over_outputs
 from hoarfrost.predictive.link import Draws, choose_link
 from hoarfrost.prob_model.likelihood import ClassificationLikelihood
 from hoarfrost.prob_model.likelihood.calibrated import KEY
-from hoarfrost.prob_model.loaders import as_data_loader, as_inputs_loader
+from hoarfrost.prob_model.loaders import as_inputs_loader
 from hoarfrost.prob_model.posterior.base import Posterior
 from hoarfrost.prob_model.posterior.laplace import LaplacePosterior
 
@@ -32,12 +33,41 @@ def closed_log_probs(
         If the posterior is a point mass, or the model is calibrated by something else than a
         temperature.
     """
+    batches = input_batches(as_inputs_loader(inputs_loader), argument="inputs_loader")
+    return _log_probs(posterior, likelihood, batches, link)
+
+
+def closed_log_prob(
+    posterior: Any, likelihood: ClassificationLikelihood, data_loader: Any, link: Any
+) -> np.ndarray:
+    """Log-probability of each target, shape ``(N,)``; raises like `closed_log_probs`."""
+    # Targets are kept as their inputs go by: a second pass may be in another order.
+    targets: list[np.ndarray] = []
+
+    def kept() -> Iterator[CheckedBatch]:
+        for batch in data_batches(data_loader):
+            width = posterior.laplace.linearised.num_outputs
+            likelihood.output.check_targets(batch.targets, width, batch.index)
+            targets.append(batch.targets)
+            yield batch
+
+    log_p = _log_probs(posterior, likelihood, kept(), link)
+    labels = np.concatenate(targets).astype(np.int64)
+    chosen: np.ndarray = np.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
+    return chosen
+
+
+def _log_probs(
+    posterior: Posterior,
+    likelihood: ClassificationLikelihood,
+    batches: Iterator[CheckedBatch],
+    link: Any,
+) -> np.ndarray:
     if not isinstance(posterior, LaplacePosterior):
         raise InvalidArgumentError(
             f"link is {link!r}, which needs the covariance of a Laplace posterior; leave it out "
             "for a MAP posterior"
         )
-    inputs = as_inputs_loader(inputs_loader)
     laplace, temperature = posterior.laplace, 1.0
     calib_params = posterior.state.get().calib_params
     if calib_params is not None:
@@ -49,21 +79,6 @@ def closed_log_probs(
             )
         temperature = math.exp(float(np.asarray(calib_params[KEY]["params"]["log_temp"])[0]))
     chosen = choose_link("probabilities", likelihood.output, link)
-    pieces = laplace.linearised.gaussian_outputs(
-        laplace.factor, input_batches(inputs), chosen.needs
-    )
+    pieces = laplace.linearised.gaussian_outputs(laplace.factor, batches, chosen.needs)
     divided = (outputs.divided(temperature) for outputs in pieces)
     return over_outputs(chosen, "probabilities", likelihood.output, divided, Draws(0, 1))
-
-
-def closed_log_prob(
-    posterior: Posterior, likelihood: ClassificationLikelihood, data_loader: Any, link: Any
-) -> np.ndarray:
-    """Log-probability of each target, shape ``(N,)``; raises like `closed_log_probs`."""
-    loader = as_data_loader(data_loader, "data_loader")
-    log_p = closed_log_probs(posterior, likelihood, loader.to_inputs_loader(), link)
-    for index, (_, targets) in enumerate(loader.in_order()):
-        likelihood.output.check_targets(np.asarray(targets), log_p.shape[1], index)
-    labels = np.asarray(loader.to_array_targets()).astype(np.int64)
-    chosen: np.ndarray = np.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
-    return chosen

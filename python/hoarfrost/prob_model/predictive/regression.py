@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import jax
 
 from hoarfrost.checks import check_counts
+from hoarfrost.dtypes import in_float64
 from hoarfrost.errors import ShapeError
 from hoarfrost.predictive import numbers
 from hoarfrost.predictive.quantile import (
@@ -133,7 +134,13 @@ class RegressionPredictive(Predictive):
         levels, single = check_levels(q)
         check_counts(n_target_samples=n_target_samples)
         found = self._over_inputs(
-            quantile_statistic(levels), inputs_loader, n_target_samples, rng, axis=1, link=link
+            quantile_statistic(levels),
+            inputs_loader,
+            n_target_samples,
+            rng,
+            axis=1,
+            link=link,
+            precision=in_float64,
         )
         return found[0] if single else found
 
