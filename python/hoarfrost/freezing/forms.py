@@ -102,8 +102,8 @@ def _by_nnx_filter(
 ) -> Mask:
     if asks_for_class(predicate) and not leaves.kinds:
         raise SelectionError(
-            f"{argument} is {shown(selector)}, which asks for the class of NNX variables, and the model "
-            "is no NNX module; select by paths"
+            f"{argument} is {shown(selector)}, which asks for the class of NNX variables, "
+            "and the model is no NNX module; select by paths"
         )
     return tuple(
         bool(predicate(path, leaves.kinds[path](leaf) if path in leaves.kinds else leaf))
@@ -144,8 +144,8 @@ def _by_tree(selector: Any, leaves: Leaves, argument: str) -> Mask:
         answer = _answer(nnx_value(value))
         if answer is None:
             raise SelectionError(
-                f"{argument} holds {shown(value)} at {join(path) or 'the root'!r}; a tree of answers "
-                "holds True or 'trainable', or False or 'frozen'"
+                f"{argument} holds {shown(value)} at {join(path) or 'the root'!r}; a tree of "
+                "answers holds True or 'trainable', or False or 'frozen'"
             )
         entries[tuple(map(str, path))] = answer
     used: set[tuple[str, ...]] = set()

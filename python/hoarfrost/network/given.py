@@ -98,9 +98,9 @@ def given_module(
         network, _ = nnx_network(model, call, argument=argument)
         return GivenModule(model, interned(network), call, argument)
     raise InvalidArgumentError(
-        f"{argument} is {shown(model)}; give an instance of a flax.linen.Module or flax.nnx.Module, or "
-        "a function that makes an NNX module of rngs (for a function of parameters and inputs use "
-        "hoarfrost.fit_laplace)"
+        f"{argument} is {shown(model)}; give an instance of a flax.linen.Module or "
+        "flax.nnx.Module, or a function that makes an NNX module of rngs (for a function of "
+        "parameters and inputs use hoarfrost.fit_laplace)"
     )
 
 

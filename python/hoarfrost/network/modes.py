@@ -65,8 +65,8 @@ def checked_call(call: Any, argument: str = "call") -> Call | None:
             made: Call = call
             return made
     raise InvalidArgumentError(
-        f"{argument} is {shown(call)}; give a function (module, inputs) that returns the outputs, such "
-        "as lambda module, inputs: module.encode(inputs)"
+        f"{argument} is {shown(call)}; give a function (module, inputs) that returns the outputs, "
+        "such as lambda module, inputs: module.encode(inputs)"
     )
 
 
