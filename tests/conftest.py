@@ -23,6 +23,12 @@ REFERENCE = Path(__file__).parent / "reference"
 jax.config.update("jax_disable_most_optimizations", True)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--hostile-cases", type=int, default=2200, help="how many cases of tests/hostile are run"
+    )
+
+
 @pytest.fixture(scope="module", autouse=True)
 def no_programs_kept() -> Iterator[None]:
     """Give back what a file compiled: no other file would find it, and it is gigabytes in all."""

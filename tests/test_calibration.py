@@ -328,6 +328,11 @@ def test_failures_keep_the_calibration_that_there_was(classifier, n_epochs):
         ),
         (
             lambda m: make(output_calibrator=None).train(CLASSES, calib_data_loader=CLASSES),
+            UserWarning,
+            "calib_data_loader has no effect on a model .* output_calibrator=None: nothing is cal",
+        ),
+        (
+            lambda m: make(output_calibrator=None).calibrate(CLASSES),
             InvalidArgumentError,
             "calib_data_loader was given, but .* output_calibrator=None",
         ),
@@ -349,8 +354,8 @@ def test_failures_keep_the_calibration_that_there_was(classifier, n_epochs):
         ),
         (
             lambda m: m.calibrate(CLASSES, None, calib(early_stopping_patience=1)),
-            InvalidArgumentError,
-            "early_stopping_monitor is 'val_loss', which this run does not record",
+            UserWarning,
+            "no val_data_loader that val_loss could be computed on: nothing is stopped early",
         ),
         (lambda m: CalibOptimizer(n_epochs=0), InvalidArgumentError, "n_epochs must be an integer"),
         (lambda m: CalibOptimizer(method=1), InvalidArgumentError, "method must be an optax"),

@@ -80,7 +80,7 @@ def test_inputs_that_do_not_fit_the_parameters_are_explained(small):
         posterior.predict(small.x[:, :1])
 
 
-def test_a_training_that_fails_leaves_no_old_posterior_over_new_parameters(small):
+def test_a_training_that_fails_leaves_the_old_posterior_over_its_own_parameters(small):
     import optax
 
     from hoarfrost.prob_model import FitConfig, FitOptimizer, ProbClassifier
@@ -88,9 +88,17 @@ def test_a_training_that_fails_leaves_no_old_posterior_over_new_parameters(small
     model = ProbClassifier(nn.Dense(4))
     good = FitConfig(FitOptimizer(n_epochs=2))
     model.train(small.loader, map_fit_config=good)
+    before, state = model.posterior.sample(3), model.posterior.state.get()
     bad = FitConfig(FitOptimizer(method=optax.sgd(1e30), n_epochs=3))
     with pytest.raises(NonFiniteError):
         model.train(small.loader, map_fit_config=bad)
+    assert model.posterior.state.get() is state
+    for old, new in zip(
+        *map(jax.tree.leaves, (before.params, model.posterior.sample(3).params)), strict=True
+    ):
+        np.testing.assert_array_equal(old, new)
+    # Other parameters have no posterior over them.
+    model.posterior.state.put(model.posterior.state.unfinished)
     with pytest.raises(NotFittedError):
         model.posterior.sample()
     model.train(small.loader, map_fit_config=good)

@@ -24,6 +24,7 @@ from hoarfrost.prob_model import (
     MAPPosteriorApproximator,
     ProbClassifier,
 )
+from hoarfrost.prob_model.likelihood.statistics import over_inputs
 
 RNG = np.random.default_rng(4)
 X = RNG.normal(size=(25, 4)).astype(np.float32)
@@ -157,6 +158,33 @@ def test_labels_are_drawn_from_the_predictive(model):
     assert labels.shape == (2, 25)
     assert aux["outputs"].shape == (2, 25, 3)
     assert np.any(aux["outputs"][0] != aux["outputs"][1])
+    np.testing.assert_array_equal(labels, model.predictive.sample(INPUTS, 2, rng=KEY))
+
+
+@pytest.mark.parametrize("form", ["model", "map_model"])
+def test_outputs_beside_the_targets_take_one_run_of_the_network(form, request, monkeypatch):
+    model, runs = request.getfixturevalue(form), []
+    program = weight_samples._program
+
+    def counted(*arguments):
+        runs.append(1)
+        return program(*arguments)
+
+    key = jax.random.split(KEY)[0]
+    expected = over_inputs(
+        model.likelihood.network,
+        model.predictive._samples(3, key, None),
+        model.predictive.mixture.raw,
+        INPUTS,
+        axis=1,
+    )
+    monkeypatch.setattr(weight_samples, "_program", counted)
+    _, aux = model.predictive.sample(INPUTS, 3, return_aux=["outputs"], rng=KEY)
+    once = len(runs)
+    runs.clear()
+    model.predictive.sample(INPUTS, 3, rng=KEY)
+    assert once == len(runs) > 0
+    np.testing.assert_array_equal(aux["outputs"], np.broadcast_to(expected, aux["outputs"].shape))
 
 
 def test_the_number_of_samples_and_the_key_act(model):

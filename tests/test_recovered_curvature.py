@@ -106,7 +106,10 @@ def test_a_search_whose_warning_is_an_error_loses_nothing(fit, monkeypatch):
 
 def test_a_search_on_validation_data_works_without_the_curvature(fit, small):
     from hoarfrost.data import DataLoader
-    from hoarfrost.prob_model.posterior.prior_tuning import ReferencePrior, tune_on_validation_data
+    from hoarfrost.prob_model.posterior.laplace.prior_tuning import (
+        ReferencePrior,
+        tune_on_validation_data,
+    )
 
     val = DataLoader.from_array_data((small.x, small.y))
     kept, dropped = fit(True), fit(False)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.fork import check_not_forked
 
 # No count of anything is larger: what would take more does not fit anywhere.
 LARGEST_COUNT = 2**31 - 1
@@ -139,6 +140,7 @@ def check_probability(name: str, value: Any) -> float:
 
 def check_key(rng: Any) -> jax.Array:
     """The argument as a JAX key: one of the old kind or the new, or that of a seed."""
+    check_not_forked("a random key")
     if is_key(rng):
         key: jax.Array = rng
         return key
@@ -180,6 +182,7 @@ def check_draws(seed: Any, n_samples: Any) -> tuple[int, int]:
     """Both as ints; a key stands for a seed. Raises `InvalidArgumentError` for anything else."""
     n_samples = check_count("n_samples", n_samples, 1)
     if is_key(seed):
+        check_not_forked("a seed that is a key")
         return seed_from_key(seed), n_samples
     seed = plain(seed)
     if not is_whole(seed, 0) or int(seed) >= 2**64:

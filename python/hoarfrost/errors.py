@@ -48,8 +48,20 @@ class StructureError(HoarfrostError, RuntimeError):
     """The network does not have, on every batch, the layer structure found on the first."""
 
 
+class MixedPointsError(HoarfrostError, ValueError):
+    """A network's outputs for a point depend on the other points of its batch."""
+
+
+class ForkedProcessError(HoarfrostError, RuntimeError):
+    """JAX is needed in a process that was forked from one that had used it."""
+
+
 class CurvatureStateError(HoarfrostError, RuntimeError):
     """A curvature was factored in its own memory, or an interrupted call was not made again."""
+
+
+class CopyError(HoarfrostError, TypeError):
+    """What `pickle` or `copy` was asked to copy holds memory of the compiled core."""
 
 
 class ThreadLimitError(HoarfrostError, RuntimeError):

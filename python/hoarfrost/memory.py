@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +38,45 @@ def check_room(what: str, needed: int, remedy: str, budget: int | None = None) -
         )
 
 
+@contextlib.contextmanager
+def memory_errors(what: str) -> Iterator[None]:
+    """Where NumPy or JAX finds no room for an array of `what`, a `MemoryLimitError` says so."""
+    try:
+        yield
+    except MemoryLimitError:
+        raise
+    except (MemoryError, RuntimeError) as error:
+        needed = _asked_for(error)
+        if needed is None:
+            raise
+        available = available_bytes()
+        rest = "" if available is None else f", and there are {format_bytes(available)}"
+        size = format_bytes(needed) if needed else "more memory than it got"
+        raise MemoryLimitError(
+            f"{what} needs {size}{rest}; give fewer inputs or samples at once, train fewer "
+            "parameters, or use hessian_structure='diag'",
+            needed,
+            available,
+        ) from error
+
+
+def _asked_for(error: BaseException) -> int | None:
+    """Bytes of the allocation that failed, 0 where it does not say, None for any other error."""
+    if isinstance(error, MemoryError):
+        # NumPy's own has the size, a plain one has not.
+        return int(getattr(error, "_total_size", 0))
+    if "RESOURCE_EXHAUSTED" not in str(error):
+        return None
+    found = re.search(r"allocat\w* (\d+) bytes", str(error))
+    return 0 if found is None else int(found[1])
+
+
 def available_bytes() -> int | None:
-    """Bytes that this process may still take: the machine's, or its control group's if fewer."""
-    found = [_machine_bytes(), *_group_bytes()]
+    """Bytes that this process may still take.
+
+    The least of what the machine has, its control group, and the limits on its address space.
+    """
+    found = [_machine_bytes(), *_group_bytes(), *_limit_bytes()]
     return min((value for value in found if value is not None), default=None)
 
 
@@ -49,6 +88,28 @@ def _machine_bytes() -> int | None:
     except (OSError, ValueError, IndexError):
         pass
     return None
+
+
+def _limit_bytes() -> list[int | None]:
+    """What RLIMIT_AS and RLIMIT_DATA (``ulimit -v``, ``ulimit -d``) leave."""
+    try:
+        import resource
+
+        limits = [
+            resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+        ]
+        if all(limit == resource.RLIM_INFINITY for limit in limits):
+            return []
+        # In pages: all of the address space, ..., and sixth data with stack.
+        pages = [int(word) for word in Path("/proc/self/statm").read_text().split()]
+        used = [count * resource.getpagesize() for count in (pages[0], pages[5])]
+    except (ImportError, OSError, ValueError, IndexError):
+        return []
+    return [
+        max(0, limit - taken)
+        for limit, taken in zip(limits, used, strict=True)
+        if limit != resource.RLIM_INFINITY
+    ]
 
 
 def _group_bytes() -> list[int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,7 +27,6 @@ from problems import (
     ADAM,
     AT_MAP,
     CLASSES,
-    CLASSES2,
     SGD,
     calib,
     classifier,
@@ -92,6 +92,18 @@ def run_map(**parts: Any) -> Any:
     return status, model.posterior.state.get().params, shown
 
 
+def run_rising(mode: str) -> Any:
+    """The parameters that are best by a value that rises from epoch to epoch."""
+    monitor = prob_model.FitMonitor(
+        metrics=(rising,),
+        early_stopping_patience=9,
+        early_stopping_monitor="val_rising",
+        verbose=False,
+        mode=mode,
+    )
+    return run_map(monitor=monitor)[1]
+
+
 def run_frozen(freeze_fun: Any) -> Any:
     """MAP training that goes on with part of the parameters frozen."""
     on = prob_model.FitCheckpointer(start_from_current_state=True)
@@ -111,7 +123,7 @@ def run_calibration(kind: str = "map", **parts: Any) -> Any:
     state = model.posterior.state.get()
     try:
         model.rng._key = key(5)
-        status, shown = shown_by(lambda: model.calibrate(CLASSES, CLASSES2, calib(**parts)))
+        status, shown = shown_by(lambda: model.calibrate(CLASSES, CLASSES, calib(**parts)))
         return status, model.posterior.state.get().calib_params, shown
     finally:
         model.posterior.state.put(state)
@@ -129,6 +141,14 @@ def error_rate(predictions: jax.Array, targets: jax.Array) -> jax.Array:
     return jnp.mean(predictions != targets)
 
 
+def rising(predictions: jax.Array, targets: jax.Array) -> int:
+    """One more at every call."""
+    return next(COUNTER)
+
+
+COUNTER = itertools.count()
+
+
 def constant(predictions: jax.Array, targets: jax.Array) -> jax.Array:
     return jnp.zeros(())
 
@@ -139,6 +159,7 @@ def uncertain(predictions: Any, uncertainties: Any, targets: Any) -> Any:
 
 def of_configs() -> Iterator[tuple[str, Subject]]:
     stop = {"early_stopping_patience": 1, "early_stopping_min_delta": 100.0}
+    by_uncertain = {"early_stopping_patience": 9, "early_stopping_monitor": "val_uncertain"}
     five = config(5).optimizer
     fit: dict[str, tuple[str, dict[str, Any], dict[str, Entry]]] = {
         "FitOptimizer": (
@@ -179,6 +200,7 @@ def of_configs() -> Iterator[tuple[str, Subject]]:
                     {"metrics": (error_rate,), "disable_training_metrics_computation": True},
                 ),
                 "verbose": Other(True),
+                "mode": Elsewhere(run_rising, "min", "max"),
             },
         ),
         "FitHyperparameters": (
@@ -232,6 +254,10 @@ def of_configs() -> Iterator[tuple[str, Subject]]:
                     both, {**both, "disable_calibration_metrics_computation": True}
                 ),
                 "verbose": Other(True),
+                "mode": Pair(
+                    {**both, **by_uncertain, "mode": "min"},
+                    {**both, **by_uncertain, "mode": "max"},
+                ),
             },
         ),
     }

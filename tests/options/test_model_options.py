@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -81,6 +82,15 @@ def run_posterior_fit(posterior: Any) -> Callable[..., Any]:
         return classifier(posterior_approximator=posterior).posterior.fit(**arguments)
 
     return run
+
+
+def run_warned(map_fit_config: Any) -> list[str]:
+    """What a MAP model says of a configuration that it has no use for."""
+    model = classifier(posterior_approximator=AT_MAP)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.posterior.fit(CLASSES, fit_config=config(), map_fit_config=map_fit_config)
+    return [str(warning.message) for warning in caught]
 
 
 def run_calibrate(**arguments: Any) -> Any:
@@ -182,7 +192,7 @@ def of_models() -> Iterator[tuple[str, Subject]]:
         train_data_loader=Other(CLASSES2),
         val_data_loader=Other(CLASSES2),
         fit_config=Other(config(3)),
-        map_fit_config=Refused(config(), "give it as fit_config"),
+        map_fit_config=Elsewhere(run_warned, None, config()),
     )
     yield built(
         "LaplacePosterior.prior_log_variance_tuning",
@@ -212,6 +222,7 @@ def of_models() -> Iterator[tuple[str, Subject]]:
             lambda kind=kind, **given: vars(fitted(kind).posterior.sample(**given)),
             {"rng": key()},
             rng=Inert(key(1), "whatever `rng` is") if at_map else Other(key(1)),
+            inputs_loader=Inert(CLASSES.to_inputs_loader(), "no draw depends on inputs"),
         )
         words = "all others would equal it, under either `link`"
         yield built(

@@ -48,6 +48,7 @@ def assemble(
         for piece in stream(run, batches, size, likelihood):
             curvature.add(piece.outputs, piece.block)
             sums = sums.add(piece)
+            del piece  # its memory goes to the next one
             bar.update()
         if bar.total is not None and bar.n < bar.total:
             # A last batch that is smaller has fewer pieces than were counted on.

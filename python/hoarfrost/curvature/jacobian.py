@@ -15,7 +15,7 @@ from hoarfrost.curvature.result import PassResult
 from hoarfrost.dtypes import all_finite, wide_dtype
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.likelihood import Likelihood
-from hoarfrost.network import Network, NetworkProgram
+from hoarfrost.network import Network, NetworkProgram, check_rows
 from hoarfrost.types import Tree
 
 # Bytes of the rows of one chunk: large enough for the core's panels, small beside P x P.
@@ -40,7 +40,9 @@ def _rows(
         def outputs_of(values: list[jax.Array]) -> jax.Array:
             merged = partition.merge(jax.tree.unflatten(treedef, values), frozen)
             batch = jax.tree.map(lambda leaf: leaf[None], example)
-            return network.evaluate(merged, mutable, batch)[0]
+            outputs = network.evaluate(merged, mutable, batch)
+            check_rows(outputs.shape, 1)
+            return outputs[0]
 
         outputs, pull = jax.vjp(outputs_of, leaves)
         if likelihood is None:
@@ -61,7 +63,7 @@ def _rows(
         inputs_finite=all_finite(inputs),
         outputs_finite=all_finite(outputs),
         block_finite=all_finite(rows),
-        structure_holds=jnp.asarray(True),
+        structure_error=jnp.zeros(()),
     )
 
 

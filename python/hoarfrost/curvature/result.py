@@ -16,9 +16,12 @@ class PassResult(NamedTuple):
         Outputs of the network, shape ``(B, C)``.
     block : jax.Array
         What the core is fed with: layer inputs ``(B, D')``, or Jacobian rows ``(B, R, P)``.
-    inputs_finite, outputs_finite, block_finite, structure_holds : jax.Array
-        Booleans, shape ``()``. The checks run in the same program as the pass, so that they cost
-        no pass of their own and no transfer.
+    inputs_finite, outputs_finite, block_finite : jax.Array
+        Booleans, shape ``()``.
+    structure_error : jax.Array
+        How far the points are from the structure that the pass takes for given, as a multiple of
+        what rounding may do, shape ``()``. The checks run in the same program as the pass, so that
+        they cost no pass of their own and no transfer.
     """
 
     outputs: jax.Array
@@ -26,4 +29,4 @@ class PassResult(NamedTuple):
     inputs_finite: jax.Array
     outputs_finite: jax.Array
     block_finite: jax.Array
-    structure_holds: jax.Array
+    structure_error: jax.Array

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Generator, Iterator
 from typing import Any
+
+from hoarfrost.errors import ForkedProcessError
 
 _END = object()
 
@@ -28,18 +31,29 @@ def prefetched(source: Iterator[Any], depth: int = 2) -> Generator[Any, None, No
         target=_fill, args=(source, ready, stop), name="hoarfrost-prefetch", daemon=True
     )
     thread.start()
+    process = os.getpid()
     try:
-        while (item := ready.get()) is not _END:
+        while (item := _next(ready, process)) is not _END:
             if isinstance(item, _Failure):
                 raise item.error
             yield item
     finally:
         stop.set()
-        # The thread looks at `stop` around every put, so that after this emptying it makes at most
-        # one more put, for which there is room: it cannot be left waiting.
-        while not ready.empty():
-            ready.get_nowait()
-        thread.join()
+        if os.getpid() == process:
+            # The thread looks at `stop` around every put, so that after this emptying it makes at
+            # most one more put, for which there is room: it cannot be left waiting.
+            while not ready.empty():
+                ready.get_nowait()
+            thread.join()
+
+
+def _next(ready: queue.Queue[Any], process: int) -> Any:
+    if os.getpid() != process:
+        raise ForkedProcessError(
+            f"these batches are prepared by a thread of process {process}, which process "
+            f"{os.getpid()}, forked from it, does not have; iterate over the loader anew"
+        )
+    return ready.get()
 
 
 def _fill(source: Iterator[Any], ready: queue.Queue[Any], stop: threading.Event) -> None:

@@ -170,7 +170,7 @@ def fit_network(
     if first is None:  # data_batches raises by itself; this is for the reader and the type checker
         raise DataError("data_loader is empty: it gave no data point; give at least one batch")
     linearised = linearise(subset, likelihood, first)
-    plan = linearised.plan(memory_budget, prior.vector)
+    plan = linearised.plan(memory_budget, first.size, prior.vector)
     structure, keep = plan.choose(hessian_structure, keep_curvature)
     if hessian_structure == "auto" and structure != "full":
         warnings.warn(
@@ -247,8 +247,8 @@ def plan_network(
 ) -> MemoryPlan:
     """`plan_laplace` for a subset that exists already."""
     check_memory_budget(memory_budget)
-    linearised = linearise(subset, resolve(likelihood), first_inputs(inputs))
-    return linearised.plan(memory_budget)
+    first = first_inputs(inputs)
+    return linearise(subset, resolve(likelihood), first).plan(memory_budget, first.size)
 
 
 def subset_of(

@@ -16,12 +16,14 @@ from hoarfrost.curvature.head import MAX_POINTS
 from hoarfrost.curvature.stream import Piece, stream
 from hoarfrost.data.checked import CheckedBatch, input_batches
 from hoarfrost.data.pieces import bucket_size, cut, piece_size
-from hoarfrost.dtypes import is_finite
+from hoarfrost.dtypes import is_finite, wide_dtype
 from hoarfrost.errors import DataError, NonFiniteError, SelectionError
+from hoarfrost.fork import check_not_forked
 from hoarfrost.freezing import Subset
 from hoarfrost.laplace.plan import MemoryPlan, make_plan
-from hoarfrost.laplace.structure.base import Factor, HeadKind, Setting
+from hoarfrost.laplace.structure.base import Factor, HeadKind, Passes, Setting
 from hoarfrost.likelihood import Gaussian, Likelihood
+from hoarfrost.network import check_points_apart
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
 from hoarfrost.predictive.link import Needs
 from hoarfrost.predictive.weight_samples import WeightSamples
@@ -29,6 +31,9 @@ from hoarfrost.types import Array, Tree, ravelled
 
 # Points of a question whose size is not known when it begins.
 _MANY = 2**62
+
+# Bytes that the C library keeps of what was freed; more it gives back to the system.
+_LINGERING = 2**25
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +102,7 @@ class LinearisedNetwork:
 
     def walk_batches(self, batches: Iterator[CheckedBatch]) -> Iterator[Piece]:
         """`walk` over batches that are checked already; their targets come along."""
+        check_not_forked("a prediction")
         run = self.predicting_pass()
         first = next(batches, None)
         if first is None:
@@ -122,15 +128,19 @@ class LinearisedNetwork:
             else:
                 covariance = factor.functional_covariance(piece.block, question)
             dtype = piece.outputs.dtype
-            yield GaussianOutputs(piece.outputs, dtype, variance, covariance, piece.targets, start)
-            start += len(piece.outputs)
+            outputs, targets = piece.outputs, piece.targets
+            del piece  # its memory goes to the next one
+            yield GaussianOutputs(outputs, dtype, variance, covariance, targets, start)
+            start += len(outputs)
 
     def weight_samples(self, trainable: Tree) -> WeightSamples:
         """Draws of the trainable tree beside the frozen parameters, for the network itself."""
         subset = self.subset
         return WeightSamples(subset.partition, trainable, subset.frozen, subset.mutable)
 
-    def plan(self, memory_budget: int | None, prior_precision: Array | None = None) -> MemoryPlan:
+    def plan(
+        self, memory_budget: int | None, batch_size: int, prior_precision: Array | None = None
+    ) -> MemoryPlan:
         """The memory that each structure would take, with one prior for all or with this one."""
         setting = self.setting(prior_precision)
         return make_plan(
@@ -140,7 +150,27 @@ class LinearisedNetwork:
             setting.num_features,
             memory_budget,
             same_prior=setting.same_prior,
+            passes=self.passes(batch_size),
         )
+
+    def passes(self, batch_size: int) -> Passes:
+        """JAX's share of the memory, where batches have so many points.
+
+        A piece is read while the next one is computed, which takes its result and, of rows of a
+        Jacobian, as much again before they are put together; predictions widen a piece.
+        """
+        run = self.predicting_pass()
+        size = piece_size(batch_size, run.max_points)
+        itemsize: int = wide_dtype(*jax.tree.leaves(self.trainable)).itemsize
+        if self.head is None:
+            piece = size * self.num_outputs * self.mean.size * itemsize
+            fitting = 13 * piece // 4
+            predicting = 4 * piece + 8 * piece // itemsize
+            return Passes(0, fitting, predicting, min(fitting, _LINGERING))
+        # The direction that the structure is checked along, its sizes beside it in a program.
+        piece, layer = size * self.head.layout.num_features * itemsize, self.mean.size * itemsize
+        fitting = 4 * piece + 3 * layer
+        return Passes(layer, fitting, fitting + piece, min(fitting, _LINGERING))
 
     def setting(self, prior_precision: Array | None = None) -> Setting:
         """What a structure is chosen and made for, with one prior for all or with this one."""
@@ -174,9 +204,12 @@ def linearise(subset: Subset, likelihood: Likelihood, first: CheckedBatch) -> Li
         If a parameter is a NaN or an infinity (its path is named).
     ShapeError
         If the outputs do not fit the likelihood.
+    MixedPointsError
+        If the outputs for a point depend on the other points of the batch.
     SelectionError
         If there is no number to train.
     """
+    check_not_forked("a fit")
     # On the device once, not once for every piece.
     params, mutable = jax.tree.map(jnp.asarray, (subset.params, subset.mutable))
     subset = replace(subset, params=params, mutable=mutable)
@@ -190,13 +223,14 @@ def linearise(subset: Subset, likelihood: Likelihood, first: CheckedBatch) -> Li
     likelihood.check_outputs(shape)
     if first.targets is not None:
         likelihood.check_targets(first.targets, shape[1], first.index)
+    check_points_apart(subset.network, params, mutable, first.inputs)
     # The structure is looked for on the piece that the first pass will go over anyway, so that the
     # search and the pass are one program.
     size = piece_size(first.size, MAX_POINTS)
     inputs = cut(first.inputs, 0, size, min(size, first.size))
     head = None
     if likelihood.head != "general":  # the core has a form for every other curvature
-        head = find_head(subset, inputs, (size, *shape[1:]))
+        head = find_head(subset, inputs, (size, *shape[1:]), warn=True)
     structure = jax.tree.structure(first.inputs)
     return LinearisedNetwork(subset, likelihood, shape[1], head, structure)
 

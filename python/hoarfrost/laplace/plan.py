@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from hoarfrost.errors import MemoryLimitError
-from hoarfrost.laplace.structure.base import Cost, HeadKind, Setting
+from hoarfrost.laplace.structure.base import Cost, HeadKind, Passes, Setting
 from hoarfrost.laplace.structure.registry import NAMES, structure_for
 from hoarfrost.memory import available_bytes, format_bytes
 
@@ -29,16 +29,23 @@ class MemoryPlan:
         keeps between predictions, and of what stands between them for a while.
     bytes_available : int or None
         The memory budget, or what the machine has; None where the system does not say.
+    passes : Passes
+        JAX's share of it, the same for every structure.
     """
 
     num_params: int
     head: HeadKind | None
     costs: Mapping[str, Cost]
     bytes_available: int | None
+    passes: Passes = field(default_factory=Passes)
 
     def bytes_needed(self, structure: str, keep_curvature: bool) -> int:
-        """Bytes of a posterior of one structure at its peak, predictions included."""
-        return self.costs[structure].bytes_needed(keep_curvature)
+        """Bytes of a posterior of one structure at its peak, predictions and tuning included."""
+        return self.costs[structure].bytes_needed(keep_curvature, self.passes)
+
+    def by_verb(self, structure: str, keep_curvature: bool) -> dict[str, int]:
+        """Bytes at the peak of "fit", "tune" and "predict" (for many inputs)."""
+        return self.costs[structure].by_verb(keep_curvature, self.passes)
 
     def fits(self, structure: str, keep_curvature: bool) -> bool:
         """Whether that is there."""
@@ -93,6 +100,9 @@ class MemoryPlan:
             lines.append(
                 f"  {name:<5} {format_bytes(self.bytes_needed(name, keep)):>10}  {verdict}"
             )
+        jax = self.passes.kept + max(self.passes.fitting, self.passes.predicting)
+        if jax:
+            lines.append(f"  of each, {format_bytes(jax)} are JAX's")
         if self.bytes_available is not None:
             lines.append(f"  there are {format_bytes(self.bytes_available)}")
         return "\n".join(lines)
@@ -106,6 +116,7 @@ def make_plan(
     memory_budget: int | None = None,
     *,
     same_prior: bool = True,
+    passes: Passes | None = None,
 ) -> MemoryPlan:
     """The plan of a posterior, by arithmetic alone.
 
@@ -116,17 +127,25 @@ def make_plan(
     head : {"softmax", "independent", "gaussian"}, optional
         The last-layer structure, with its `num_outputs` ``C`` and `num_features` ``D'``.
     memory_budget : int, optional
-        Bytes that may be used; by default what the machine has.
+        Bytes that curvature and factor may take; by default what the machine has, for them and for
+        what Python and JAX take beside them.
     same_prior : bool
         Whether the prior precision is the same for all outputs, which leaves a softmax head
         ``(C - 1) D'`` columns to factor instead of ``C D'``, and a Gaussian head one
         eigendecomposition of edge ``D'`` instead of ``C`` factors.
+    passes : Passes, optional
+        JAX's share.
     """
     setting = Setting(num_params, head, num_outputs, num_features, same_prior)
     costs = {name: structure_for(name, setting).cost(setting) for name in NAMES}
+    if memory_budget is not None:
+        # A budget is of the posterior itself, not of what Python and JAX take beside it.
+        passes = None
+        costs = {name: cost.own() for name, cost in costs.items()}
     return MemoryPlan(
         num_params=num_params,
         head=head,
         costs=costs,
         bytes_available=available_bytes() if memory_budget is None else memory_budget,
+        passes=Passes() if passes is None else passes,
     )

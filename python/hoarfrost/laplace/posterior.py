@@ -18,14 +18,16 @@ from hoarfrost.checks import check_count, check_draws, check_switch, is_number, 
 from hoarfrost.data.checked import CheckedBatch, data_batches
 from hoarfrost.dtypes import narrowed
 from hoarfrost.errors import InvalidArgumentError, ShapeError
+from hoarfrost.fork import check_not_forked
 from hoarfrost.laplace.evidence.evidence import Evidence
 from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.evidence.tuning import LARGEST, SMALLEST, Optimum, Tuning, optimise
 from hoarfrost.laplace.evidence.validation import best_on_held_out_data
-from hoarfrost.laplace.joint_covariance import joint_covariance
+from hoarfrost.laplace.joint_covariance import covariance_at_each, joint_covariance
 from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Curvature, Factor
+from hoarfrost.laplace.turns import Turn, changes, reads, refuse_copies
 from hoarfrost.likelihood import Classification, Gaussian, Regression
 from hoarfrost.memory import check_room
 from hoarfrost.network import write_to_module
@@ -67,6 +69,14 @@ class Laplace:
     residuals: Residuals | None = None
     collections: Mapping[str, Tree] = field(default_factory=dict)
     tuning: Tuning | None = None
+    turn: Turn = field(default_factory=Turn, init=False)
+
+    # Of `pickle`, `copy.copy` and `copy.deepcopy` at once.
+    __reduce_ex__ = refuse_copies(
+        "a Laplace posterior",
+        "keep the model and the parameters and call fit_laplace again, or keep draws of "
+        "sample(seed, n_samples); with_prior_precision gives a posterior beside this one",
+    )
 
     @property
     def num_params(self) -> int:
@@ -129,6 +139,7 @@ class Laplace:
         """Bytes of the factor and of what is kept beside it for later predictions."""
         return self.factor.nbytes
 
+    @reads
     def drop_cache(self) -> None:
         """Give back the memory kept for later predictions.
 
@@ -137,18 +148,36 @@ class Laplace:
         """
         self.store.drop_cache()
 
+    @reads
     def precision(self) -> np.ndarray:
-        """The posterior precision ``H + T``, shape ``(P, P)``, float64."""
+        """The posterior precision ``H + T``, shape ``(P, P)``, float64.
+
+        Raises
+        ------
+        MemoryLimitError
+            If it does not fit, before the work.
+        """
+        self._check_room_for("precision")
         return self.factor.precision()
 
+    @reads
     def covariance(self) -> np.ndarray:
-        """The posterior covariance, shape ``(P, P)``, float64."""
+        """The posterior covariance, shape ``(P, P)``, float64.
+
+        Raises
+        ------
+        MemoryLimitError
+            If it does not fit, before the work.
+        """
+        self._check_room_for("covariance")
         return self.factor.covariance()
 
+    @reads
     def variance(self) -> np.ndarray:
         """The diagonal of the covariance, without forming it; shape ``(P,)``, float64."""
         return self.store.variance()
 
+    @reads
     def log_marginal_likelihood(
         self, prior_precision: Any = None, noise_std: float | Sequence[float] | None = None
     ) -> float:
@@ -175,6 +204,7 @@ class Laplace:
         evidence, store = self._under(prior_precision, noise_std)
         return evidence.value(store.factor.log_det())
 
+    @changes
     def optimize_prior_precision(
         self, structure: Literal["scalar", "layerwise", "weights_biases", "diagonal"] = "scalar"
     ) -> Any:
@@ -204,6 +234,7 @@ class Laplace:
         """
         return self._adopt(self._optimum(structure, noise=False))
 
+    @changes
     def optimize_prior_scale(self, low: float = SMALLEST, high: float = LARGEST) -> Any:
         """Change this posterior: its prior precision times the factor of the largest evidence.
 
@@ -226,6 +257,7 @@ class Laplace:
         low, high = plain(low), plain(high)
         return self._adopt(self._optimum("scale", noise=False, bounds=(low, high)))
 
+    @changes
     def optimize_hyperparameters(
         self, structure: Literal["scalar", "layerwise", "weights_biases", "diagonal"] = "scalar"
     ) -> tuple[Any, float | tuple[float, ...]]:
@@ -255,6 +287,7 @@ class Laplace:
         assert optimum.noise_std is not None
         return value, optimum.noise_std
 
+    @changes
     def optimize_on(
         self,
         data_loader: Any,
@@ -297,6 +330,7 @@ class Laplace:
         draws = _draws(seed, n_samples)
         choose_link("density", self.linearised.likelihood, link)
         # The factor and one candidate's would not both fit where memory is tight.
+        self.store = self.store.alone()
         self.store.release()
         best, found = best_on_held_out_data(
             self,
@@ -314,11 +348,12 @@ class Laplace:
                 f"{math.exp(found.argument):.3g} times what it was; give other bounds, or optimise "
                 "again from here",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        self.prior, self.store, self.tuning = best.prior, best.store, None
+        self._become(prior=best.prior, store=best.store, tuning=None)
         return self.prior_precision
 
+    @reads
     def with_prior_precision(self, prior_precision: Any) -> Laplace:
         """A copy under another prior precision: a new factor, no new pass over the data.
 
@@ -334,6 +369,7 @@ class Laplace:
         evidence, store = self._under(prior_precision)
         return dataclasses.replace(self, prior=evidence.prior, store=store, tuning=None)
 
+    @reads
     def sample(self, seed: int | jax.Array, n_samples: int) -> Tree:
         """Draws from the posterior.
 
@@ -354,12 +390,18 @@ class Laplace:
         InvalidArgumentError
             If the seed is neither number nor key, or `n_samples` no positive integer.
         MemoryLimitError
-            If the draws do not fit.
+            If the draws do not fit, before the work.
         NonFiniteError
             If a draw is too large for the dtype of its parameter.
         """
+        check_not_forked("sample")
         seed, n_samples = check_draws(seed, n_samples)
-        _check_room_for(f"{n_samples} draws of the parameters", n_samples * self.num_params)
+        sizes = (leaf.size * (8 + leaf.dtype.itemsize) for leaf in self._leaves)
+        check_room(
+            f"{n_samples} draws of the parameters",
+            n_samples * sum(sizes),
+            "give a smaller n_samples",
+        )
         draws = self.factor.deviations(seed, n_samples)
         draws += self.linearised.mean
         leaves, treedef = jax.tree.flatten(self.linearised.trainable)
@@ -367,7 +409,9 @@ class Laplace:
         parts = np.split(draws, starts, axis=1)
         remedy = "give a larger prior_precision, or parameters of a wider dtype"
         shaped = [
-            jnp.asarray(narrowed(part.reshape(-1, *leaf.shape), leaf.dtype, "a draw", remedy))
+            jnp.asarray(
+                narrowed(part.reshape(len(part), *leaf.shape), leaf.dtype, "a draw", remedy)
+            )
             for part, leaf in zip(parts, leaves, strict=True)
         ]
         return jax.tree.unflatten(treedef, shaped)
@@ -422,6 +466,7 @@ class Laplace:
         """
         write_to_module(module, self.merge(self.linearised.trainable), tree)
 
+    @reads
     def functional_covariance(self, inputs: Tree, *, joint: bool = False) -> np.ndarray:
         """Covariance of the outputs, ``J Sigma J^T``, of the linearised network.
 
@@ -444,14 +489,16 @@ class Laplace:
         """
         if check_switch("joint", joint):
             return joint_covariance(self.linearised, self.factor, inputs)
-        outputs = self._outputs(self.linearised.batches(inputs), "covariance")
-        return np.concatenate([piece.known_covariance for piece in outputs])
+        batches = self.linearised.batches(inputs)
+        return covariance_at_each(self.linearised, self.factor, batches)
 
+    @reads
     def functional_variance(self, inputs: Tree) -> np.ndarray:
         """The diagonal of `functional_covariance`, without forming it; shape ``(B, C)``."""
         outputs = self._outputs(self.linearised.batches(inputs), "variance")
         return np.concatenate([piece.known_variance for piece in outputs])
 
+    @reads
     def predict(
         self,
         inputs: Tree,
@@ -502,6 +549,7 @@ class Laplace:
             return mean, epistemic + noise
         return np.exp(found) if quantity == "probabilities" and not log else found
 
+    @reads
     def predict_proba(
         self,
         inputs: Tree,
@@ -531,6 +579,7 @@ class Laplace:
         found: np.ndarray = self.predict(inputs, link, n_samples, seed)
         return np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else found
 
+    @reads
     def predict_regression(
         self,
         inputs: Tree,
@@ -565,6 +614,7 @@ class Laplace:
         mean, epistemic, noise = found
         return RegressionPrediction(mean, epistemic, noise, likelihood.name, gaussian)
 
+    @reads
     def log_prob(
         self,
         data_loader: Any,
@@ -632,20 +682,46 @@ class Laplace:
         return evidence, self.store.at(evidence.prior.vector, evidence.scale, changed)
 
     def _optimum(self, structure: str, **options: Any) -> Optimum:
-        return optimise(self.evidence, self.store, self.linearised.trainable, structure, **options)
+        # Readers that are under way keep the store that they began with.
+        self.store = self.store.alone()
+        evidence, trainable = self.evidence, self.linearised.trainable
+        with self.store.turn.lock:
+            return optimise(evidence, self.store, trainable, structure, **options)
 
     def _adopt(self, optimum: Optimum) -> Any:
-        self.prior = PriorPrecision(optimum.prior_precision, optimum.prior_vector)
+        evidence = self.evidence
+        prior = PriorPrecision(optimum.prior_precision, optimum.prior_vector)
+        evidence = evidence.at(prior, optimum.noise_std)
+        store = self.store.holding(optimum.factor, prior.vector, evidence.scale)
+        new = {"prior": prior, "store": store, "tuning": optimum.tuning}
         if optimum.noise_std is not None:
             assert self.residuals is not None and optimum.noise_precision is not None
-            self.log_likelihood = self.residuals.log_likelihood(optimum.noise_precision)
-            self.linearised = dataclasses.replace(
+            new["log_likelihood"] = self.residuals.log_likelihood(optimum.noise_precision)
+            new["linearised"] = dataclasses.replace(
                 self.linearised, likelihood=Gaussian(optimum.noise_std)
             )
-        scale = self.evidence.scale
-        self.store = self.store.holding(optimum.factor, self.prior.vector, scale)
-        self.tuning = optimum.tuning
+        self._become(**new)
         return self.prior_precision
+
+    def _become(self, **new: Any) -> None:
+        """Put a new state in place, at once: a Ctrl-C leaves the old one or the new one."""
+        vars(self).update(new)
+
+    @property
+    def _leaves(self) -> list[jax.Array]:
+        return jax.tree.leaves(self.linearised.trainable)
+
+    def _check_room_for(self, matrix: str) -> None:
+        check_room(
+            f"the {matrix} of {self.num_params:,} parameters as one array",
+            self.factor.dense_bytes(),
+            "use variance() or functional_covariance(inputs), or train fewer parameters",
+        )
+
+    def now(self) -> Laplace:
+        """The posterior as it stands, in a copy that nothing changes but its own verbs."""
+        with self.turn.lock:
+            return dataclasses.replace(self)
 
     def __repr__(self) -> str:
         likelihood = self.linearised.likelihood.name

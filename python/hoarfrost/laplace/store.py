@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.laplace.structure.base import Curvature, Factor, Scale
+from hoarfrost.laplace.turns import Turn
 from hoarfrost.types import Array
 
 
@@ -15,7 +17,8 @@ from hoarfrost.types import Array
 class FactorStore:
     """The factor of ``scale H + T``, made when it is asked for and given up on request.
 
-    What it is the factor of never changes: another prior or scale is another store.
+    What it is the factor of never changes: another prior or scale is another store. Posteriors
+    and threads may share one, as they share its curvature with the stores of the same fit.
 
     Attributes
     ----------
@@ -31,6 +34,8 @@ class FactorStore:
         One number, or one an output.
     held : Factor or None
         The factor, where it is there.
+    turn : Turn
+        Of the curvature, which one thread at a time works with, whichever store it comes by.
     """
 
     curvature: Curvature | None
@@ -39,16 +44,20 @@ class FactorStore:
     prior: Array
     scale: Scale = 1.0
     held: Factor | None = None
+    turn: Turn = field(default_factory=Turn)
     held_variance: Array | None = field(default=None, init=False)
 
     @property
     def factor(self) -> Factor:
         """The factor, made again where a search that was broken off gave it up."""
-        if self.held is None:
-            self.held = self._made()
+        held = self.held
+        if held is not None:
+            return held
+        with self.turn.lock:
+            held = self._made() if self.held is None else self.held
             # It was there for want of a factor only.
-            self.curvature = self.curvature if self.keep else None
-        return self.held
+            self.held, self.curvature = held, self.curvature if self.keep else None
+        return held
 
     @property
     def required_curvature(self) -> Curvature:
@@ -58,9 +67,14 @@ class FactorStore:
 
     def variance(self) -> Array:
         """Diagonal of the inverse, shape ``(P,)``; a new array each time."""
-        if self.held_variance is None:
-            self.held_variance = self.factor.variance()
-        return self.held_variance.copy()
+        held = self.held_variance
+        if held is None:
+            self.held_variance = held = self.factor.variance()
+        return held.copy()
+
+    def alone(self) -> FactorStore:
+        """The same, shared with no posterior and no thread: the one to release."""
+        return copy.copy(self)
 
     def drop_cache(self) -> None:
         """Give back what is kept for later predictions."""
@@ -79,10 +93,11 @@ class FactorStore:
         MemoryLimitError
             If it does, and there is no room for it.
         """
-        if self.curvature is None:
-            self.curvature = self._recovered("prior_precision")
-        factor = self._made() if self.held is None else self.held
-        self.held = self.held_variance = None
+        with self.turn.lock:
+            if self.curvature is None:
+                self.curvature = self._recovered("prior_precision")
+            factor = self._made() if self.held is None else self.held
+            self.held = self.held_variance = None
         return factor
 
     def at(self, prior: Array, scale: Scale, changed: str) -> FactorStore:
@@ -95,14 +110,15 @@ class FactorStore:
         """
         if np.array_equal(prior, self.prior) and np.all(np.equal(scale, self.scale)):
             return self
-        keep = self.curvature is not None
-        curvature = self.curvature or self._recovered(changed)
-        return self.holding(curvature.factor(prior, scale=scale, keep=keep), prior, scale)
+        with self.turn.lock:
+            keep = self.curvature is not None
+            curvature = self.curvature or self._recovered(changed)
+            return self.holding(curvature.factor(prior, scale=scale, keep=keep), prior, scale)
 
     def holding(self, factor: Factor, prior: Array, scale: Scale) -> FactorStore:
         """A store with this factor, of this prior and scale."""
         curvature = self.curvature if self.keep else None
-        return FactorStore(curvature, self.keep, self.budget, prior, scale, factor)
+        return FactorStore(curvature, self.keep, self.budget, prior, scale, factor, self.turn)
 
     def _made(self) -> Factor:
         return self.required_curvature.factor(self.prior, scale=self.scale)

@@ -45,7 +45,7 @@ def negative_hessians(likelihood: Any, outputs: jax.Array, targets: jax.Array) -
 
 
 @functools.lru_cache(maxsize=256)
-def check_likelihood(likelihood: Any, defined: frozenset[str]) -> CurvatureCheck:
+def check_likelihood(likelihood: Any, defined: frozenset[str], version: int = 0) -> CurvatureCheck:
     """Compare `output_curvature` with the mean Hessian over targets that `sample` draws.
 
     Where the Hessian does not depend on the target this is exact but for rounding; elsewhere it is
@@ -57,6 +57,8 @@ def check_likelihood(likelihood: Any, defined: frozenset[str]) -> CurvatureCheck
         Hashable: an equal one is not checked again.
     defined : frozenset of str
         Which of "output_curvature" and "sample" its class brings itself.
+    version : int
+        Of what its methods read: it is checked again where that has changed.
 
     Raises
     ------

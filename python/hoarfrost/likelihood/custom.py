@@ -14,9 +14,13 @@ from hoarfrost.dtypes import at_least_float32
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.likelihood.base import Head, check_finite_targets
 from hoarfrost.likelihood.check import CurvatureCheck, check_likelihood, negative_hessians
+from hoarfrost.network.reads import Reads
 
 # An eigenvalue of Lambda that is more negative than this part of the largest is no rounding error.
 _ROUNDING = 1e-3
+
+# Attributes of our own.
+_PRIVATE = frozenset({"_reads", "_found"})
 
 
 @dataclass(frozen=True)
@@ -87,13 +91,40 @@ class CustomLikelihood(abc.ABC):
                 "programs; decorate the class with @dataclasses.dataclass(frozen=True), and give "
                 "tuples in place of lists and arrays"
             ) from None
-        object.__setattr__(self, "_diagonal", self._checked().diagonal)
+        self._checked()
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other) or not isinstance(other, CustomLikelihood):
+            return NotImplemented
+        return self is other or self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy, also one in another process, looks for itself.
+        return {name: value for name, value in vars(self).items() if name not in _PRIVATE}
+
+    def _identity(self) -> tuple[Any, ...]:
+        """By what a likelihood that is no dataclass of its own is told from others."""
+        return (self._version(), *(getattr(self, name) for name in self.data_fields))
+
+    def _version(self) -> int:
+        """Which attributes there are beside the numbers that are data, and what methods read."""
+        reads = self.__dict__.get("_reads")
+        if reads is None:
+            reads = Reads(self, _PRIVATE.union(self.data_fields))
+            self.__dict__["_reads"] = reads
+        version: int = reads.version()
+        return version
 
     def _checked(self) -> CurvatureCheck:
-        cls = type(self)
+        cls, version = type(self), self._version()
         names = ("output_curvature", "sample")
         own = (n for n in names if getattr(cls, n) is not getattr(CustomLikelihood, n))
-        return check_likelihood(self, frozenset(own))
+        found = check_likelihood(self, frozenset(own), version)
+        self.__dict__["_found"] = (version, found)
+        return found
 
     @abc.abstractmethod
     def log_prob(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
@@ -124,9 +155,10 @@ class CustomLikelihood(abc.ABC):
     def head(self) -> Head:
         """Whether Lambda is diagonal, as the check found it."""
         # Inside a program the numbers are tracers, which cannot be checked.
-        diagonal = self.__dict__.get("_diagonal")
-        known = self._checked().diagonal if diagonal is None else diagonal
-        return "independent" if known else "general"
+        version, found = self.__dict__.get("_found", (None, None))
+        if found is None or version != self._version():
+            found = self._checked()
+        return "independent" if found.diagonal else "general"
 
     def check_outputs(self, shape: tuple[int, ...]) -> None:
         """Raise `ShapeError` unless outputs are ``(B, C)`` with the right C."""
@@ -169,22 +201,39 @@ class CustomLikelihood(abc.ABC):
 
 
 def _flatten(likelihood: CustomLikelihood) -> tuple[tuple[Any, ...], Any]:
-    """Numbers that are data; and what is static: the object itself where there are none."""
+    """Numbers that are data; and what is static."""
     names = likelihood.data_fields
-    if not names:
-        return (), likelihood
-    values = {name: value for name, value in vars(likelihood).items() if name not in names}
-    static = (type(likelihood), names, tuple(sorted(values.items())))
-    return tuple(getattr(likelihood, name) for name in names), static
+    return tuple(getattr(likelihood, name) for name in names), _Static(likelihood)
 
 
-def _unflatten(static: Any, data: tuple[Any, ...]) -> Any:
-    if isinstance(static, CustomLikelihood):
-        return static
-    cls, names, values = static
-    made = object.__new__(cls)
-    made.__dict__.update({**dict(values), **dict(zip(names, data, strict=True))})
-    return made
+def _unflatten(static: _Static, data: tuple[Any, ...]) -> Any:
+    return static.likelihood(data)
+
+
+class _Static:
+    """All of a likelihood but the numbers that are data, with what its methods read."""
+
+    def __init__(self, likelihood: CustomLikelihood) -> None:
+        self._class = type(likelihood)
+        self._names = likelihood.data_fields
+        self._version = likelihood._version()
+        left_out = {"_reads", *self._names}
+        self._values = {n: value for n, value in vars(likelihood).items() if n not in left_out}
+
+    def __hash__(self) -> int:
+        return hash((self._class, self._version))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Static):
+            return NotImplemented
+        mine = (self._class, self._names, self._version)
+        return mine == (other._class, other._names, other._version)
+
+    def likelihood(self, data: tuple[Any, ...]) -> CustomLikelihood:
+        """The likelihood again, with these numbers."""
+        made = object.__new__(self._class)
+        made.__dict__.update({**self._values, **dict(zip(self._names, data, strict=True))})
+        return made
 
 
 @jax.jit

@@ -8,13 +8,16 @@ lives in ``mutable``, an empty dict where there is none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from hoarfrost.errors import InvalidArgumentError
-from hoarfrost.types import Path, Tree
+from hoarfrost.errors import HoarfrostError, InvalidArgumentError, ShapeError
+from hoarfrost.types import Path, Tree, join, path_of
 
 
 @runtime_checkable
@@ -71,5 +74,59 @@ def first_array(outputs: Any, name: str) -> jax.Array:
             f"the model {name} returned {type(outputs).__name__}; it must return an array "
             "of shape (batch, outputs), or a tuple whose first item is one"
         )
+    if not jnp.issubdtype(outputs.dtype, jnp.floating):
+        raise InvalidArgumentError(
+            f"the model {name} returned outputs of dtype {outputs.dtype}; they must be real "
+            "floating-point numbers (logits rather than labels)"
+        )
     array: jax.Array = outputs
     return array
+
+
+def check_rows(shape: tuple[int, ...], size: int, num_outputs: int | None = None) -> None:
+    """Raise `ShapeError` unless outputs for `size` points are ``(size, C)``."""
+    if len(shape) != 2 or shape[0] != size or num_outputs not in (None, shape[1]):
+        wanted = "outputs" if num_outputs is None else num_outputs
+        raise ShapeError(
+            f"the network's outputs have shape {tuple(shape)} for {size} points; they must be "
+            f"({size}, {wanted}): give inputs of the shape that the network was made for, axis 0 "
+            "over the points"
+        )
+
+
+@contextlib.contextmanager
+def explained(name: str, params: Tree, inputs: Tree) -> Iterator[None]:
+    """What goes wrong inside the model called `name`, as an error of ours with what it was given.
+
+    It is raised while a program is traced, so the guard costs nothing where things fit.
+    """
+    try:
+        yield
+    except HoarfrostError:
+        raise
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
+        raise InvalidArgumentError(
+            f"the model {name} cannot be compiled: it asks in Python for numbers that are known "
+            "only when the program runs; use jnp.where, jax.lax.cond or jnp instead of if and "
+            f"NumPy. JAX says: {error}"
+        ) from error
+    except (TypeError, ValueError, IndexError) as error:
+        raise ShapeError(
+            f"the model {name} cannot take inputs of shape {_shapes(inputs)} with parameters of "
+            f"shape {_shapes(params)}: axis 0 of the inputs must run over the points, and the "
+            f"others be those that the parameters were made for. It says: {error}"
+        ) from error
+    except KeyError as error:
+        raise InvalidArgumentError(
+            f"the model {name} asks for {error}, which its parameters or inputs do not have: "
+            f"parameters of shape {_shapes(params)}, inputs of shape {_shapes(inputs)}"
+        ) from error
+
+
+def _shapes(tree: Tree) -> str:
+    """The shapes of a tree's first leaves, with their paths where there are several."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    if len(leaves) == 1 and not leaves[0][0]:
+        return str(tuple(np.shape(leaves[0][1])))
+    named = [f"{join(path_of(path))} {tuple(np.shape(leaf))}" for path, leaf in leaves[:8]]
+    return "{" + ", ".join(named) + (", ...}" if len(leaves) > 8 else "}")

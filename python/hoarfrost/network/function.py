@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 
-from hoarfrost.network.base import first_array
-from hoarfrost.network.keys import key_of
+from hoarfrost.network.base import explained, first_array
+from hoarfrost.network.keyed import KeyedNetwork
+from hoarfrost.network.keys import identity_of
+from hoarfrost.network.reads import Reads
 from hoarfrost.types import Path, Tree
 
 # Under which the arrays of a `jax.tree_util.Partial` stand among the collections.
@@ -26,12 +29,16 @@ class FunctionNetwork:
     function: Callable[[Tree, Tree], Any]
 
     def __hash__(self) -> int:
-        return hash((type(self), key_of(self.function)))
+        return hash((type(self), identity_of(self.function)))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FunctionNetwork):
             return NotImplemented
-        return bool(key_of(self.function) == key_of(other.function))
+        return bool(identity_of(self.function) == identity_of(other.function))
+
+    @functools.cached_property
+    def _reads(self) -> Reads:
+        return Reads(self.function)
 
     @property
     def owner(self) -> object | None:
@@ -42,12 +49,16 @@ class FunctionNetwork:
 
     @property
     def unowned(self) -> FunctionNetwork:
-        """The function by a weak reference, where it is a closure."""
-        return self if self.owner is None else FunctionNetwork(_Weakly(self.function))
+        """The function with what it reads, by a weak reference where it is a closure."""
+        held = self.function if self.owner is None else _Weakly(self.function)
+        return cast(FunctionNetwork, KeyedNetwork(FunctionNetwork(held), self._reads))
 
     def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
         """``function(params, inputs)``."""
-        return first_array(self.function(params, inputs), name_of(self.function))
+        name = name_of(self.function)
+        with explained(name, params, inputs):
+            outputs = self.function(params, inputs)
+        return first_array(outputs, name)
 
     def train(
         self, params: Tree, mutable: Tree, inputs: Tree, key: jax.Array
@@ -94,15 +105,23 @@ class PartialNetwork:
 
     @property
     def unowned(self) -> PartialNetwork:
-        """The network itself, which holds nothing."""
-        return self
+        """The network with what its function reads; it holds nothing."""
+        held = PartialNetwork(self.structure, self.settings)
+        return cast(PartialNetwork, KeyedNetwork(held, self._reads))
+
+    @functools.cached_property
+    def _reads(self) -> Reads:
+        return Reads(jax.tree.unflatten(self.structure, self.settings))
 
     def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
         """The function of the arrays in `mutable`, ``function(params, inputs)``."""
         arrays = iter(mutable[PARTIAL])
         leaves = [next(arrays) if leaf is None else leaf for leaf in self.settings]
         function = jax.tree.unflatten(self.structure, leaves)
-        return first_array(function(params, inputs), name_of(function.func))
+        name = name_of(function.func)
+        with explained(name, params, inputs):
+            outputs = function(params, inputs)
+        return first_array(outputs, name)
 
     def train(
         self, params: Tree, mutable: Tree, inputs: Tree, key: jax.Array

@@ -48,9 +48,29 @@ def key_of(value: Any) -> Any:
     return value
 
 
+def identity_of(function: Any) -> Any:
+    """`key_of` a function, or of an object that is called; one that may change is itself alone."""
+    settings = getattr(function, "__dataclass_params__", None)
+    if settings is not None and not isinstance(function, type) and not settings.frozen:
+        return _Itself(function)
+    return key_of(function)
+
+
 def holds_arrays(key: Any) -> bool:
     """Whether a key of `key_of` stands for something without a hash, as arrays are."""
     return isinstance(key, _Itself) or (isinstance(key, tuple) and any(map(holds_arrays, key)))
+
+
+def changeable(value: Any) -> bool:
+    """Whether the attributes of a module may be changed in place: dicts, lists but of layers."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value) if field.name != "parent"]
+        return any(changeable(getattr(value, name, None)) for name in names)
+    if isinstance(value, list):
+        return any(changeable(item) or not callable(item) for item in value)
+    if isinstance(value, tuple):
+        return any(map(changeable, value))
+    return isinstance(value, dict | set)
 
 
 class Owner:
@@ -58,7 +78,12 @@ class Owner:
 
 
 def interned(network: Known) -> Known:
-    """The network that is there already and equal to this one, where there is one."""
+    """The network that is there already and equal to this one, where there is one.
+
+    One with attributes that can be changed in place stays itself: an equal one may become another.
+    """
+    if getattr(network, "changeable", False):
+        return network
     known = _INTERNED.get(network)
     found = None if known is None else known()
     if found is None:

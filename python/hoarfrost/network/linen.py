@@ -14,11 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from hoarfrost.errors import ShapeError
-from hoarfrost.network.base import first_array
-from hoarfrost.network.keys import Owner, holds_arrays, interned, key_of
+from hoarfrost.errors import InvalidArgumentError, MixedPointsError, ShapeError
+from hoarfrost.fork import check_not_forked
+from hoarfrost.network.base import explained, first_array
+from hoarfrost.network.keyed import KeyedNetwork
+from hoarfrost.network.keys import Owner, changeable, holds_arrays, key_of
 from hoarfrost.network.modes import Call, is_closure, mode_arguments
-from hoarfrost.network.programs import NetworkProgram
+from hoarfrost.network.reads import Reads
 from hoarfrost.network.statistics import moves
 from hoarfrost.network.weakly import WeakNetwork
 from hoarfrost.types import Path, Tree, path_of
@@ -63,6 +65,11 @@ class LinenNetwork:
         return self is other or (self._hash == other._hash and self._key == other._key)
 
     @functools.cached_property
+    def changeable(self) -> bool:
+        """Whether the module has attributes that can be changed in place."""
+        return changeable(self.module)
+
+    @functools.cached_property
     def owner(self) -> Owner | None:
         """None, as a module describes layers; but one may have arrays for attributes.
 
@@ -72,8 +79,20 @@ class LinenNetwork:
 
     @property
     def unowned(self) -> LinenNetwork:
-        """The network itself, or by a weak reference where its module has arrays."""
-        return self if self.owner is None else self._weakly
+        """The network with what it reads, by a weak reference where its module has arrays."""
+        held = self._twin if self.owner is None else self._weakly
+        return cast(LinenNetwork, KeyedNetwork(held, self._reads))
+
+    @functools.cached_property
+    def _reads(self) -> Reads:
+        return Reads(self.module if self.call is None else (self.module, self.call))
+
+    @functools.cached_property
+    def _twin(self) -> LinenNetwork:
+        # Of its own, as a program must not keep what `_reads` has in sight.
+        twin = LinenNetwork(self.module, self.bare, self.call)
+        twin.__dict__.update(_key=self._key, _hash=self._hash)
+        return twin
 
     @functools.cached_property
     def _weakly(self) -> LinenNetwork:
@@ -81,7 +100,7 @@ class LinenNetwork:
 
     def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
         """Outputs in evaluation mode, shape ``(batch, ...)``."""
-        with _explained(self.module, inputs):
+        with _explained(self.module, params, inputs):
             outputs = self._apply()(self._variables(params, mutable), inputs, **self._mode(False))
         return first_array(outputs, type(self.module).__name__)
 
@@ -95,7 +114,7 @@ class LinenNetwork:
         variables, mode = self._variables(params, mutable), self._mode(True)
         # Flax takes the "params" stream for each that has no key of its own.
         rngs = {"dropout": key, "params": jax.random.fold_in(key, 1)}
-        with _explained(self.module, inputs):
+        with _explained(self.module, params, inputs):
             if not mutable:
                 outputs = self._apply()(variables, inputs, rngs=rngs, **mode)
                 return first_array(outputs, type(self.module).__name__), mutable
@@ -124,7 +143,9 @@ class LinenNetwork:
                 return self.train(params, {**mutable, **statistics}, inputs, key)[1]
 
         statistics = {name: tree for name, tree in mutable.items() if name == "batch_stats"}
+        before = self._reads.version()
         program = jax.make_jaxpr(run)(statistics, jax.random.PRNGKey(0)).jaxpr
+        self._reads.settle(before)
         unmoved = set(map(id, program.invars)) & set(map(id, program.outvars))
         if not found and statistics and len(unmoved) >= len(jax.tree.leaves(statistics)):
             # Layers of the user's own, whose statistics come out as they went in.
@@ -201,14 +222,16 @@ def init_linen(
     dict
         ``{"params": ..., ...}``, every collection of the module.
     """
+    check_not_forked("initialisation")
     if isinstance(inputs, tuple) and all(isinstance(size, int) for size in inputs):
         leaves, structure = [(inputs, "float32")], jax.tree.structure(0)
     else:
         arrays, structure = jax.tree.flatten(inputs)
         dtypes = [jax.dtypes.canonicalize_dtype(x.dtype.newbyteorder("=")) for x in arrays]
         leaves = [(x.shape[1:], str(dtype)) for x, dtype in zip(arrays, dtypes, strict=True)]
-    network = interned(LinenNetwork(module, call=call))
-    return dict(_init(network, structure, tuple(leaves), params_key, dropout_key))
+    network = LinenNetwork(module, call=call)
+    keyed = KeyedNetwork(network._twin, network._reads)
+    return dict(_init(keyed, structure, tuple(leaves), params_key, dropout_key))
 
 
 def _is_idle(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -226,28 +249,43 @@ def _is_idle(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     return bool(acts and (own if given is None else given))
 
 
-def _new_variables(
-    network: LinenNetwork,
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _init(
+    network: KeyedNetwork,
     structure: Any,
     points: tuple[tuple[tuple[int, ...], str], ...],
     params_key: jax.Array,
     dropout_key: jax.Array,
 ) -> Tree:
     inputs = jax.tree.unflatten(structure, [jnp.zeros((1, *s), d) for s, d in points])
-    return network.init({"params": params_key, "dropout": dropout_key}, inputs)
-
-
-_init = NetworkProgram(_new_variables, static=("structure", "points"))
+    variables: Tree = network.init({"params": params_key, "dropout": dropout_key}, inputs)
+    network.settle()
+    return variables
 
 
 @contextlib.contextmanager
-def _explained(module: nn.Module, inputs: Tree) -> Iterator[None]:
+def _explained(module: nn.Module, params: Tree, inputs: Tree) -> Iterator[None]:
     """Flax's complaint about parameters that do not fit, as an error of ours that says what to do.
 
     It is raised while a program is traced, so the guard costs nothing where things fit.
     """
     try:
-        yield
+        with explained(type(module).__name__, params, inputs):
+            yield
+    except flax.errors.InvalidRngError as error:
+        raise InvalidArgumentError(
+            f"{type(module).__name__} draws random numbers in evaluation mode: dropout that "
+            "nothing turns off, or a random stream of its own. Let __call__ take train, and hand "
+            "that on, as in nn.Dropout(rate, deterministic=not train). Flax says: "
+            f"{error}"
+        ) from error
+    except flax.errors.ModifyScopeVariableError as error:
+        raise MixedPointsError(
+            f"{type(module).__name__} updates statistics of the batch in evaluation mode, where "
+            "outputs for a point must not depend on the others: a curvature is a sum over points. "
+            "Let __call__ take train, and hand that on, as in "
+            f"nn.BatchNorm(use_running_average=not train). Flax says: {error}"
+        ) from error
     except (
         flax.errors.ScopeParamShapeError,
         flax.errors.ScopeParamNotFoundError,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from hoarfrost.errors import ShapeError
 from hoarfrost.network.base import Network
+from hoarfrost.network.keyed import settle
 from hoarfrost.types import Path, Tree
 
 
@@ -33,7 +34,11 @@ class NamedNetwork:
     @property
     def unowned(self) -> NamedNetwork:
         """Made of what holds nothing."""
-        return self if self.owner is None else NamedNetwork(self.name, self.network.unowned)
+        return NamedNetwork(self.name, self.network.unowned)
+
+    def settle(self) -> None:
+        """Say that a program of this network was just traced."""
+        settle(self.network)
 
     def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
         """Outputs of the named network in evaluation mode."""
@@ -100,9 +105,12 @@ class JoinedNetwork:
     @property
     def unowned(self) -> JoinedNetwork:
         """Made of what holds nothing."""
-        if self.owner is None:
-            return self
         return JoinedNetwork(self.mean.unowned, self.log_variance.unowned)
+
+    def settle(self) -> None:
+        """Say that a program of this network was just traced."""
+        self.mean.settle()
+        self.log_variance.settle()
 
     def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
         """Outputs of both in evaluation mode, shape ``(batch, 2 D)``."""

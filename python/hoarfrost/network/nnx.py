@@ -5,6 +5,7 @@ Imported only where a user brings an NNX module.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ import jax
 from flax import nnx
 
 from hoarfrost.errors import InvalidArgumentError
-from hoarfrost.network.base import first_array
+from hoarfrost.network.base import explained, first_array
+from hoarfrost.network.keyed import KeyedNetwork
 from hoarfrost.network.keys import Owner, holds_arrays, key_of
 from hoarfrost.network.modes import Call, is_closure, mode_arguments, takes
 from hoarfrost.network.nested import by_path, nested
+from hoarfrost.network.reads import Reads
 from hoarfrost.network.statistics import moves
 from hoarfrost.network.weakly import WeakNetwork
 from hoarfrost.types import Path, Tree, join, path_of
@@ -42,6 +45,8 @@ class NnxNetwork:
         Of the module in evaluation and in training mode.
     kinds : mapping of path to type
         The class of the variable at each path; of an array that is a plain attribute its own.
+    classes : tuple of type
+        Of the modules in it, whose code a program has in it.
     call : callable, optional
         ``call(module, inputs)``, done instead of calling the module. It, or else ``__call__``, is
         told whether it trains by whichever of ``train``, ``training``, ``deterministic`` and
@@ -53,6 +58,7 @@ class NnxNetwork:
     evaluation: Any
     training: Any
     kinds: Mapping[Path, type]
+    classes: tuple[type, ...]
     call: Call | None = None
 
     @functools.cached_property
@@ -78,8 +84,20 @@ class NnxNetwork:
 
     @property
     def unowned(self) -> NnxNetwork:
-        """The network itself, or by a weak reference where it may hold arrays."""
-        return self if self.owner is None else self._weakly
+        """The network with what it reads, by a weak reference where it may hold arrays."""
+        held = self._twin if self.owner is None else self._weakly
+        return cast(NnxNetwork, KeyedNetwork(held, self._reads))
+
+    @functools.cached_property
+    def _reads(self) -> Reads:
+        return Reads((*self.classes, self.call))
+
+    @functools.cached_property
+    def _twin(self) -> NnxNetwork:
+        # Of its own, as a program must not keep what `_reads` has in sight.
+        twin = dataclasses.replace(self)
+        twin.__dict__.update(_key=self._key, _hash=self._hash)
+        return twin
 
     @functools.cached_property
     def _weakly(self) -> NnxNetwork:
@@ -98,7 +116,9 @@ class NnxNetwork:
     def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
         """Outputs in evaluation mode, shape ``(batch, ...)``."""
         module = nnx.merge(self.evaluation, nested(_values(params, mutable)))
-        return first_array(self._called(module, inputs, None), self.name)
+        with explained(self.name, params, inputs):
+            outputs = self._called(module, inputs, None)
+        return first_array(outputs, self.name)
 
     def train(
         self, params: Tree, mutable: Tree, inputs: Tree, key: jax.Array
@@ -116,7 +136,8 @@ class NnxNetwork:
         for index, path in enumerate(streams):
             values[path] = _key_like(values[path], jax.random.fold_in(key, index))
         module = nnx.merge(self.training, nested(values))
-        outputs = self._called(module, inputs, jax.random.fold_in(key, len(streams)))
+        with explained(self.name, params, inputs):
+            outputs = self._called(module, inputs, jax.random.fold_in(key, len(streams)))
         after = by_path(nnx.to_pure_dict(nnx.state(module)))
         moved = {
             name: nested(

@@ -67,7 +67,8 @@ def nnx_network(
                 f"{argument} has a variable at {join(path)!r} that holds a dict; give each array a "
                 "variable of its own, in an nnx.Dict"
             )
-    network = NnxNetwork(type(module).__name__, evaluation, training, kinds, call)
+    classes = tuple(dict.fromkeys(type(layer) for _, layer in _modules(module)))
+    network = NnxNetwork(type(module).__name__, evaluation, training, kinds, classes, call)
     if any(isinstance(value, jax.ShapeDtypeStruct) for value in values.values()):
         values = {}
     return network, values

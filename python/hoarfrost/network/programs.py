@@ -9,7 +9,10 @@ from typing import Any, Generic, TypeVar
 
 import jax
 
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.fork import check_not_forked
 from hoarfrost.network.base import Network
+from hoarfrost.network.keyed import settle
 
 Cached = TypeVar("Cached")
 
@@ -61,20 +64,56 @@ class NetworkProgram(PerNetwork[Any]):
     ) -> None:
         def make() -> Any:
             # A function of its own: JAX keeps what it traces for as long as the function lives.
-            own = functools.wraps(function)(functools.partial(function))
+            @functools.wraps(function)
+            def own(network: Network, *arguments: Any) -> Any:
+                result = function(network, *arguments)
+                settle(network)
+                return result
+
             names = ("network", *static)
             return jax.jit(own, static_argnames=names, donate_argnames=donate)
 
         super().__init__(make)
 
     def __call__(self, network: Network, *arguments: Any) -> Any:
-        """Run the program."""
-        return self.of(network)(network.unowned, *arguments)
+        """Run the program.
+
+        Raises
+        ------
+        ForkedProcessError
+            In a child of a process that has used JAX.
+        InvalidArgumentError
+            If its arguments lie on different devices.
+        """
+        check_not_forked("the network")
+        try:
+            return self.of(network)(network.unowned, *arguments)
+        except ValueError as error:
+            if "incompatible devices" not in str(error):
+                raise
+            raise InvalidArgumentError(_described(arguments)) from error
 
     def lower(self, network: Network, *arguments: Any) -> Any:
         """The program before it is compiled."""
+        check_not_forked("the network")
         return self.of(network).lower(network.unowned, *arguments)
 
     def eval_shape(self, network: Network, *arguments: Any) -> Any:
         """Shapes of the results; nothing is run."""
+        check_not_forked("the network")
         return self.of(network).eval_shape(network.unowned, *arguments)
+
+
+def _described(arguments: tuple[Any, ...]) -> str:
+    places: dict[str, list[str]] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(arguments)[0]:
+        if isinstance(leaf, jax.Array):
+            name = jax.tree_util.keystr(path[1:], simple=True, separator="/")
+            kind = f"{leaf.dtype}{list(leaf.shape)}"
+            where = ", ".join(sorted(map(str, leaf.devices())))
+            places.setdefault(where, []).append(f"{name} {kind}".strip())
+    found = "; ".join(f"{where}: {', '.join(names[:3])}" for where, names in places.items())
+    return (
+        f"parameters and data lie on different devices ({found}); bring them together with "
+        "jax.device_put(tree, device), or give NumPy arrays"
+    )

@@ -17,7 +17,7 @@ from hoarfrost.network.given import linen_network
 from hoarfrost.network.keys import interned
 from hoarfrost.network.modes import checked_call
 from hoarfrost.network.recognise import is_nnx_constructor, is_nnx_module
-from hoarfrost.types import Tree
+from hoarfrost.types import Tree, join, path_of
 
 
 def as_network(model: Any, params: Tree, call: Any = None) -> tuple[Network, Tree, Tree]:
@@ -39,18 +39,20 @@ def as_network(model: Any, params: Tree, call: Any = None) -> tuple[Network, Tre
     Raises
     ------
     InvalidArgumentError
-        If `model` is none of these, or the others do not fit it.
+        If `model` is none of these, the others do not fit it, or a leaf of `params` is no array of
+        numbers.
     """
     call = checked_call(call)
-    if isinstance(model, nn.Module):
-        whole = isinstance(params, Mapping) and isinstance(params.get("params"), Mapping)
-        network: Network = linen_network(model, call, bare=not whole)
-        return (network, *network.split(params))
     if is_nnx_module(model) or is_nnx_constructor(model):
         from hoarfrost.network.nnx_module import nnx_network, with_given
 
         made, own = nnx_network(model, call)
         return (interned(made), *made.split(with_given(made, own, params)))
+    _check_parameters(params)
+    if isinstance(model, nn.Module):
+        whole = isinstance(params, Mapping) and isinstance(params.get("params"), Mapping)
+        network: Network = linen_network(model, call, bare=not whole)
+        return (network, *network.split(params))
     if call is not None:
         raise InvalidArgumentError(
             f"call is {shown(call)}, but model is no module; leave it out, and let the function "
@@ -70,3 +72,17 @@ def as_network(model: Any, params: Tree, call: Any = None) -> tuple[Network, Tre
             "a function apply(params, inputs) -> outputs"
         )
     return (interned(network), *network.split(params))
+
+
+def _check_parameters(params: Tree) -> None:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        name = join(path_of(path))
+        if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
+            raise InvalidArgumentError(
+                f"the parameter {name!r} is {leaf!r}, a {type(leaf).__name__}; give an array, as "
+                "jnp.asarray makes one of a number"
+            )
+        if getattr(leaf.dtype, "kind", "") in "OSUMm":
+            raise InvalidArgumentError(
+                f"the parameter {name!r} has dtype {leaf.dtype}; give an array of numbers"
+            )

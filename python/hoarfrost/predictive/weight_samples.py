@@ -13,17 +13,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hoarfrost.data.checked import check_finite_inputs
 from hoarfrost.data.pieces import padded
+from hoarfrost.errors import NonFiniteError
+from hoarfrost.fork import check_not_forked
 from hoarfrost.freezing import Partition
 from hoarfrost.jaxprs import largest_bytes
-from hoarfrost.network import Network, NetworkProgram, PerNetwork
+from hoarfrost.network import (
+    Network,
+    NetworkProgram,
+    PerNetwork,
+    check_points_apart,
+    check_rows,
+    settle,
+)
 from hoarfrost.types import Tree
 
-Statistic = Callable[..., jax.Array]
+Statistic = Callable[..., Any]
 Transform = Callable[[Any, jax.Array], jax.Array]
+# A statistic, whether it can be used, and the index and the number of points of its batch.
+_Waiting = tuple[Tree, jax.Array, int, int]
 Precision = Callable[[], AbstractContextManager[Any]]
 
 # No intermediate array of a parallel evaluation is larger than this, unless a single sample's is.
@@ -120,14 +132,18 @@ def over_samples(
     Raises
     ------
     NonFiniteError
-        If inputs are NaN or infinite; the batch is named.
+        If inputs are NaN or infinite, or outputs are NaN; the batch is named.
     """
+    check_not_forked("a prediction")
     argument = as_argument(statistic)
     rows, chunk = 0, 0
-    waiting: tuple[Any, int] | None = None
+    waiting: _Waiting | None = None
     for index, (inputs, *rest) in enumerate(batches):
         check_finite_inputs(inputs, index, "the data loader")
         size = jax.tree.leaves(inputs)[0].shape[0]
+        if not rows and size:
+            params = samples.partition.merge(_one(samples), samples.frozen)
+            check_points_apart(network, params, samples.mutable, inputs, again=False)
         if size > rows:
             rows, chunk = size, chunk_size(network, samples, inputs)
         inputs, extra = padded((inputs, tuple(rest)), size, rows)
@@ -135,14 +151,21 @@ def over_samples(
             extra = (*extra, jax.random.fold_in(key, index))
         outputs = _program(network, samples.partition, chunk, _arrays(samples), inputs)
         with precision():
-            result = _statistic_program(
+            result, sound = _statistic_program(
                 samples.transform, samples.transform_variables, argument, outputs, extra
             )
         if waiting is not None:
             yield _read(*waiting, axis)
-        waiting = result, size
+        waiting = result, sound, index, size
     if waiting is not None:
         yield _read(*waiting, axis)
+
+
+def _one(samples: WeightSamples) -> Tree:
+    """A point of the trainable parameters that outputs are asked for at."""
+    if samples.center is not None:
+        return samples.center
+    return jax.tree.map(lambda leaf: leaf[0], samples.trainable)
 
 
 def num_outputs(network: Network, samples: WeightSamples, inputs: Tree) -> int:
@@ -162,9 +185,14 @@ def as_argument(statistic: Statistic) -> Statistic:
     return function
 
 
-def _read(result: Any, size: int, axis: int) -> Any:
+def _read(result: Tree, sound: jax.Array, index: int, size: int, axis: int) -> Any:
+    if not sound:
+        raise NonFiniteError(
+            f"the network's outputs on batch {index} hold a NaN, though its inputs are finite; "
+            "check the parameters and the scale of the inputs"
+        )
     rows = (slice(None),) * axis + (slice(size),)
-    return jax.tree.map(lambda one: np.asarray(one)[rows], result)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[rows], result)
 
 
 def chunk_size(network: Network, samples: WeightSamples, inputs: Tree) -> int:
@@ -201,6 +229,7 @@ def _chunk_size(
         if largest_bytes(jax.make_jaxpr(program)(some, *others).jaxpr) <= MAX_BYTES:
             break
         chunk //= 2
+    settle(network)
     return chunk
 
 
@@ -217,10 +246,13 @@ def _outputs(
 ) -> jax.Array:
     """Outputs under all samples, shape ``(S, B, C)``."""
     trainable, center, frozen, mutable = arrays
+    size = jax.tree.leaves(inputs)[0].shape[0]
     leaves = jax.tree.leaves(trainable)
     if not leaves:
         params = partition.merge(trainable, frozen)
-        return network.evaluate(params, mutable, inputs)[None]
+        outputs = network.evaluate(params, mutable, inputs)
+        check_rows(outputs.shape, size)
+        return outputs[None]
     one = _at_sample(network, partition, center, frozen, mutable, inputs)
     if chunk >= leaves[0].shape[0]:
         return jax.vmap(one)(trainable)
@@ -237,10 +269,12 @@ def _statistic_program(
     statistic: Statistic,
     outputs: jax.Array,
     rest: tuple[Any, ...],
-) -> jax.Array:
+) -> tuple[Tree, jax.Array]:
+    """The statistic, and whether no output is a NaN: an infinite logit may be meant."""
+    sound = ~jnp.any(jnp.isnan(outputs))
     if transform is not None:
         outputs = transform(variables, outputs)
-    return statistic(outputs, *rest)
+    return statistic(outputs, *rest), sound
 
 
 def _at_sample(
@@ -254,7 +288,9 @@ def _at_sample(
     """The function of one sample that is mapped over all of them."""
 
     def one(sample: Tree) -> jax.Array:
-        return network.evaluate(partition.merge(sample, frozen), mutable, inputs)
+        outputs = network.evaluate(partition.merge(sample, frozen), mutable, inputs)
+        check_rows(outputs.shape, jax.tree.leaves(inputs)[0].shape[0])
+        return outputs
 
     if center is None:
         return one

@@ -7,7 +7,7 @@ from hoarfrost.prob_model.calib_config import (
     CalibOptimizer,
     CalibProcessor,
 )
-from hoarfrost.prob_model.classifier import ProbClassifier
+from hoarfrost.prob_model.classification import ProbClassifier
 from hoarfrost.prob_model.fit_config import (
     FitCallback,
     FitCheckpointer,
@@ -17,11 +17,11 @@ from hoarfrost.prob_model.fit_config import (
     FitOptimizer,
     FitProcessor,
 )
-from hoarfrost.prob_model.posterior.approximator import (
+from hoarfrost.prob_model.posterior import (
     LaplacePosteriorApproximator,
     MAPPosteriorApproximator,
 )
-from hoarfrost.prob_model.regressor import ProbRegressor
+from hoarfrost.prob_model.regression import ProbRegressor
 from hoarfrost.prob_model.state import JointState, PosteriorState
 
 __all__ = [

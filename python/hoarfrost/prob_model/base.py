@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from typing import Any
 
+import jax
 from flax import linen as nn
 
 from hoarfrost.calibration import OutputCalibrator
+from hoarfrost.data import DataLoader
+from hoarfrost.data.checked import data_batches
 from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.freezing import Subset, make_partition
 from hoarfrost.prior import Prior
 from hoarfrost.prob_model.calib_config import CalibConfig
-from hoarfrost.prob_model.calibrate import calibrate
+from hoarfrost.prob_model.calibrate import calibrate, check_calibration
 from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.loaders import as_data_loader
-from hoarfrost.prob_model.posterior.registry import make_posterior
+from hoarfrost.prob_model.posterior.base import Posterior
+from hoarfrost.prob_model.posterior.map import MAPPosterior
+from hoarfrost.prob_model.posterior.map_fit import check_configs
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
 
@@ -36,10 +41,10 @@ class ProbModel:
     def __init__(
         self,
         joint: Joint,
-        posterior_approximator: Any,
+        posterior: Posterior,
     ) -> None:
         self.joint = joint
-        self.posterior: Any = make_posterior(joint, posterior_approximator)
+        self.posterior: Any = posterior
         self.rng: RandomNumberGenerator = joint.random
 
     @property
@@ -78,13 +83,15 @@ class ProbModel:
             Validates MAP training and calibration, and chooses Laplace's prior variance.
         calib_data_loader : DataLoader, optional
             What `calibrate` is then called with. Without it the model is not calibrated, whatever
-            the state that it started from was.
+            the state that it started from was; nor, with a warning, is one that was made with
+            ``output_calibrator=None``.
         fit_config : FitConfig, optional
             How to fit the posterior; ``posterior.fit`` says which fields it uses.
         calib_config : CalibConfig, optional
             How to calibrate.
         map_fit_config : FitConfig, optional
-            How to train to the MAP first, for a posterior that starts from it.
+            How to train to the MAP first, for a posterior that starts from it; a MAP posterior has
+            no use for it and warns.
 
         Returns
         -------
@@ -96,35 +103,45 @@ class ProbModel:
         Raises
         ------
         InvalidArgumentError, SelectionError, ShapeError, NonFiniteError, DataError
-            If an argument, the model or the data cannot be used; arguments and the first batch
-            are checked before the work starts.
+            If an argument, the model or the data cannot be used. Arguments, the first batch of
+            training data, validation data in arrays and all calibration data are checked before the
+            work starts.
+
+        Notes
+        -----
+        An error or Ctrl-C leaves a model that was trained before as it was: its posterior predicts
+        the same bits. What had been reached is in ``posterior.state.unfinished``, and in a model
+        that had no state it is the state. After Ctrl-C in MAP training that is the last whole
+        epoch. The error (also a `KeyboardInterrupt`) says so in a note.
         """
-        if calib_data_loader is not None:
-            self._checked_calibrator(calib_config)
-            calib_data_loader = as_data_loader(calib_data_loader, "calib_data_loader")
-        elif calib_config is not None:
-            warnings.warn(
-                "calib_config has no effect without calib_data_loader: nothing is calibrated",
-                UserWarning,
-                stacklevel=2,
-            )
-        for name, config in (("fit_config", fit_config), ("map_fit_config", map_fit_config)):
-            if config is not None and not isinstance(config, FitConfig):
-                raise InvalidArgumentError(
-                    f"{name} is a {type(config).__name__}; give a hoarfrost.prob_model.FitConfig"
-                )
+        check_configs(fit_config, map_fit_config)
+        train = as_data_loader(train_data_loader, "train_data_loader")
+        val = (
+            None if val_data_loader is None else as_data_loader(val_data_loader, "val_data_loader")
+        )
+        calib = self._calibration_data(calib_data_loader, calib_config)
+        if calib is not None:
+            config = map_fit_config or fit_config or FitConfig()
+            self._check_calibration(train, calib, val, calib_config, config)
+        before = None if self.posterior.state.is_empty else self.posterior.state.get()
         status = self.posterior.fit(
-            train_data_loader=train_data_loader,
-            val_data_loader=val_data_loader,
+            train_data_loader=train,
+            val_data_loader=val,
             fit_config=fit_config,
             map_fit_config=map_fit_config,
         )
-        # A calibration belongs to the predictive distribution that it was fitted to.
-        state = self.posterior.state
-        state.put(dataclasses.replace(state.get(), calib_params=None, calib_mutable=None))
         calib_status = None
-        if calib_data_loader is not None:
-            calib_status = self.calibrate(calib_data_loader, val_data_loader, calib_config)
+        if calib is not None:
+            try:
+                calib_status = self.calibrate(calib, val, calib_config)
+            except BaseException as error:
+                # The old posterior stays until the new one is whole; a first one is kept.
+                fitted = self.posterior.state.get()
+                if before is not None:
+                    self.posterior.state.put(before)
+                what = "the parameters that were fitted"
+                self.posterior.state.keep_unfinished(fitted, what, error)
+                raise
         return {"fit_status": status, "calib_status": calib_status}
 
     def calibrate(
@@ -178,6 +195,54 @@ class ProbModel:
             val,
             CalibConfig() if calib_config is None else calib_config,
             self.rng.get(),
+        )
+
+    def _calibration_data(self, loader: Any, config: Any) -> DataLoader | None:
+        """What `train` is to calibrate on, if it is to; else warn of what has no effect."""
+        what = None
+        if loader is None and config is not None:
+            what = "calib_config has no effect without calib_data_loader"
+        if loader is not None and self.joint.likelihood.calibrator is None:
+            what = (
+                "calib_data_loader has no effect on a model that was made with "
+                "output_calibrator=None"
+            )
+        if what is not None:
+            warnings.warn(f"{what}: nothing is calibrated", UserWarning, stacklevel=3)
+            return None
+        return None if loader is None else as_data_loader(loader, "calib_data_loader")
+
+    def _check_calibration(
+        self,
+        train: DataLoader,
+        calib: DataLoader,
+        val: DataLoader | None,
+        config: Any,
+        fit_config: FitConfig,
+    ) -> None:
+        """Find what calibration cannot use, before anything is trained; runs no network."""
+        calibrator = self._checked_calibrator(config)
+        inputs = next(data_batches(train, argument="train_data_loader")).inputs
+        starts_anew = not fit_config.checkpointer.start_from_current_state
+        start = (
+            jax.eval_shape(lambda: vars(self.joint.init(inputs)))
+            if starts_anew
+            else vars(self.posterior.state.get())
+        )
+        params = start["params"]
+        subset = Subset(
+            self.joint.network, make_partition(params, None), params, start["mutable"] or {}
+        )
+        config = CalibConfig() if config is None else config
+        draws = config.processor.n_posterior_samples
+        check_calibration(
+            subset,
+            self.joint.likelihood.output,
+            calibrator,
+            calib,
+            val,
+            config,
+            1 if isinstance(self.posterior, MAPPosterior) else draws,
         )
 
     def _checked_calibrator(self, config: Any) -> OutputCalibrator:

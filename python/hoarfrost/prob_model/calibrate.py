@@ -13,6 +13,7 @@ from hoarfrost.calibration import CalibrationStatistics, OutputCalibrator, fit_c
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import check_finite_inputs, data_batches
 from hoarfrost.errors import MemoryLimitError
+from hoarfrost.freezing import Subset
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.memory import available_bytes
 from hoarfrost.network import Network
@@ -23,6 +24,7 @@ from hoarfrost.prob_model.fit_config import FitProcessor
 from hoarfrost.prob_model.likelihood.calibrated import KEY
 from hoarfrost.prob_model.posterior.base import Posterior
 from hoarfrost.prob_model.posterior.map_fit import Status, early_stopping_of, on_processor
+from hoarfrost.training.first_batch import check_held_out
 
 
 def calibrate(
@@ -76,7 +78,7 @@ def calibrate(
             val_batches=val_batches,
             metrics=monitor.metrics or (),
             calibration_metrics=not monitor.disable_calibration_metrics_computation,
-            early_stopping=early_stopping_of(monitor),
+            early_stopping=early_stopping_of(monitor, val_loader),
             eval_every_n_epochs=every or 1,
             verbose=monitor.verbose,
         )
@@ -85,6 +87,31 @@ def calibrate(
         dataclasses.replace(state, calib_params={KEY: result.variables}, calib_mutable=None)
     )
     return dict(result.status)
+
+
+def check_calibration(
+    subset: Subset,
+    likelihood: Likelihood,
+    calibrator: OutputCalibrator,
+    calib_loader: DataLoader,
+    val_loader: DataLoader | None,
+    config: CalibConfig,
+    num_samples: int,
+) -> None:
+    """Find what `calibrate` could not use, from shapes and the numbers of the data alone.
+
+    Raises
+    ------
+    InvalidArgumentError, ShapeError, NonFiniteError, DataError
+        If the calibrator does not fit the network's outputs, or a batch cannot be used.
+    MemoryLimitError
+        If the outputs of `num_samples` weight samples at all points do not fit.
+    """
+    width = check_held_out(subset, likelihood, calib_loader, "calib_data_loader", whole=True)
+    if val_loader is not None and config.monitor.eval_every_n_epochs:
+        check_held_out(subset, likelihood, val_loader, "val_data_loader")
+    calibrator.init(width, jax.random.PRNGKey(0))
+    _check_memory(num_samples, calib_loader.size, width)
 
 
 def _check(
@@ -102,12 +129,16 @@ def _check(
         check_finite_inputs(batch.inputs, batch.index, argument)
         likelihood.check_targets(batch.targets, width, batch.index)
         points += batch.size
-    needed = samples.size * points * (width or 0) * 4
+    _check_memory(samples.size, points, width or 0)
+
+
+def _check_memory(num_samples: int, num_points: int, width: int) -> None:
+    needed = num_samples * num_points * width * 4
     available = available_bytes()
     if available is not None and needed > available:
         raise MemoryLimitError(
-            f"calibration keeps the outputs of {samples.size} weight samples at "
-            f"{points:,} points, {needed:,} bytes, and there are {available:,}; "
+            f"calibration keeps the outputs of {num_samples} weight samples at "
+            f"{num_points:,} points, {needed:,} bytes, and there are {available:,}; "
             "lower n_posterior_samples of CalibProcessor, or give fewer calibration data",
             needed,
             available,

@@ -8,12 +8,10 @@ import jax
 
 from hoarfrost.checks import is_key, is_whole, plain, seed_from_key, shown
 from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.fork import check_not_forked
 
 # Keeps the stream apart from the keys of initialisation and training, which come from the seed.
 _STREAM, _TRAINING = 1, 2
-
-# Fortuna initialises the network from the fourth key that its generator hands out.
-_INITIALISATION_DRAWS = 4
 
 
 class RandomNumberGenerator:
@@ -39,24 +37,42 @@ class RandomNumberGenerator:
 
     def get(self) -> jax.Array:
         """The next key of the stream."""
+        check_not_forked("a random key")
         if self._key is None:
             self._key = jax.random.fold_in(jax.random.PRNGKey(self.seed), _STREAM)
         handed_out: jax.Array
         self._key, handed_out = jax.random.split(self._key)
         return handed_out
 
-    def initialisation_keys(self) -> tuple[jax.Array, jax.Array]:
-        """Keys of the "params" and "dropout" streams of a network's initialisation.
+    def initialisation_keys(
+        self, draw: int, num_networks: int = 1
+    ) -> list[tuple[jax.Array, jax.Array]]:
+        """Keys of the "params" and "dropout" streams by which networks are initialised.
 
         They are those that Fortuna arrives at, so that the same seed starts from the same
         parameters; the same at every call.
+
+        Parameters
+        ----------
+        draw : int
+            Which of the keys of Fortuna's generator it is, from 1; it depends on the method.
+        num_networks : int
+            1 or 2.
+
+        Returns
+        -------
+        list of (jax.Array, jax.Array)
+            For each network its two keys; those of a second network are one and the same.
         """
+        check_not_forked("initialisation")
         key = jax.random.PRNGKey(self.seed)
-        for _ in range(_INITIALISATION_DRAWS):
+        for _ in range(draw):
             key = jax.random.split(key)[0]
-        _, params_key, dropout_key = jax.random.split(key, 3)
-        return params_key, dropout_key
+        keys = jax.random.split(key, 1 + 2 * num_networks)
+        pairs = [(keys[1], keys[2])]
+        return pairs if num_networks == 1 else [*pairs, (keys[3], keys[3])]
 
     def training_key(self) -> jax.Array:
         """The key of the dropout of training; the same at every call."""
+        check_not_forked("training")
         return jax.random.fold_in(jax.random.PRNGKey(self.seed), _TRAINING)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any, Self
+
+import jax
 
 from hoarfrost.errors import InvalidArgumentError, NotFittedError
 from hoarfrost.types import Tree
@@ -15,7 +19,7 @@ class JointState:
     Attributes
     ----------
     params : tree of arrays
-        All parameters, ``{"model": {"params": ...}}``.
+        All parameters, ``{"model": {"params": ...}}``, in plain dicts.
     mutable : tree of arrays or None
         Other collections, ``{"model": {"batch_stats": ...}}``; None where there are none.
     calib_params : tree of arrays or None
@@ -30,17 +34,47 @@ class JointState:
     calib_params: Tree | None = None
     calib_mutable: Tree | None = None
 
+    def replace(self, **changes: Any) -> Self:
+        """A copy in which some attributes are others."""
+        return dataclasses.replace(self, **changes)
+
 
 @dataclass(frozen=True)
 class PosteriorState(JointState):
-    """The state of a posterior: `params` holds the MAP at every leaf, frozen or not."""
+    """The state of a posterior: `params` holds the MAP at every leaf, frozen or not.
+
+    Attributes
+    ----------
+    step : int or jax.Array
+        Steps of the training run that ended with these parameters, shape ``()``.
+    opt_state : tree or None
+        The optimiser's state after the last step, for the trainable parameters only; None where the
+        parameters are not those of the last step (early stopping, an interruption), and where a
+        posterior has no optimiser. A training that starts from this state starts it anew.
+    """
+
+    step: int | jax.Array = 0
+    opt_state: Tree | None = None
 
 
 class StateRepository:
-    """Where a posterior keeps its state; empty until it is fitted."""
+    """Where a posterior keeps its state; empty until it is fitted.
+
+    Attributes
+    ----------
+    unfinished : PosteriorState or None
+        What the last fit had reached when an error or Ctrl-C ended it, and None after one that
+        was not ended so; ``put`` makes it the state.
+    """
 
     def __init__(self) -> None:
         self._state: PosteriorState | None = None
+        self.unfinished: PosteriorState | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no state yet."""
+        return self._state is None
 
     def get(self) -> PosteriorState:
         """The state, as it is and not copied.
@@ -63,4 +97,21 @@ class StateRepository:
                 f"state is a {type(state).__name__}; give a PosteriorState, such as what "
                 "posterior.state.get() returns"
             )
-        self._state = state
+        self._state, self.unfinished = state, None
+
+    def keep_unfinished(self, reached: PosteriorState, what: str, error: BaseException) -> None:
+        """Keep what a fit had reached when `error` ended it, and note on the error where it is.
+
+        It becomes the state where there is none; an old one stays as it is.
+        """
+        if self.is_empty:
+            self._state = reached
+        if self._state is reached:
+            where = "posterior.state.get() returns them"
+        else:
+            where = (
+                "posterior.state.unfinished holds them, and posterior.state.get() returns what it "
+                "returned before this call"
+            )
+        self.unfinished = reached
+        error.add_note(f"The model keeps {what}: {where}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,14 +14,21 @@ import optax
 from hoarfrost.checks import check_counts
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import epoch_batches, naming
-from hoarfrost.dtypes import copied, is_finite
-from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
+from hoarfrost.dtypes import copied
+from hoarfrost.errors import InvalidArgumentError, NonFiniteError
+from hoarfrost.fork import check_not_forked
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.network import Network
 from hoarfrost.prior import Prior, check_prior
 from hoarfrost.progress import progress_bar
 from hoarfrost.training import step as programs
+from hoarfrost.training.first_batch import (
+    check_finite_params,
+    check_first_batch,
+    check_held_out,
+    warn_of_idle_layers,
+)
 from hoarfrost.training.monitor import (
     EarlyStopping,
     History,
@@ -49,15 +55,25 @@ class TrainingResult:
     status : dict of str to numpy.ndarray
         "loss" and metrics, shape ``(n_epochs,)``; "val_loss" and "val_" metrics, one value for
         each evaluated epoch.
-    failure : NonFiniteError or None
-        Why the run ended before its last epoch, where a step gave something that is not finite; the
-        parameters are then those before that step. The caller keeps them, then raises.
+    step : jax.Array
+        Number of steps that led to these parameters, int32, shape ``()``.
+    opt_state : tree or None
+        The optimiser's state, where the parameters are those of the last step; else None.
+    failure : BaseException or None
+        Why the run ended before its last epoch: a step that gave something that is not finite, or
+        anything (Ctrl-C, too) that was raised after the first whole epoch. The caller keeps the
+        parameters, then raises.
+    reached : str
+        Of a run that ended so, in words: which parameters these are.
     """
 
     params: Tree
     mutable: Tree
     status: dict[str, np.ndarray]
-    failure: NonFiniteError | None = None
+    step: jax.Array
+    opt_state: Tree | None
+    failure: BaseException | None = None
+    reached: str = ""
 
 
 def fit_map(
@@ -131,9 +147,11 @@ def fit_map(
     Raises
     ------
     InvalidArgumentError, ShapeError, NonFiniteError, DataError
-        If an argument, the parameters or a batch cannot be used. Arguments, parameters and the
-        first batches are checked before the first step, every other batch before its own.
+        If an argument, the parameters or a batch cannot be used. Arguments, parameters, the first
+        batches and validation data in arrays are checked before the first step, every other batch
+        before its own. What is raised after the first whole epoch comes back as `failure`.
     """
+    check_not_forked("training")
     check_prior(prior)
     check_optimizer(optimizer)
     check_counts(n_epochs=n_epochs, eval_every_n_epochs=eval_every_n_epochs)
@@ -142,11 +160,11 @@ def fit_map(
     if early_stopping is not None:
         recorded = recorded_values(names, training_metrics, val_loader is not None)
         check_early_stopping(early_stopping, recorded)
-    _check_finite_params(subset.params)
-    num_outputs = _check_first_batch(subset, likelihood, train_loader, "train_data_loader")
+    check_finite_params(subset.params)
+    num_outputs = check_first_batch(subset, likelihood, train_loader, "train_data_loader")
     if val_loader is not None:
-        _check_first_batch(subset, likelihood, val_loader, "val_data_loader")
-    _warn_of_idle_layers(subset, train_loader)
+        check_held_out(subset, likelihood, val_loader, "val_data_loader")
+    warn_of_idle_layers(subset, train_loader)
     if not names:
         predict = None
     elif predict is None:
@@ -177,35 +195,48 @@ def fit_map(
         key=key,
     )
     watch = None if early_stopping is None else Watch(early_stopping)
-    history, failure = History(), None
+    history, whole = History(), None
+    failure: BaseException | None = None
+    reached = ""
     with progress_bar(total=n_epochs, enabled=verbose) as bar:
-        for epoch in range(n_epochs):
-            wants = predict if training_metrics else None
-            state, loss, pairs, failed = run.epoch(state, train_loader, epoch, wants)
-            if failed >= 0:
-                failure = _diverged(epoch, failed)
-                break
-            history.add("loss", loss)
-            if wants is not None:
-                for name, value in compute_metrics(metrics, names, pairs).items():
-                    history.add(name, value)
-            if val_loader is not None and (epoch + 1) % eval_every_n_epochs == 0:
-                val_loss, pairs = run.validate(state, val_loader, "val_loss" in history.values)
-                history.add("val_loss", val_loss)
-                if predict is not None:
+        try:
+            for epoch in range(n_epochs):
+                wants = predict if training_metrics else None
+                state, loss, pairs, failed = run.epoch(state, train_loader, epoch, wants)
+                if failed >= 0:
+                    failure, reached = _diverged(epoch, failed), "the parameters before that step"
+                    break
+                whole = state if epoch + 1 == n_epochs else run.lasting(state)
+                reached = f"the parameters after epoch {epoch + 1}, the last whole one"
+                history.add("loss", loss)
+                if wants is not None:
                     for name, value in compute_metrics(metrics, names, pairs).items():
-                        history.add(f"val_{name}", value)
-            bar.set_description(f"Epoch: {epoch + 1} | {history.last()}", refresh=False)
-            bar.update()
-            if watch is not None and _stops(watch, history, state, epoch, eval_every_n_epochs):
-                break
-    if watch is not None and watch.best_state is not None:
+                        history.add(name, value)
+                if val_loader is not None and (epoch + 1) % eval_every_n_epochs == 0:
+                    val_loss, pairs = run.validate(state, val_loader)
+                    history.add("val_loss", val_loss)
+                    if predict is not None:
+                        for name, value in compute_metrics(metrics, names, pairs).items():
+                            history.add(f"val_{name}", value)
+                bar.set_description(f"Epoch: {epoch + 1} | {history.last()}", refresh=False)
+                bar.update()
+                if watch is not None and _stops(watch, history, whole, epoch, eval_every_n_epochs):
+                    break
+        except BaseException as error:
+            # The buffers of `state` may be used up by a step that was under way.
+            if whole is None:
+                raise
+            failure, state = error, whole
+    if failure is None and watch is not None and watch.best_state is not None:
         state = watch.best_state
     return TrainingResult(
         params=subset.partition.merge(state.params, state.frozen_params),
         mutable=state.mutable,
         status=history.status(),
+        step=state.step,
+        opt_state=state.opt_state,
         failure=failure,
+        reached=reached,
     )
 
 
@@ -270,14 +301,21 @@ class _Run:
         loss, failed = jax.device_get((totals.loss, totals.failed_step))
         return state, loss, pairs, int(failed)
 
+    def lasting(self, state: TrainState) -> TrainState:
+        """The state without its optimiser's, in buffers that the next step does not use again."""
+        if self.callbacks:
+            return replace(state, opt_state=None)
+        params, mutable, step = copied((state.params, state.mutable, state.step))
+        return replace(state, params=params, mutable=mutable, step=step, opt_state=None)
+
     def validate(
-        self, state: TrainState, loader: DataLoader, again: bool
+        self, state: TrainState, loader: DataLoader
     ) -> tuple[float, list[tuple[Any, Any, int]]]:
         """The negative log joint of validation data, and predictions with targets."""
         params = self.partition.merge(state.params, state.frozen_params)
         totals, pairs, rows = [], [], 0
         for checked in epoch_batches(
-            loader, 0, self.check_targets, argument="val_data_loader", again=again
+            loader, 0, self.check_targets, argument="val_data_loader", again=True
         ):
             rows = max(rows, checked.size)
             batch = programs.padded_batch(checked, rows, 0)
@@ -311,9 +349,7 @@ def _stops(watch: Watch, history: History, state: TrainState, epoch: int, every:
     if watch.rule.monitor.startswith("val_") and not evaluated:
         return False
     if watch.improved(float(history.values[watch.rule.monitor][-1])):
-        # A copy: the next step reuses the buffers of this state.
-        params, mutable = copied((state.params, state.mutable))
-        watch.best_state = replace(state, params=params, mutable=mutable)
+        watch.best_state = state
     return watch.out_of_patience
 
 
@@ -324,48 +360,3 @@ def _diverged(epoch: int, step: int) -> NonFiniteError:
         "the parameters before that step are kept. Try a smaller learning rate, max_grad_norm, or "
         "inputs scaled to about 1"
     )
-
-
-def _check_finite_params(params: Tree) -> None:
-    """Raise `NonFiniteError` that names the leaf if a parameter is NaN or infinite."""
-    if is_finite(params):
-        return
-    for key_path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        if not is_finite(leaf):
-            raise NonFiniteError(
-                f"the parameter {jax.tree_util.keystr(key_path, simple=True, separator='/')} "
-                "holds a NaN or an infinity; start from finite parameters"
-            )
-
-
-def _check_first_batch(
-    subset: Subset, likelihood: Likelihood, loader: DataLoader, argument: str
-) -> int:
-    """The number of outputs, after checking that the first batch can be used; computes nothing."""
-    first = next(
-        epoch_batches(loader, 0, lambda *_: None, argument=argument, again=False)  # targets: below
-    )
-    inputs, targets = first.inputs, np.asarray(first.targets)
-    shape = subset.output_shape(inputs)
-    likelihood.check_outputs(shape)
-    if shape[0] != targets.shape[0]:
-        raise ShapeError(
-            f"the network's outputs have shape {shape} for a batch of {targets.shape[0]} points; "
-            "the first axis must run over the points"
-        )
-    likelihood.check_targets(targets, shape[1], 0)
-    return shape[1]
-
-
-def _warn_of_idle_layers(subset: Subset, loader: DataLoader) -> None:
-    """Say which layers would train in evaluation mode, and what to do."""
-    inputs = next(iter(loader.epoch(0)))[0]
-    idle = subset.network.idle_in_training(subset.params, subset.mutable, inputs)
-    if idle:
-        warnings.warn(
-            f"the network trains with {', '.join(idle)} in evaluation mode: its __call__ takes "
-            "none of train, training, deterministic and use_running_average. Let it take train, "
-            "and hand that on to these layers, as in nn.Dropout(rate, deterministic=not train)",
-            UserWarning,
-            stacklevel=3,
-        )

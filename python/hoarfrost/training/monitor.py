@@ -9,29 +9,85 @@ from typing import Any
 
 import numpy as np
 
-from hoarfrost.checks import check_counts
+from hoarfrost.checks import check_counts, shown
 from hoarfrost.errors import InvalidArgumentError
 
 Metric = Callable[[np.ndarray, np.ndarray], Any]
 
+# Scores whose direction is known by their name; a coverage is watched for being too small.
+_LARGER_IS_BETTER = (
+    "accuracy",
+    "accuracy_score",
+    "coverage",
+    "picp",
+    "prediction_interval_coverage_probability",
+)
+_SMALLER_IS_BETTER = (
+    "loss",
+    "brier_score",
+    "ece",
+    "expected_calibration_error",
+    "maximum_calibration_error",
+    "mce",
+    "negative_log_likelihood",
+    "nll",
+    "rmse",
+    "root_mean_squared_error",
+)
+_MODES = {
+    **dict.fromkeys(_LARGER_IS_BETTER, "max"),
+    **dict.fromkeys(_SMALLER_IS_BETTER, "min"),
+}
+
+
+def resolve_mode(monitor: str, mode: str | None) -> str:
+    """Whether the value of this name is better the smaller ("min") or the larger ("max").
+
+    Parameters
+    ----------
+    monitor : str
+        "loss", a metric's name, or that after "val_".
+    mode : {"min", "max"} or None
+        None: as is known of the losses and the scores of `hoarfrost.metric`; of any other value
+        "min".
+
+    Raises
+    ------
+    InvalidArgumentError
+        If `mode` is none of these, or the opposite of what is known.
+    """
+    if mode is not None and (not isinstance(mode, str) or mode not in ("min", "max")):
+        raise InvalidArgumentError(f"mode must be 'min', 'max' or None, but it is {shown(mode)}")
+    known = _MODES.get(monitor.removeprefix("val_"))
+    if known is not None and mode not in (None, known):
+        better = "larger" if known == "max" else "smaller"
+        raise InvalidArgumentError(
+            f"mode is {mode!r}, but {monitor} is better the {better} it is; leave mode out, or "
+            "give a function of your own another name"
+        )
+    return mode or known or "min"
+
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """Stop when a recorded value has not become smaller for a while, and go back to its best.
+    """Stop when a recorded value has not become better for a while, and go back to its best.
 
     Parameters
     ----------
     patience : int
         How many recorded values without an improvement are waited for, at least 1.
     monitor : str
-        The value: "loss", "val_loss", a metric's name, or that after "val_". Smaller is better.
+        The value: "loss", "val_loss", a metric's name, or that after "val_".
     min_delta : float
-        By how much a value must be smaller to count as an improvement.
+        By how much a value must be better to count as an improvement.
+    mode : {"min", "max"}, optional
+        Whether smaller or larger is better; by default as `resolve_mode` says.
     """
 
     patience: int
     monitor: str = "val_loss"
     min_delta: float = 0.0
+    mode: str | None = None
 
 
 @dataclass
@@ -55,7 +111,7 @@ class History:
 
 @dataclass
 class Watch:
-    """The state of early stopping during a run."""
+    """The state of early stopping during a run; `best` is negative where larger is better."""
 
     rule: EarlyStopping
     best: float = math.inf
@@ -64,6 +120,8 @@ class Watch:
 
     def improved(self, value: float) -> bool:
         """Whether a new value is the best so far; a NaN never is."""
+        if resolve_mode(self.rule.monitor, self.rule.mode) == "max":
+            value = -value
         if value < self.best - self.rule.min_delta:
             self.best, self.waited = value, 0
             return True
@@ -117,6 +175,7 @@ def check_early_stopping(rule: EarlyStopping, available: Sequence[str]) -> None:
             f"early_stopping_monitor is {rule.monitor!r}, which this run does not record; it "
             f"records {', '.join(available)} (values called val_ need a val_data_loader)"
         )
+    resolve_mode(rule.monitor, rule.mode)
 
 
 def compute_metrics(

@@ -78,7 +78,8 @@ class EvidenceProblem:
         """
         self.factor = None
         for _ in range(8):
-            prior = np.exp(logs)[self.groups.index] * self.shape
+            prior = np.exp(logs)[self.groups.index]
+            prior *= self.shape
             noise, scale = self.noise_precision, self.scale
             if self.separate_noise:
                 noise = self._best_noise(prior)

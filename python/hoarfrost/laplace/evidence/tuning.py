@@ -190,7 +190,7 @@ def _optimum(evidence: Evidence, problem: EvidenceProblem, found: Found, scaled:
             f"the search for the largest evidence stopped after {found.evaluations} evaluations "
             f"with a residual of {found.error:.2g}; posterior.tuning holds what it reached",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return Optimum(value, problem.last_prior, problem.last_noise, noise_std, problem.factor, tuning)
 

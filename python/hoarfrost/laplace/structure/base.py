@@ -27,6 +27,9 @@ HeadKind = Literal["softmax", "independent", "gaussian"]
 # What the curvature is multiplied by: a number, or one an output, shape ``(C,)``.
 Scale = float | Array
 
+# Numbers whose order is changed at once.
+_PERMUTED_AT_ONCE = 2**20
+
 # Called with the floating-point operations done so far.
 Progress = Callable[[float], object] | None
 
@@ -70,6 +73,31 @@ class Setting:
         return self.likelihood
 
 
+# Vectors over the parameters that Python keeps: mean, prior's mean and precision, order; and those
+# of a search for the prior, its groups, shape and deviations and what is made from them.
+VECTORS, TUNING = 4, 7
+
+
+@dataclass(frozen=True)
+class Passes:
+    """JAX's share: bytes of a network's passes, and of NumPy's copies of what they give.
+
+    Attributes
+    ----------
+    kept : int
+        What stays for later passes.
+    fitting, predicting : int
+        Of the pieces that are on their way at once.
+    lingering : int
+        Of those, what the allocator does not give back before the factor is made.
+    """
+
+    kept: int = 0
+    fitting: int = 0
+    predicting: int = 0
+    lingering: int = 0
+
+
 @dataclass(frozen=True)
 class Cost:
     """Bytes that a structure takes.
@@ -81,6 +109,9 @@ class Cost:
         core keeps between predictions.
     between : int
         What stands between curvature and factor while one is made from the other.
+    vectors, making, tuning : int
+        Of vectors over the parameters in Python: kept, and there for a while where a factor is made
+        or a prior is tuned. Only a diagonal counts them: beside ``P^2`` they are nothing.
     in_place : bool
         Whether a curvature that is not kept gives its memory back as the factor takes it up.
     """
@@ -91,17 +122,41 @@ class Cost:
     cache: int = 0
     between: int = 0
     in_place: bool = False
+    vectors: int = 0
+    making: int = 0
+    tuning: int = 0
 
-    def bytes_needed(self, keep_curvature: bool) -> int:
-        """Bytes at the peak, predictions included."""
-        adding = self.curvature + self.panel
+    def own(self) -> Cost:
+        """Of curvature and factor alone, without Python's vectors."""
+        return dataclasses.replace(self, vectors=0, making=0, tuning=0)
+
+    def bytes_needed(self, keep_curvature: bool, passes: Passes | None = None) -> int:
+        """Bytes at the peak, predictions included, and tuning where the curvature is kept.
+
+        A curvature that comes back for tuning is checked then.
+        """
+        found = self.by_verb(keep_curvature, passes)
+        return max(found[verb] for verb in found if keep_curvature or verb != "tune")
+
+    def by_verb(self, keep_curvature: bool, passes: Passes | None = None) -> dict[str, int]:
+        """Bytes at the peak of each verb, with those of the network's passes: "fit", ..."""
+        passes = Passes() if passes is None else passes
+        adding = self.curvature + self.panel + passes.fitting
         if keep_curvature:
-            later = self.curvature + self.factor + max(self.cache, self.between)
+            made = self.curvature + self.factor + self.between
+            predicting = self.curvature + self.factor + self.cache
         elif self.in_place:
-            later = max(self.curvature + self.between, self.factor + self.cache)
+            made = max(self.curvature + self.between, self.factor)
+            predicting = self.factor + self.cache
         else:
-            later = self.factor + max(self.curvature, self.cache)
-        return max(adding, later)
+            made = self.factor + self.curvature + self.between
+            predicting = self.factor + self.cache
+        kept = self.vectors + passes.kept
+        return {
+            "fit": kept + max(adding, made + max(self.making, passes.lingering)),
+            "tune": kept + self.curvature + self.factor + self.between + self.tuning,
+            "predict": kept + predicting + passes.predicting,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +204,14 @@ class Factor:
     def covariance(self) -> Array:
         """``A^-1``, shape ``(P, P)``."""
         return self._shrunk(self.posterior.covariance(self.order))
+
+    def covariance_as_factored(self) -> Array:
+        """``A^-1``, shape ``(P, P)``, in the core's own order."""
+        return self._shrunk(self.posterior.covariance(np.arange(len(self.order))))
+
+    def dense_bytes(self) -> int:
+        """Bytes of a covariance or a precision."""
+        return 8 * len(self.order) ** 2
 
     def precision(self) -> Array:
         """``A``, shape ``(P, P)``."""
@@ -199,9 +262,13 @@ class Factor:
         return values
 
     def _ravelled(self, core_order: Array) -> Array:
-        ravelled = np.empty_like(core_order)
-        ravelled[..., self.order] = core_order
-        return ravelled
+        """In the order of everybody outside; rows are permuted in their own memory."""
+        rows = core_order.reshape(-1, len(self.order))
+        step = max(1, _PERMUTED_AT_ONCE // len(self.order))
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step]
+            some[:, self.order] = some.copy()
+        return core_order
 
 
 def common_scale(scale: Scale) -> float:

@@ -8,8 +8,12 @@ import numpy as np
 
 from hoarfrost.types import Array
 
-# Pairs of points whose summed layer inputs are made at once.
+# Pairs of points whose summed layer inputs are made at once, and how many numbers those may hold.
 _PAIRS_AT_ONCE = 4096
+_NUMBERS_AT_ONCE = 2**22
+
+# Operations of one product of matrices, which hears no Ctrl-C: a fraction of a second.
+_FLOPS_AT_ONCE = 4e9
 
 
 class Covaries(Protocol):
@@ -19,8 +23,8 @@ class Covaries(Protocol):
     def order(self) -> Array:
         """Ravelled index of each core index, shape ``(P,)``, int64."""
 
-    def covariance(self) -> Array:
-        """``A^-1``, shape ``(P, P)``."""
+    def covariance_as_factored(self) -> Array:
+        """``A^-1``, shape ``(P, P)``, in the core's own order."""
 
     def functional_covariance(self, block: Array, question: int = 0) -> Array:
         """``J A^-1 J^T``, shape ``(B, C, C)``."""
@@ -55,8 +59,9 @@ def from_variances(factor: Covaries, block: Array) -> Array:
     covariance = np.zeros((count, num_outputs, count, num_outputs))
     index = np.arange(num_outputs)
     first, second = np.triu_indices(count, 1)
-    for start in range(0, len(first), _PAIRS_AT_ONCE):
-        a, b = first[start : start + _PAIRS_AT_ONCE], second[start : start + _PAIRS_AT_ONCE]
+    step = _pairs_at_once(features.shape[1])
+    for start in range(0, len(first), step):
+        a, b = first[start : start + step], second[start : start + step]
         of_sum = factor.functional_variance(features[a] + features[b], question)
         pairs = (of_sum - variance[a] - variance[b]) / 2
         covariance[a[:, None], index, b[:, None], index] = pairs
@@ -69,23 +74,86 @@ def from_variances(factor: Covaries, block: Array) -> Array:
 def from_covariance(factor: Covaries, block: Array, num_outputs: int) -> Array:
     """From the whole covariance of a layer whose outputs covary, outputs by features."""
     features = block.astype(np.float64)
-    sigma = factor.covariance()[np.ix_(factor.order, factor.order)]
-    sigma = sigma.reshape(num_outputs, features.shape[1], num_outputs, features.shape[1])
-    half = np.einsum("cidj,mj->cidm", sigma, features, optimize=True)
-    result: Array = np.einsum("ni,cidm->ncmd", features, half, optimize=True)
-    return result
+    count, width = features.shape
+    sigma = factor.covariance_as_factored().reshape(num_outputs, width, num_outputs, width)
+    covariance = np.empty((count, num_outputs, count, num_outputs))
+    # One output, and some of the points on the other side, at a time.
+    step = _rows_at_once(num_outputs * width * max(width, count))
+    for start in range(0, count, step):
+        some = features[start : start + step].T
+        for output in range(num_outputs):
+            half = (sigma[output].reshape(-1, width) @ some).reshape(width, -1)
+            part = (features @ half).reshape(count, num_outputs, -1)
+            covariance[:, output, start : start + step] = part.swapaxes(1, 2)
+    return covariance
+
+
+def from_diagonal(variance: Array, block: Array) -> Array:
+    """From Jacobians ``(B, C, P)`` where parameters do not covary: ``J diag(variance) J^T``."""
+    count, num_outputs, num_params = block.shape
+    rows = block.reshape(count * num_outputs, num_params)
+    total = np.zeros((len(rows), len(rows)))
+    for part in columns_at_once(len(rows), num_params):
+        some = rows[:, part].astype(np.float64)
+        total += (some * variance[part]) @ some.T
+    return total.reshape(count, num_outputs, count, num_outputs)
+
+
+def from_diagonal_layer(variance: Array, block: Array) -> Array:
+    """From layer inputs ``(B, D')`` and variances ``(C, D')`` where nothing covaries."""
+    count, width = block.shape
+    num_outputs = len(variance)
+    covariance = np.zeros((count, num_outputs, count, num_outputs))
+    for part in columns_at_once(count, width):
+        some = block[:, part].astype(np.float64)
+        for output in range(num_outputs):
+            covariance[:, output, :, output] += (some * variance[output, part]) @ some.T
+    return covariance
+
+
+def columns_at_once(rows: int, columns: int) -> list[slice]:
+    """Columns of a matrix of so many rows whose Gram matrix is a product without a long silence."""
+    step = max(1, min(_NUMBERS_AT_ONCE // max(rows, 1), _rows_at_once(rows**2)))
+    return [slice(start, start + step) for start in range(0, columns, step)]
+
+
+def _rows_at_once(products: int) -> int:
+    return max(1, int(_FLOPS_AT_ONCE / 2 / max(products, 1)))
+
+
+def _pairs_at_once(width: int) -> int:
+    return max(1, min(_PAIRS_AT_ONCE, _NUMBERS_AT_ONCE // width))
 
 
 def rows_bytes(edge: int, num_params: int) -> int:
     """Bytes that `from_rows` takes for `edge` outputs of all points together."""
-    return 2 * 8 * edge**2 + 2 * 8 * edge * num_params
+    return 8 * edge**2 + (4 + 8) * edge * num_params
 
 
-def variances_bytes(edge: int) -> int:
-    """Bytes that `from_variances` takes."""
-    return 2 * 8 * edge**2
+def diagonal_bytes(edge: int, num_params: int) -> int:
+    """Bytes that `from_diagonal` takes."""
+    return 2 * 8 * edge**2 + 4 * edge * num_params + 8 * num_params + 16 * _NUMBERS_AT_ONCE
 
 
-def covariance_bytes(edge: int, num_params: int) -> int:
+def diagonal_layer_bytes(points: int, num_outputs: int, num_params: int) -> int:
+    """Bytes that `from_diagonal_layer` takes."""
+    inputs = 4 * points * (num_params // num_outputs)
+    result = 8 * (points * num_outputs) ** 2 + 8 * points**2
+    return result + inputs + 8 * num_params + 16 * _NUMBERS_AT_ONCE
+
+
+def variances_bytes(points: int, num_outputs: int, num_params: int) -> int:
+    """Bytes that `from_variances` takes: the result, indices of pairs, and layer inputs."""
+    width = num_params // num_outputs
+    pairs = points * (points - 1) // 2
+    some = min(_pairs_at_once(width), pairs)
+    inputs = (4 + 8) * points * width + 4 * 8 * some * width
+    return 8 * (points * num_outputs) ** 2 + 2 * 8 * pairs + inputs
+
+
+def covariance_bytes(points: int, num_outputs: int, num_params: int) -> int:
     """Bytes that `from_covariance` takes."""
-    return 2 * 8 * edge**2 + 2 * 8 * num_params**2 + 8 * edge * num_params
+    width = num_params // num_outputs
+    some = min(points, _rows_at_once(num_params * max(width, points)))
+    result = 8 * (points * num_outputs) ** 2
+    return result + 12 * points * width + 8 * some * (num_params + 2 * points * num_outputs)

@@ -10,9 +10,21 @@ import numpy as np
 from hoarfrost import _core
 from hoarfrost.curvature import HeadLayout
 from hoarfrost.laplace.structure import between_points
-from hoarfrost.laplace.structure.base import Cost, Factor, Progress, Scale, Setting, common_scale
+from hoarfrost.laplace.structure.base import (
+    TUNING,
+    VECTORS,
+    Cost,
+    Factor,
+    Progress,
+    Scale,
+    Setting,
+    common_scale,
+)
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.types import Array
+
+# Squares of layer inputs or of Jacobians that are held at once, at 64-bit.
+_NUMBERS_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +46,14 @@ class DiagonalFactor(Factor):
 
     def functional_variance(self, block: Array, question: int = 0) -> Array:
         """``sum_i J_ci^2 Sigma_ii``, shape ``(B, C)``; for a last layer from its inputs."""
-        variance = self._shrunk(self.posterior.variance())
+        variance = self._core_variance()
         if self.num_outputs is not None:
             variance = variance.reshape(self.num_outputs, -1).T
-        result: Array = np.square(block, dtype=np.float64) @ variance
-        return result
+        rows = max(1, _NUMBERS_AT_ONCE // block[0].size)
+        if len(block) <= rows:
+            return self._weighted(block, variance)
+        parts = range(0, len(block), rows)
+        return np.concatenate([self._weighted(block[i : i + rows], variance) for i in parts])
 
     def functional_covariance(self, block: Array, question: int = 0) -> Array:
         """``J A^-1 J^T``, shape ``(B, C, C)``; diagonal for a last layer."""
@@ -48,15 +63,24 @@ class DiagonalFactor(Factor):
 
     def joint_covariance(self, block: Array) -> Array:
         """``J A^-1 J^T`` over all points together, shape ``(B, C, B, C)``."""
+        variance = self._core_variance()
         if self.num_outputs is None:
-            return super().joint_covariance(block)
-        return between_points.from_variances(self, block)
+            return between_points.from_diagonal(variance, block)
+        return between_points.from_diagonal_layer(variance.reshape(self.num_outputs, -1), block)
 
     def joint_bytes(self, points: int, num_outputs: int) -> int:
         """Bytes of a joint covariance of so many points, with what it is made from."""
+        size = len(self.order)
         if self.num_outputs is None:
-            return super().joint_bytes(points, num_outputs)
-        return between_points.variances_bytes(points * num_outputs)
+            return between_points.diagonal_bytes(points * num_outputs, size)
+        return between_points.diagonal_layer_bytes(points, num_outputs, size)
+
+    def _core_variance(self) -> Array:
+        return self._shrunk(self.posterior.variance())
+
+    def _weighted(self, block: Array, variance: Array) -> Array:
+        result: Array = np.square(block, dtype=np.float64) @ variance
+        return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +101,9 @@ class DiagonalCurvature:
 
     @staticmethod
     def cost(setting: Setting) -> Cost:
-        """A vector, and two."""
-        return Cost(8 * setting.num_params, 16 * setting.num_params)
+        """A vector each, and those of Python, which are as large here as all the rest."""
+        size = 8 * setting.num_params
+        return Cost(size, size, vectors=VECTORS * size, making=3 * size, tuning=TUNING * size)
 
     @classmethod
     def empty(cls, setting: Setting) -> DiagonalCurvature:
@@ -108,7 +133,9 @@ class DiagonalCurvature:
     ) -> Factor:
         """Add ``T``: at once, and the sums stay as they are."""
         scale = common_scale(scale)
-        posterior = self.sums.factor(prior_precision[self.order] / scale)
+        prior = prior_precision[self.order]
+        prior /= scale
+        posterior = self.sums.factor(prior)
         num_outputs = None if self.layout is None else self.layout.num_outputs
         return DiagonalFactor(posterior, self.order, scale, num_outputs)
 

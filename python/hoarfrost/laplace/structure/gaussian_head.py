@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class GramFactor(Factor):
 
     def joint_bytes(self, points: int, num_outputs: int) -> int:
         """Bytes of a joint covariance: nothing is made from all parameters."""
-        return between_points.variances_bytes(points * num_outputs)
+        return between_points.variances_bytes(points, num_outputs, len(self.order))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,28 +78,25 @@ class SeparateFactors(Factor):
 
     def variance(self) -> Array:
         """Diagonal of ``A^-1``, shape ``(P,)``."""
-        parts = [one.variance() for one in self.posterior]
-        return self._ravelled((np.stack(parts) / self._column).ravel())
+        parts = np.stack([one.variance() for one in self.posterior])
+        parts /= self._column
+        return self._ravelled(parts.ravel())
 
     def covariance(self) -> Array:
         """``A^-1``, shape ``(P, P)``."""
-        identity = np.arange(self._edge, dtype=np.int64)
-        blocks = [one.covariance(identity) for one in self.posterior]
-        return self._block_diagonal(np.stack(blocks) / self._column[:, :, None])
+        return self._block_diagonal("covariance", np.divide)
 
     def precision(self) -> Array:
         """``A``, shape ``(P, P)``."""
-        identity = np.arange(self._edge, dtype=np.int64)
-        blocks = [one.precision(identity) for one in self.posterior]
-        return self._block_diagonal(np.stack(blocks) * self._column[:, :, None])
+        return self._block_diagonal("precision", np.multiply)
 
     def deviations(self, seed: int, n_samples: int) -> Array:
         """Draws of ``N(0, A^-1)``, shape ``(n_samples, P)``, each output from its own stream."""
         seeds = np.random.SeedSequence(seed).generate_state(len(self.posterior), np.uint64)
-        parts = [
-            one.sample(int(own), n_samples) for one, own in zip(self.posterior, seeds, strict=True)
-        ]
-        draws = np.stack(parts, axis=1) / np.sqrt(self._column)
+        draws = np.empty((n_samples, len(self.posterior), self._edge))
+        for output, (one, own) in enumerate(zip(self.posterior, seeds, strict=True)):
+            draws[:, output] = one.sample(int(own), n_samples)
+        draws /= np.sqrt(self._column)
         return self._ravelled(draws.reshape(n_samples, -1))
 
     def functional_variance(self, block: Array, question: int = 0) -> Array:
@@ -118,7 +115,7 @@ class SeparateFactors(Factor):
 
     def joint_bytes(self, points: int, num_outputs: int) -> int:
         """Bytes of a joint covariance: nothing is made from all parameters."""
-        return between_points.variances_bytes(points * num_outputs)
+        return between_points.variances_bytes(points, num_outputs, len(self.order))
 
     @property
     def _edge(self) -> int:
@@ -128,10 +125,13 @@ class SeparateFactors(Factor):
     def _column(self) -> Array:
         return (self.scales * self.scale)[:, None]
 
-    def _block_diagonal(self, blocks: Array) -> Array:
+    def _block_diagonal(self, kind: Literal["covariance", "precision"], rescale: np.ufunc) -> Array:
         matrix = np.zeros((len(self.order), len(self.order)))
-        for part, block in zip(self.order.reshape(len(blocks), -1), blocks, strict=True):
-            matrix[np.ix_(part, part)] = block
+        identity = np.arange(self._edge, dtype=np.int64)
+        parts = self.order.reshape(len(self.posterior), -1)
+        for part, one, scale in zip(parts, self.posterior, self.scales * self.scale, strict=True):
+            block = getattr(one, kind)(identity)
+            matrix[np.ix_(part, part)] = rescale(block, scale, out=block)
         return matrix
 
 
@@ -158,10 +158,12 @@ class GaussianHeadCurvature:
     def cost(setting: Setting) -> Cost:
         """One Gram matrix; one prior for all outputs leaves a single decomposition of it."""
         curvature, factor, panel, _, _ = _core.head_bytes("independent", 1, setting.num_features)
-        # The matrix, its eigenvectors, and the work space of their computation: three more.
-        one = 40 * setting.num_features**2
-        factor = one if setting.same_prior else setting.num_outputs * factor
-        return Cost(curvature, factor, panel, 16 * setting.num_params)
+        cache = 16 * setting.num_params
+        if not setting.same_prior:
+            return Cost(curvature, setting.num_outputs * factor, panel, cache)
+        # The eigenvectors, and the matrix with the work space of their computation.
+        square = 8 * setting.num_features**2
+        return Cost(curvature, square, panel, cache, between=3 * square)
 
     @classmethod
     def empty(cls, setting: Setting) -> GaussianHeadCurvature:

@@ -63,10 +63,10 @@ class HeadFactor(Factor):
 
     def joint_bytes(self, points: int, num_outputs: int) -> int:
         """Bytes of a joint covariance of so many points, with what it is made from."""
-        edge = points * num_outputs
+        sizes = (points, num_outputs, len(self.order))
         if self.covaries:
-            return between_points.covariance_bytes(edge, len(self.order))
-        return between_points.variances_bytes(edge)
+            return between_points.covariance_bytes(*sizes) + self.dense_bytes()
+        return between_points.variances_bytes(*sizes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ class Posterior(Protocol):
     ) -> Status:
         """Fit, keep the state, and return what was recorded."""
 
-    def sample(self, rng: jax.Array | int | None = None) -> JointState:
+    def sample(self, rng: jax.Array | int | None = None, inputs_loader: Any = None) -> JointState:
         """One draw of all parameters."""
 
     def weight_samples(

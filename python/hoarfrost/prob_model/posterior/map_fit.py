@@ -12,8 +12,9 @@ import jax
 from hoarfrost.curvature import last_layer
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import data_batches
+from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Partition, Subset, make_partition
-from hoarfrost.network import param_kinds
+from hoarfrost.network import check_points_apart, param_kinds
 from hoarfrost.prob_model.calib_config import CalibMonitor
 from hoarfrost.prob_model.fit_config import FitConfig, FitMonitor, FitProcessor
 from hoarfrost.prob_model.joint import Joint
@@ -21,6 +22,15 @@ from hoarfrost.prob_model.state import JointState, PosteriorState, StateReposito
 from hoarfrost.training import EarlyStopping, fit_map
 
 Status = dict[str, Any]
+
+
+def check_configs(fit_config: Any, map_fit_config: Any) -> None:
+    """Raise `InvalidArgumentError` unless each is None or a `FitConfig`."""
+    for name, config in (("fit_config", fit_config), ("map_fit_config", map_fit_config)):
+        if config is not None and not isinstance(config, FitConfig):
+            raise InvalidArgumentError(
+                f"{name} is a {type(config).__name__}; give a hoarfrost.prob_model.FitConfig"
+            )
 
 
 def start_of(
@@ -63,13 +73,18 @@ def run_map(
     train_loader: DataLoader,
     val_loader: DataLoader | None,
     config: FitConfig,
-) -> Status:
-    """Train to the MAP, put the result into `state` and return what was recorded.
+) -> tuple[PosteriorState, Status]:
+    """Train to the MAP: the state that it came to, not put into `state` yet, and what was recorded.
+
+    A run that ends early by an error or Ctrl-C leaves the parameters that it had reached in
+    `state`, as that says, and raises what ended it.
 
     Raises
     ------
+    MixedPointsError
+        If the network's outputs for a point depend on the others of its batch.
     NonFiniteError
-        If the loss stopped being finite; `state` then holds the parameters before that step.
+        If the loss stopped being finite; what is left are the parameters before that step.
     """
     partition = partition_of(joint, start, config, train_loader)
     drawn = joint.starts_anew
@@ -80,10 +95,14 @@ def run_map(
             UserWarning,
             stacklevel=4,
         )
+    inputs, _ = next(iter(train_loader.in_order()))
+    mutable = start.mutable or {}
+    # Predictions would refuse it after the last epoch.
+    check_points_apart(joint.network, start.params, mutable, inputs, again=False)
     monitor, optimizer = config.monitor, config.optimizer
     every = monitor.eval_every_n_epochs
     result = fit_map(
-        Subset(joint.network, partition, start.params, start.mutable or {}),
+        Subset(joint.network, partition, start.params, mutable),
         prior=joint.prior,
         likelihood=joint.likelihood.output,
         train_loader=train_loader,
@@ -94,27 +113,48 @@ def run_map(
         predict=joint.likelihood.predictions,
         metrics=monitor.metrics or (),
         training_metrics=not monitor.disable_training_metrics_computation,
-        early_stopping=early_stopping_of(monitor),
+        early_stopping=early_stopping_of(monitor, val_loader),
         eval_every_n_epochs=every or 1,
         max_grad_norm=config.hyperparameters.max_grad_norm,
         gradient_accumulation_steps=config.hyperparameters.gradient_accumulation_steps,
         callbacks=tuple(config.callbacks or ()),
         verbose=bool(monitor.verbose),
     )
-    state.put(PosteriorState(params=result.params, mutable=result.mutable or None))
+    reached = PosteriorState(
+        params=result.params,
+        mutable=result.mutable or None,
+        step=result.step,
+        opt_state=result.opt_state,
+    )
     if result.failure is not None:
+        state.keep_unfinished(reached, result.reached, result.failure)
         raise result.failure
-    return dict(result.status)
+    return reached, dict(result.status)
 
 
-def early_stopping_of(monitor: FitMonitor | CalibMonitor) -> EarlyStopping | None:
-    """The rule that a monitor describes; None where it never stops early."""
+def early_stopping_of(
+    monitor: FitMonitor | CalibMonitor, val_loader: DataLoader | None
+) -> EarlyStopping | None:
+    """The rule that a monitor describes; None where it never stops early.
+
+    That is so, with a warning, where there are no validation data to stop by.
+    """
     if not monitor.early_stopping_patience:
+        return None
+    if val_loader is None:
+        warnings.warn(
+            f"early_stopping_patience is {monitor.early_stopping_patience}, but there is no "
+            f"val_data_loader that {monitor.early_stopping_monitor} could be computed on: nothing "
+            "is stopped early",
+            UserWarning,
+            stacklevel=5,
+        )
         return None
     return EarlyStopping(
         patience=monitor.early_stopping_patience,
         monitor=monitor.early_stopping_monitor,
         min_delta=monitor.early_stopping_min_delta,
+        mode=monitor.mode,
     )
 
 

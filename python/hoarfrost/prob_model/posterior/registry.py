@@ -3,35 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.prob_model.joint import Joint
-from hoarfrost.prob_model.posterior.approximator import (
-    LaplacePosteriorApproximator,
-    MAPPosteriorApproximator,
-)
 from hoarfrost.prob_model.posterior.base import Posterior
-from hoarfrost.prob_model.posterior.laplace import LaplacePosterior
-from hoarfrost.prob_model.posterior.map import MAPPosterior
+from hoarfrost.prob_model.posterior.laplace import LaplacePosterior, LaplacePosteriorApproximator
+from hoarfrost.prob_model.posterior.map import MAPPosterior, MAPPosteriorApproximator
 
-POSTERIORS: dict[type, Callable[[Joint, Any], Posterior]] = {
-    LaplacePosteriorApproximator: LaplacePosterior,
-    MAPPosteriorApproximator: lambda joint, approximator: MAPPosterior(joint),
+
+class Method(NamedTuple):
+    """How the posterior of an approximator is made.
+
+    Attributes
+    ----------
+    make : callable (joint, approximator) -> Posterior
+        Not fitted yet.
+    initialisation_draw : int
+        Which of the keys of Fortuna's generator initialises the network of a model that is trained
+        for the first time: two go before it to the check of its outputs, and one more where a
+        MAP is trained on the way to another posterior.
+    """
+
+    make: Callable[[Joint, Any], Posterior]
+    initialisation_draw: int
+
+
+POSTERIORS: dict[type, Method] = {
+    LaplacePosteriorApproximator: Method(LaplacePosterior, 4),
+    MAPPosteriorApproximator: Method(lambda joint, approximator: MAPPosterior(joint), 3),
 }
 
 
-def make_posterior(joint: Joint, approximator: Any) -> Posterior:
-    """The posterior of an approximator, not fitted yet.
+def method_of(approximator: Any) -> Method:
+    """What there is for an approximator.
 
     Raises
     ------
     InvalidArgumentError
         If it is none that there is.
     """
-    for kind, make in POSTERIORS.items():
+    for kind, method in POSTERIORS.items():
         if isinstance(approximator, kind):
-            return make(joint, approximator)
+            return method
     raise InvalidArgumentError(
         f"posterior_approximator is {approximator!r}; give "
         f"{' or '.join(f'{kind.__name__}()' for kind in POSTERIORS)}"

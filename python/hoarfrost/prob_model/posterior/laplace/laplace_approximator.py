@@ -1,4 +1,4 @@
-"""Which posterior a model gets, and its settings."""
+"""The Laplace posterior as that of a model, and its settings."""
 
 from __future__ import annotations
 
@@ -9,14 +9,6 @@ import numpy as np
 from hoarfrost.checks import is_choice
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.laplace.structure.registry import NAMES
-
-
-@dataclass(frozen=True)
-class MAPPosteriorApproximator:
-    """A point mass at the maximum a posteriori."""
-
-    def __str__(self) -> str:
-        return "map"
 
 
 @dataclass(frozen=True)

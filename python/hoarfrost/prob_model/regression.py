@@ -16,7 +16,8 @@ from hoarfrost.prob_model.base import ProbModel
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.likelihood.calibrated import as_calibrator
 from hoarfrost.prob_model.likelihood.regression import RegressionLikelihood
-from hoarfrost.prob_model.posterior.approximator import LaplacePosteriorApproximator
+from hoarfrost.prob_model.posterior.laplace import LaplacePosteriorApproximator
+from hoarfrost.prob_model.posterior.registry import method_of
 from hoarfrost.prob_model.predictive.regression import RegressionPredictive
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
@@ -96,10 +97,11 @@ class ProbRegressor(ProbModel):
         likelihood = RegressionLikelihood(
             network, HeteroscedasticGaussian(), as_calibrator(output_calibrator), random
         )
-        joint = Joint(prior, likelihood, modules, random)
         if posterior_approximator is None:
             posterior_approximator = LaplacePosteriorApproximator()
-        super().__init__(joint, posterior_approximator)
+        method = method_of(posterior_approximator)
+        joint = Joint(prior, likelihood, modules, random, method.initialisation_draw)
+        super().__init__(joint, method.make(joint, posterior_approximator))
         self.model = model
         self.lik_log_var = likelihood_log_variance_model
         self.predictive: Any = RegressionPredictive(self.posterior, likelihood, joint.random)

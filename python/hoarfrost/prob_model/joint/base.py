@@ -32,12 +32,15 @@ class Joint:
         The networks as the user gave them, by the names under which their parameters stand.
     random : RandomNumberGenerator
         The model's keys.
+    initialisation_draw : int
+        Which key of Fortuna's generator the networks are initialised by.
     """
 
     prior: Prior
     likelihood: ModelLikelihood
     modules: Mapping[str, GivenModule]
     random: RandomNumberGenerator
+    initialisation_draw: int
 
     @property
     def network(self) -> Network:
@@ -74,15 +77,19 @@ class Joint:
             )
         inputs = _inputs_like(input_shape)
         if rng is None:
-            keys = self.random.initialisation_keys()
+            keys = self.random.initialisation_keys(self.initialisation_draw, len(self.modules))
         else:
             first, second = jax.random.split(check_key(rng))
-            keys = first, second
-        variables = {}
-        for index, (name, module) in enumerate(self.modules.items()):
             # The first network has the keys themselves, so that adding another changes nothing.
-            own = keys if index == 0 else tuple(jax.random.fold_in(key, index) for key in keys)
-            variables[name] = module.variables(inputs, *own)
+            folded = [
+                (jax.random.fold_in(first, index), jax.random.fold_in(second, index))
+                for index in range(1, len(self.modules))
+            ]
+            keys = [(first, second), *folded]
+        variables = {
+            name: module.variables(inputs, *own)
+            for (name, module), own in zip(self.modules.items(), keys, strict=True)
+        }
         params, mutable = self.network.split(variables)
         return JointState(params=params, mutable=mutable or None)
 

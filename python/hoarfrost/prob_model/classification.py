@@ -16,7 +16,8 @@ from hoarfrost.prob_model.base import ProbModel
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.likelihood import ClassificationLikelihood
 from hoarfrost.prob_model.likelihood.calibrated import as_calibrator
-from hoarfrost.prob_model.posterior.approximator import LaplacePosteriorApproximator
+from hoarfrost.prob_model.posterior.laplace import LaplacePosteriorApproximator
+from hoarfrost.prob_model.posterior.registry import method_of
 from hoarfrost.prob_model.predictive import ClassificationPredictive
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
@@ -81,9 +82,10 @@ class ProbClassifier(ProbModel):
         likelihood = ClassificationLikelihood(
             network, Categorical(), as_calibrator(output_calibrator), random
         )
-        joint = Joint(prior, likelihood, {"model": module}, random)
         if posterior_approximator is None:
             posterior_approximator = LaplacePosteriorApproximator()
-        super().__init__(joint, posterior_approximator)
+        method = method_of(posterior_approximator)
+        joint = Joint(prior, likelihood, {"model": module}, random, method.initialisation_draw)
+        super().__init__(joint, method.make(joint, posterior_approximator))
         self.model = model
         self.predictive: Any = ClassificationPredictive(self.posterior, likelihood, joint.random)

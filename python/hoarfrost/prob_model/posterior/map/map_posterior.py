@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import jax
 
-from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.predictive.weight_samples import WeightSamples, point_mass
 from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
-from hoarfrost.prob_model.loaders import as_data_loader
+from hoarfrost.prob_model.loaders import as_data_loader, as_inputs_loader
 from hoarfrost.prob_model.posterior.base import check_sampling_link
-from hoarfrost.prob_model.posterior.map_fit import Status, on_processor, run_map, start_of
+from hoarfrost.prob_model.posterior.map_fit import (
+    Status,
+    check_configs,
+    on_processor,
+    run_map,
+    start_of,
+)
 from hoarfrost.prob_model.posterior.write import write_state
 from hoarfrost.prob_model.state import JointState, StateRepository
 
@@ -47,18 +53,27 @@ class MAPPosterior:
             Training data, and data to validate on.
         fit_config : FitConfig, optional
             How to train; all of its fields are used.
-        map_fit_config : None
-            Belongs to the posteriors that start from a MAP; here an error.
+        map_fit_config : FitConfig, optional
+            Belongs to the posteriors that start from a MAP: a warning says that it has no effect
+            on this one.
 
         Returns
         -------
         dict
             "loss" and metrics, arrays of shape ``(n_epochs,)``, and the same after "val_".
+
+        Notes
+        -----
+        An error or Ctrl-C leaves the state as it was, and what had been reached (after Ctrl-C the
+        last whole epoch) in ``state.unfinished``; where there was no state, that becomes it.
         """
+        check_configs(fit_config, map_fit_config)
         if map_fit_config is not None:
-            raise InvalidArgumentError(
-                "map_fit_config was given to a MAP posterior, which trains by fit_config; give it "
-                "as fit_config"
+            warnings.warn(
+                "map_fit_config has no effect on a MAP posterior, which trains by fit_config; give "
+                "it as fit_config",
+                UserWarning,
+                stacklevel=3,
             )
         train = as_data_loader(train_data_loader, "train_data_loader")
         val = (
@@ -67,10 +82,17 @@ class MAPPosterior:
         config = FitConfig() if fit_config is None else fit_config
         with on_processor(config.processor):
             start = start_of(self.joint, self.state, config, train)
-            return run_map(self.joint, self.state, start, train, val, config)
+            reached, status = run_map(self.joint, self.state, start, train, val, config)
+        self.state.put(reached)
+        return status
 
-    def sample(self, rng: jax.Array | int | None = None) -> JointState:
-        """The MAP, whatever `rng` is: a point mass has one value."""
+    def sample(self, rng: jax.Array | int | None = None, inputs_loader: Any = None) -> JointState:
+        """The MAP, whatever `rng` is: a point mass has one value.
+
+        `inputs_loader` is accepted for code written for Fortuna: no draw depends on inputs.
+        """
+        if inputs_loader is not None:
+            as_inputs_loader(inputs_loader)
         state = self.state.get()
         return JointState(
             params=state.params,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import warnings
 from typing import Any, Literal
@@ -18,26 +17,30 @@ from hoarfrost.predictive.weight_samples import WeightSamples
 from hoarfrost.prior import IsotropicGaussianPrior, gaussian_prior
 from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
-from hoarfrost.prob_model.loaders import as_data_loader
-from hoarfrost.prob_model.posterior.approximator import LaplacePosteriorApproximator
+from hoarfrost.prob_model.loaders import as_data_loader, as_inputs_loader
 from hoarfrost.prob_model.posterior.base import check_sampling_link
-from hoarfrost.prob_model.posterior.laplace_config import check_laplace_config, check_start
-from hoarfrost.prob_model.posterior.map_fit import (
-    Status,
-    on_processor,
-    partition_of,
-    run_map,
-    start_of,
-)
-from hoarfrost.prob_model.posterior.prior_tuning import (
+from hoarfrost.prob_model.posterior.laplace.config import check_laplace_config, check_start
+from hoarfrost.prob_model.posterior.laplace.laplace_approximator import LaplacePosteriorApproximator
+from hoarfrost.prob_model.posterior.laplace.laplace_state import LaplaceState
+from hoarfrost.prob_model.posterior.laplace.prior_tuning import (
     LOG_VARIANCE_BOUNDS,
     ReferencePrior,
     check_tuning,
     tune_by_evidence,
     tune_on_validation_data,
 )
+from hoarfrost.prob_model.posterior.map_fit import (
+    Status,
+    check_configs,
+    on_processor,
+    partition_of,
+    run_map,
+    start_of,
+)
 from hoarfrost.prob_model.posterior.write import write_state
-from hoarfrost.prob_model.state import JointState, StateRepository
+from hoarfrost.prob_model.state import JointState, PosteriorState, StateRepository
+from hoarfrost.training.first_batch import check_held_out
+from hoarfrost.types import Tree
 
 
 class LaplacePosterior:
@@ -48,7 +51,9 @@ class LaplacePosterior:
     joint : Joint
         Prior and likelihood.
     state : StateRepository
-        ``state.get().params`` is the full tree, at every leaf what MAP training left.
+        ``state.get().params`` is the full tree, at every leaf what MAP training left. After a fit
+        the state is a `LaplaceState`, which holds the posterior too: to put it back later is to
+        have that posterior again.
     """
 
     def __init__(self, joint: Joint, approximator: LaplacePosteriorApproximator) -> None:
@@ -56,8 +61,6 @@ class LaplacePosterior:
         self.joint = joint
         self.approximator = approximator
         self.state = StateRepository()
-        self._partition: Partition | None = None
-        self._laplace: Laplace | None = None
 
     @property
     def laplace(self) -> Laplace:
@@ -68,12 +71,22 @@ class LaplacePosterior:
         NotFittedError
             Before `fit`.
         """
-        if self._laplace is None:
+        return self._fitted().laplace
+
+    def _fitted(self) -> LaplaceState:
+        state = None if self.state.is_empty else self.state.get()
+        if not isinstance(state, LaplaceState):
+            start = "map_fit_config=FitConfig()"
+            if state is not None:
+                start = (
+                    "fit_config=FitConfig(checkpointer=FitCheckpointer("
+                    "start_from_current_state=True))"
+                )
             raise NotFittedError(
                 "the Laplace posterior is not fitted yet; call "
-                "train(train_data_loader=..., map_fit_config=FitConfig()) first"
+                f"train(train_data_loader=..., {start}) first"
             )
-        return self._laplace
+        return state
 
     def fit(
         self,
@@ -105,7 +118,14 @@ class LaplacePosterior:
         -------
         dict
             "map", what MAP training recorded (missing where there was none), and "laplace".
+
+        Notes
+        -----
+        An error or Ctrl-C leaves the state, and so the posterior, as it was, and what had been
+        reached (after Ctrl-C in MAP training its last whole epoch) in ``state.unfinished``; where
+        there was no state, that becomes it. An old posterior is held until the new one is there.
         """
+        check_configs(fit_config, map_fit_config)
         config = FitConfig() if fit_config is None else fit_config
         check_start(config, map_fit_config)
         check_laplace_config(config)
@@ -115,18 +135,40 @@ class LaplacePosterior:
         )
         with on_processor((map_fit_config or config).processor):
             start = start_of(self.joint, self.state, map_fit_config or config, train)
-            # A selection that cannot be used is found before anything is trained.
+            # What cannot be used is found before anything is trained.
             partition = partition_of(self.joint, start, config, train)
+            subset = Subset(self.joint.network, partition, start.params, start.mutable or {})
+            if val is not None and self.approximator.tune_prior_log_variance:
+                check_held_out(subset, self.joint.likelihood.output, val, "val_data_loader")
             status: Status = {}
-            # Draws of an old posterior must not be read over the parameters of a new MAP.
-            self._partition = self._laplace = None
+            at = PosteriorState(start.params, start.mutable, step=getattr(start, "step", 0))
             if map_fit_config is not None:
-                status["map"] = run_map(self.joint, self.state, start, train, val, map_fit_config)
-        with on_processor(config.processor):
-            laplace, tuning = self._fit_laplace(partition, train, val, bool(config.monitor.verbose))
-        self._partition, self._laplace = partition, laplace
-        status["laplace"] = _describe(laplace, tuning)
+                at, status["map"] = run_map(
+                    self.joint, self.state, start, train, val, map_fit_config
+                )
+                # Nothing goes on from it, and it may be twice as large as the parameters.
+                at = at.replace(opt_state=None)
+        try:
+            self._make_room()
+            with on_processor(config.processor):
+                laplace, tuning = self._fit_laplace(
+                    at, partition, train, val, bool(config.monitor.verbose)
+                )
+            status["laplace"] = _describe(laplace, tuning)
+        except BaseException as error:
+            if map_fit_config is not None:
+                self.state.keep_unfinished(at, "the parameters of the MAP", error)
+            raise
+        self.state.put(LaplaceState(**vars(at), partition=partition, laplace=laplace))
         return status
+
+    def _make_room(self) -> None:
+        """Let an old posterior give its factor up, which it makes again if it is asked."""
+        state = None if self.state.is_empty else self.state.get()
+        if isinstance(state, LaplaceState):
+            store = state.laplace.store
+            if store.curvature is not None and store.held is not None:
+                store.release()
 
     def prior_log_variance_tuning(
         self,
@@ -178,15 +220,21 @@ class LaplacePosterior:
         bounds = check_tuning(mode, val_data_loader, min_prior_log_var, max_prior_log_var)
         check_count("grid_size", grid_size, 2)
         check_count("n_posterior_samples", n_posterior_samples, 1)
-        laplace = self.laplace
-        assert self._partition is not None  # set together with the posterior above
-        reference = self._reference(self._partition)
-        status = self._tune_again(
-            mode, val_data_loader, laplace, reference, bounds, link, n_posterior_samples, grid_size
+        state = self._fitted()
+        reference = self._reference(state.partition, state.params)
+        laplace, tuning = self._tune_again(
+            mode,
+            val_data_loader,
+            state.laplace,
+            reference,
+            bounds,
+            link,
+            n_posterior_samples,
+            grid_size,
         )
         # A calibration belongs to the predictive distribution that it was fitted to.
-        self.state.put(dataclasses.replace(self.state.get(), calib_params=None, calib_mutable=None))
-        return status
+        self.state.put(state.replace(laplace=laplace, calib_params=None, calib_mutable=None))
+        return _describe(laplace, tuning)
 
     def _tune_again(
         self,
@@ -198,15 +246,15 @@ class LaplacePosterior:
         link: str | None,
         n_posterior_samples: int,
         grid_size: int,
-    ) -> dict[str, Any]:
+    ) -> tuple[Laplace, dict[str, Any]]:
         if mode == "marginal_lik":
             if link is not None:
                 raise InvalidArgumentError(
                     f"link is {link!r}, but mode='marginal_lik' predicts nothing; leave it out"
                 )
-            return _describe(laplace, tune_by_evidence(laplace, reference, bounds))
+            return laplace, tune_by_evidence(laplace, reference, bounds)
         val = as_data_loader(val_data_loader, "val_data_loader")
-        self._laplace, tuning = tune_on_validation_data(
+        return tune_on_validation_data(
             laplace,
             reference,
             val,
@@ -215,15 +263,20 @@ class LaplacePosterior:
             n_samples=n_posterior_samples,
             grid_size=grid_size,
         )
-        return _describe(self._laplace, tuning)
 
-    def sample(self, rng: jax.Array | int | None = None) -> JointState:
-        """One draw of the trainable parameters, the frozen ones beside it."""
+    def sample(self, rng: jax.Array | int | None = None, inputs_loader: Any = None) -> JointState:
+        """One draw of the trainable parameters, the frozen ones beside it.
+
+        `inputs_loader` is accepted for code written for Fortuna: no draw depends on inputs.
+        """
+        if inputs_loader is not None:
+            as_inputs_loader(inputs_loader)
         key = self.joint.random.get() if rng is None else check_key(rng)
         samples = self.weight_samples(1, key)
         one = jax.tree.map(lambda x: x[0], samples.trainable)
         params = samples.partition.merge(one, samples.frozen)
-        return dataclasses.replace(JointState(**vars(self.state.get())), params=params)
+        state = self.state.get()
+        return JointState(params, state.mutable, state.calib_params, state.calib_mutable)
 
     def write_to(
         self, module: Any, state: JointState | None = None, *, name: str = "model"
@@ -259,14 +312,13 @@ class LaplacePosterior:
         linearised network, and draws through the network itself may be far off.
         """
         check_sampling_link(link)
+        state = self._fitted()
         if link is None:
-            link = "mc" if self.laplace.linearised.head is None else "nn"
-        trainable = self.laplace.sample(seed_from_key(key), n_samples)
-        assert self._partition is not None  # set together with the posterior above
-        state = self.state.get()
-        center, frozen = self._partition.split(state.params)
+            link = "mc" if state.laplace.linearised.head is None else "nn"
+        trainable = state.laplace.sample(seed_from_key(key), n_samples)
+        center, frozen = state.partition.split(state.params)
         return WeightSamples(
-            self._partition,
+            state.partition,
             trainable,
             frozen,
             state.mutable or {},
@@ -274,9 +326,14 @@ class LaplacePosterior:
         )
 
     def _fit_laplace(
-        self, partition: Partition, train: DataLoader, val: DataLoader | None, verbose: bool
+        self,
+        state: PosteriorState,
+        partition: Partition,
+        train: DataLoader,
+        val: DataLoader | None,
+        verbose: bool,
     ) -> tuple[Laplace, dict[str, Any]]:
-        state, tunes = self.state.get(), bool(self.approximator.tune_prior_log_variance)
+        tunes = bool(self.approximator.tune_prior_log_variance)
         prior, full = self._prior, state.params
         precision = (
             math.exp(-prior.log_var)
@@ -304,16 +361,16 @@ class LaplacePosterior:
             )
             return laplace, {"tuned": "none"}
 
-        reference = self._reference(partition)
+        reference = self._reference(partition, full)
         if val is None:
             return laplace, tune_by_evidence(laplace, reference, LOG_VARIANCE_BOUNDS)
         return tune_on_validation_data(laplace, reference, val, LOG_VARIANCE_BOUNDS)
 
-    def _reference(self, partition: Partition) -> ReferencePrior:
+    def _reference(self, partition: Partition, params: Tree) -> ReferencePrior:
         prior = self._prior
         if isinstance(prior, IsotropicGaussianPrior):
             return ReferencePrior(1.0)
-        return ReferencePrior(partition.split(prior.precision_tree(self.state.get().params))[0])
+        return ReferencePrior(partition.split(prior.precision_tree(params))[0])
 
 
 def _describe(laplace: Laplace, tuning: dict[str, Any]) -> dict[str, Any]:

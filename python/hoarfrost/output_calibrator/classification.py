@@ -1,0 +1,5 @@
+"""The calibrator of a classifier's outputs, where code written for Fortuna looks for it."""
+
+from hoarfrost.calibration import ClassificationTemperatureScaler
+
+__all__ = ["ClassificationTemperatureScaler"]

@@ -1,0 +1,1 @@
+"""Helpers, where code written for Fortuna looks for them."""

@@ -1,0 +1,36 @@
+"""The plan against measured peaks."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+# What programs take that are compiled on the way, whatever the size.
+PROGRAMS = 24 * 2**20
+
+QUICK = {"full": (3000, 200), "diag layer": (4500000, 8)}
+FULL = {
+    "softmax": (12000, 400),
+    "bernoulli": (24000, 400),
+    "gaussian": (24000, 400),
+    "full": (8000, 400),
+    "full in place": (8000, 800),
+    "diag": (1000000, 16),
+    "diag layer": (8000000, 16),
+}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks are read from /proc")
+@pytest.mark.parametrize("structure", FULL)
+def test_what_is_said_is_what_is_taken(child, full, structure):
+    if structure not in QUICK and not full:
+        pytest.skip("with --faults-full")
+    size, points = (FULL if full else QUICK)[structure]
+    found = child("peaks.py", structure, size, points, timeout=300, optimised=True)
+    said, measured = found["said"], found["measured"]
+    verbs = ("fit", "tune") if structure != "softmax" else ("fit",)
+    for verb in verbs:
+        assert abs(said[verb] - measured[verb]) < 0.1 * measured[verb] + PROGRAMS, found
+    # Few inputs leave the cache of a last layer aside: no more than is said.
+    assert measured["predict"] < 1.1 * said["predict"] + PROGRAMS, found

@@ -1,0 +1,80 @@
+"""Where a value that makes no sense elsewhere is right, or is for others to judge; each says why.
+
+Such a value is not passed over: its result is judged by the callable's oracle, and may hold no NaN
+where there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meaning import Recipe
+
+LOADERS = ("DataLoader", "InputsLoader", "TargetsLoader")
+FUNCTIONS = ("fit_laplace", "plan")
+
+
+@dataclass(frozen=True)
+class Exemption:
+    """Cases that are no error, and why."""
+
+    reason: str
+    owners: tuple[str, ...]
+    argument: str
+    holds: Callable[[Recipe], bool]
+
+
+def is_content(recipe: Recipe) -> bool:
+    parts = ("inputs", "targets", "part", "with", "no numbers", "dtype", "swapped", "shape")
+    trees = ("dict inputs", "dict later", "rank changes", "width changes", "only empty batches")
+    return recipe[0] in parts or recipe[1] in trees
+
+
+EXEMPTIONS = (
+    Exemption(
+        "a loader holds what it is given and hands it out unchanged; its readers check numbers",
+        LOADERS,
+        "",
+        is_content,
+    ),
+    Exemption(
+        "a batch of inputs, or of targets, may be any tree of arrays",
+        ("InputsLoader", "TargetsLoader"),
+        "",
+        lambda recipe: recipe[1] in ("one of a pair", "triples", "dict"),
+    ),
+    Exemption(
+        "a transform that gives None leaves the batch out, as in Fortuna",
+        LOADERS,
+        "transform",
+        lambda recipe: recipe == ("gives", "none"),
+    ),
+    Exemption(
+        "the parameters of a function are whatever tree it is given; it may leave some unused",
+        FUNCTIONS,
+        "params",
+        lambda recipe: recipe[:2] in (("tree", "extra"), ("tree", "leaf twice")),
+    ),
+    Exemption(
+        "of a tuple that a model returns the first item is its outputs, as is documented",
+        FUNCTIONS,
+        "model",
+        lambda recipe: recipe == ("network", "tuple"),
+    ),
+    Exemption(
+        "None is no calibration",
+        ("ProbClassifier", "ProbRegressor"),
+        "output_calibrator",
+        lambda recipe: recipe == ("other", "none"),
+    ),
+)
+
+
+def reason_for(name: str, argument: str, recipe: Recipe) -> str:
+    """Why a case is no error although its value makes no sense elsewhere; "" if it is one."""
+    owner = name.partition(".")[0]
+    for one in EXEMPTIONS:
+        if owner in one.owners and one.argument in ("", argument) and one.holds(recipe):
+            return one.reason
+    return ""

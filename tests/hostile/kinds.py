@@ -1,0 +1,217 @@
+"""Which kind of value each argument asks for, and the hostile values of that kind."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import hostile_arrays
+import hostile_choices
+import hostile_loaders
+import hostile_models
+import hostile_numbers
+import hostile_trees
+import numpy as np
+from hypothesis import strategies as st
+from meaning import Hostile, Recipe
+
+from hoarfrost.data import DataLoader, InputsLoader, TargetsLoader
+
+ARRAYS = """inputs preds probs targets lower_bounds upper_bounds means variances variance
+    aleatoric_variances epistemic_variances"""
+NUMBERS = """q error log_var mean low high prior_mean prior_precision noise_std max_grad_norm
+    early_stopping_min_delta min_prior_log_var max_prior_log_var value"""
+INTEGERS = """batch_size divisor n n_bins n_data n_epochs n_samples n_posterior_samples
+    n_output_samples n_target_samples grid_size num_unique_labels gradient_accumulation_steps
+    eval_every_n_epochs
+    early_stopping_patience memory_budget devices keep_top_n_checkpoints save_every_n_steps"""
+SWITCHES = """plot shuffle prefetch replace joint log verbose tune_prior_log_variance progress
+    distribute
+    disable_jit disable_calibration_metrics_computation disable_training_metrics_computation
+    dump_state start_from_current_state"""
+CHOICES = """link structure hessian_structure how interval_type mode keep_curvature
+    early_stopping_monitor return_aux"""
+PAIRS = """data_loader train_data_loader val_data_loader calib_data_loader iterable tf_data_loader
+    torch_data_loader"""
+TREES = "params params_like tree mutable calib_params calib_mutable collections"
+CALLABLES = "fun freeze_fun trainable transform uncertainty_fn"
+OBJECTS = """likelihood_log_variance_model posterior_approximator model_editor optimizer
+    plot_options output_calibrator checkpointer monitor processor hyperparameters metrics method
+    fit_config map_fit_config calib_config inputs_loaders data"""
+PATHS = "save_checkpoint_dir restore_checkpoint_path"
+
+KINDS: dict[str, str] = {
+    argument: kind
+    for kind, arguments in {
+        "array": ARRAYS,
+        "number": NUMBERS,
+        "integer": INTEGERS,
+        "seed": "seed rng key",
+        "switch": SWITCHES,
+        "choice": CHOICES,
+        "pairs": PAIRS,
+        "loader": "inputs_loader",
+        "tree": TREES,
+        "callable": CALLABLES,
+        "object": OBJECTS,
+        "path": PATHS,
+        "anything": "status",
+        "network": "model",
+        "callbacks": "callbacks",
+        "prior": "prior",
+        "likelihood": "likelihood",
+        "outputs": "outputs",
+        "checked array": "rows features weights jacobian order",
+        "checked size": "num_params num_outputs num_features",
+    }.items()
+    for argument in arguments.split()
+}
+# Where an argument of that name asks for something else.
+OTHERWISE: dict[str, str] = {
+    "DataLoader.from_inputs_loaders.targets": "object",
+    "DiagonalGaussianPrior.log_var": "array",
+    "FitMonitor.metrics": "metrics",
+    "CalibMonitor.metrics": "metrics",
+    "DataLoader.from_array_data.data": "data",
+    "InputsLoader.from_data_loader.data_loader": "object",
+    "TargetsLoader.from_data_loader.data_loader": "object",
+    **{
+        f"{one}.iterable": "loader"
+        for loader in ("InputsLoader", "TargetsLoader")
+        for one in (loader, f"{loader}.from_iterable")
+    },
+    **{
+        f"{one}.log_prob.targets": "extreme targets"
+        for one in ["Gaussian", "HeteroscedasticGaussian", "Poisson", "Bernoulli", "Categorical"]
+    },
+    "num_parameters.params": "any tree",
+    "_core.FullCurvature.factor.prior_precision": "checked array",
+    "_core.FullPosterior.sample.n": "checked size",
+    "_core.FullPosterior.sample.seed": "checked size",
+    "_core.head_bytes.outputs": "choice",
+    # A prior is a density over any tree of numbers.
+    **{
+        f"{prior}.{method}": "any tree"
+        for prior in ("IsotropicGaussianPrior", "DiagonalGaussianPrior")
+        for method in (
+            "log_joint_prob.params",
+            "precision_tree.params",
+            "mean_tree.params",
+            "sample.params_like",
+        )
+    },
+}
+
+
+def kind_of(name: str, argument: str) -> str:
+    """The kind of an argument of a public callable; `KeyError` for one that is new."""
+    return OTHERWISE.get(f"{name}.{argument}", KINDS[argument])
+
+
+@functools.cache
+def recipes(kind: str) -> st.SearchStrategy[Recipe]:
+    """What hostile values there are of a kind."""
+    simple: dict[str, Callable[[], st.SearchStrategy[Recipe]]] = {
+        "array": hostile_arrays.recipes,
+        "number": hostile_numbers.recipes_of_numbers,
+        "integer": hostile_numbers.recipes_of_integers,
+        "seed": hostile_numbers.recipes_of_seeds,
+        "switch": hostile_choices.recipes_of_switches,
+        "choice": hostile_choices.recipes_of_choices,
+        "tree": hostile_trees.recipes_of_trees,
+        "callable": hostile_trees.recipes_of_callables,
+        "metrics": hostile_trees.recipes_of_callables,
+        "object": hostile_choices.recipes_of_objects,
+        "path": hostile_choices.recipes_of_objects,
+        "anything": hostile_choices.recipes_of_objects,
+        "any tree": hostile_trees.recipes_of_trees,
+        "network": hostile_models.recipes_of_networks,
+        "callbacks": hostile_models.recipes_of_callbacks,
+        "prior": hostile_models.recipes_of_priors,
+        "likelihood": hostile_models.recipes_of_likelihoods,
+        "outputs": hostile_models.recipes_of_outputs,
+        "extreme targets": hostile_models.recipes_of_targets,
+        "checked array": hostile_arrays.recipes_of_checked,
+        "checked size": hostile_numbers.recipes_of_sizes,
+    }
+    if kind in simple:
+        return simple[kind]()
+    if kind == "data":
+        return st.tuples(st.just("part"), hostile_arrays.recipes(), st.integers(0, 1)) | st.tuples(
+            st.just("other"), st.sampled_from(hostile_choices.OTHERS), st.just(0)
+        )
+    return hostile_loaders.recipes(pairs=kind == "pairs")
+
+
+def make(kind: str, recipe: Recipe, right: Any, argument: str) -> Hostile:
+    """The hostile value of a recipe in place of a right one."""
+    if kind in ("array", "checked array"):
+        return hostile_arrays.make(recipe, right)
+    if kind in ("number", "integer", "seed", "checked size"):
+        return hostile_numbers.make(recipe, right, argument, whole=kind != "number")
+    if kind == "switch":
+        return hostile_choices.make_switch(recipe, right)
+    if kind == "choice":
+        return hostile_choices.make_choice(recipe, right)
+    if kind == "tree":
+        return hostile_trees.make_tree(recipe, right)
+    if kind == "callable":
+        return hostile_trees.make_callable(recipe, right)
+    if kind == "metrics":
+        made = hostile_trees.make_callable(recipe, lambda *arguments: 0.0)
+        return Hostile((made.value,), made.meaning) if callable(made.value) else made
+    if kind == "object":
+        return hostile_choices.make_object(recipe)
+    if kind in ("path", "anything"):
+        return hostile_choices.make_path(recipe)
+    if kind == "any tree":
+        return hostile_trees.make_any_tree(recipe, right)
+    if kind == "data":
+        return make_data(recipe, right)
+    if kind == "network":
+        return hostile_models.make_network(recipe, right)
+    if kind == "callbacks":
+        return hostile_models.make_callbacks(recipe)
+    if kind == "prior":
+        return hostile_models.make_prior(recipe)
+    if kind == "likelihood":
+        return hostile_models.make_likelihood(recipe, right)
+    if kind in ("outputs", "extreme targets"):
+        return hostile_models.make_outputs(recipe, right)
+    return hostile_loaders.make(recipe, batches_of(right), lambda batches: like(right, batches))
+
+
+def make_data(recipe: Recipe, right: tuple[Any, Any]) -> Hostile:
+    """A pair of arrays, one of which is hostile."""
+    name, detail, part = recipe
+    if name == "other":
+        return hostile_choices.make_object(("other", detail))
+    made = hostile_arrays.make(tuple(detail), right[part])
+
+    def with_part(value: Any) -> tuple[Any, ...]:
+        return (value, right[1]) if part == 0 else (right[0], value)
+
+    meaning = made.meaning
+    if hasattr(meaning, "plain"):
+        meaning = type(meaning)(with_part(meaning.plain), meaning.eps)
+    return Hostile(with_part(made.value), meaning)
+
+
+def batches_of(right: Any) -> list[Any]:
+    """The batches of a right loader, plain."""
+    loader = (
+        right.in_order() if isinstance(right, DataLoader | InputsLoader | TargetsLoader) else right
+    )
+    return [tuple(map(plain, b)) if isinstance(b, list | tuple) else plain(b) for b in loader]
+
+
+def plain(part: Any) -> Any:
+    return part if isinstance(part, np.ndarray) else np.asarray(part.numpy())
+
+
+def like(right: Any, batches: list[Any]) -> Any:
+    """Plain batches as a loader of the kind that is right."""
+    if isinstance(right, DataLoader | InputsLoader | TargetsLoader):
+        return type(right).from_iterable(batches)
+    return batches

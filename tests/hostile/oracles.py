@@ -1,0 +1,57 @@
+"""Closed forms by which results of values without a plain form are judged, by the callable."""
+
+from __future__ import annotations
+
+import core_oracles
+from agreement import Oracle
+from density_oracles import (
+    DENSITIES,
+    credible_interval,
+    evidence,
+    gaussian_quantile,
+    log_likelihood,
+    prior_log_density,
+)
+from loader_oracles import hands_out
+from metric_oracles import (
+    accuracy,
+    brier_score,
+    calibration_error,
+    coverage,
+    negative_log_likelihood,
+    reliability_diagram,
+    rmse,
+)
+
+ORACLES: dict[str, Oracle] = {
+    "accuracy": accuracy,
+    "negative_log_likelihood": negative_log_likelihood,
+    "nll": negative_log_likelihood,
+    "brier_score": brier_score,
+    "expected_calibration_error": calibration_error(largest=False),
+    "ece": calibration_error(largest=False),
+    "maximum_calibration_error": calibration_error(largest=True),
+    "mce": calibration_error(largest=True),
+    "reliability_diagram": reliability_diagram,
+    "root_mean_squared_error": rmse,
+    "rmse": rmse,
+    "prediction_interval_coverage_probability": coverage,
+    "picp": coverage,
+    "RegressionPrediction.quantile": gaussian_quantile,
+    "RegressionPrediction.credible_interval": credible_interval,
+    "IsotropicGaussianPrior": prior_log_density,
+    "Laplace.log_marginal_likelihood": evidence,
+    "DataLoader": hands_out("iterable"),
+    "DataLoader.from_iterable": hands_out("iterable"),
+    "DataLoader.from_array_data": hands_out("data"),
+    "DataLoader.from_tensorflow_data_loader": hands_out("tf_data_loader"),
+    "DataLoader.from_torch_data_loader": hands_out("torch_data_loader"),
+    "InputsLoader": hands_out("iterable"),
+    "InputsLoader.from_iterable": hands_out("iterable"),
+    "InputsLoader.from_array_inputs": hands_out("inputs"),
+    "TargetsLoader": hands_out("iterable"),
+    "TargetsLoader.from_iterable": hands_out("iterable"),
+    "TargetsLoader.from_array_targets": hands_out("targets"),
+    **{f"{of}.log_prob": log_likelihood(of) for of in DENSITIES},
+    **core_oracles.ORACLES,
+}
