@@ -32,6 +32,7 @@ from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.laplace.turns import Turn, changes, reads, refuse_copies
 from hoarfrost.likelihood import Classification, Gaussian, Regression
 from hoarfrost.memory import check_room
+from hoarfrost.network import write_to_module
 from hoarfrost.predictive.evaluate import over_outputs, over_weights
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
 from hoarfrost.predictive.link import Draws, Link, Needs, Quantity, choose_link, quantity_of
@@ -447,6 +448,28 @@ class Laplace:
         subset = self.linearised.subset
         params = subset.partition.merge(tree, subset.frozen)
         return subset.network.join(params, self.collections)
+
+    def write_to(self, module: Any, tree: Tree = None) -> None:
+        """Put parameters, and running statistics beside them, into an NNX module.
+
+        Nothing else changes a module that a posterior was fitted to.
+
+        Parameters
+        ----------
+        module : flax.nnx.Module
+            Changed in place: its random state and modes stay as they are.
+        tree : tree, optional
+            A trainable tree, such as one draw of `sample`, or a full one of `merge`; what it does
+            not hold, and everything where none is given, is that of the MAP.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If it is no NNX module, or has no variable where the posterior has one.
+        ShapeError
+            If a variable there has another shape. On an error nothing is written.
+        """
+        write_to_module(module, self.merge(self.linearised.trainable), tree)
 
     @reads
     def functional_covariance(self, inputs: Tree, *, joint: bool = False) -> np.ndarray:
