@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from hoarfrost.calibration import CalibrationStatistics, OutputCalibrator
-from hoarfrost.checks import check_count, check_key, real_numbers, shown
+from hoarfrost.checks import check_count, check_key, check_switch, real_numbers, shown
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.predictive.weight_samples import Precision, Statistic, WeightSamples, point_mass
 from hoarfrost.prob_model.likelihood.calibrated import calibrated, check_variables
@@ -63,6 +63,7 @@ class ModelLikelihood:
         self, params: Tree, inputs_loader: Any, mutable: Tree = None, distribute: bool = True
     ) -> jax.Array:
         """Outputs, shape ``(N, C)``."""
+        check_switch("distribute", distribute)
         return self._over_inputs(self.mixture.raw, params, inputs_loader, mutable, axis=1)[0]
 
     def get_calibrated_outputs(
@@ -75,6 +76,7 @@ class ModelLikelihood:
         distribute: bool = True,
     ) -> jax.Array:
         """Calibrated outputs, shape ``(N, C)``."""
+        check_switch("distribute", distribute)
         found = self._over_inputs(
             self.mixture.raw, params, inputs_loader, mutable, calib_params, calib_mutable, axis=1
         )
@@ -90,6 +92,7 @@ class ModelLikelihood:
         distribute: bool = True,
     ) -> jax.Array:
         """Log-probability (of numbers, log-density) of each point's targets, shape ``(N,)``."""
+        check_switch("distribute", distribute)
         samples = self._point(params, mutable, calib_params, calib_mutable)
         return over_data(self.network, samples, self.output, self.mixture.log_prob, data_loader)
 
@@ -103,6 +106,7 @@ class ModelLikelihood:
         distribute: bool = True,
     ) -> jax.Array:
         """Mean of the targets (probabilities of the classes), shape ``(N, D)``."""
+        check_switch("distribute", distribute)
         return self._over_inputs(
             self.mixture.mean, params, inputs_loader, mutable, calib_params, calib_mutable
         )
@@ -117,6 +121,7 @@ class ModelLikelihood:
         distribute: bool = True,
     ) -> jax.Array:
         """The most probable class, shape ``(N,)``; of numbers the mean, a Gaussian's mode."""
+        check_switch("distribute", distribute)
         means = self.mean(params, inputs_loader, mutable, calib_params, calib_mutable)
         return self._mode_of(means)
 
@@ -130,6 +135,7 @@ class ModelLikelihood:
         distribute: bool = True,
     ) -> jax.Array:
         """Variance of the targets (for classes, of the one-hot label), shape ``(N, D)``."""
+        check_switch("distribute", distribute)
         statistic = self.mixture.aleatoric_variance
         return self._over_inputs(
             statistic, params, inputs_loader, mutable, calib_params, calib_mutable
@@ -146,6 +152,7 @@ class ModelLikelihood:
         distribute: bool = True,
     ) -> jax.Array:
         """Square root of the variance, shape ``(N, D)``; of `variance` where it is given."""
+        check_switch("distribute", distribute)
         if variance is None:
             variance = self.variance(params, inputs_loader, mutable, calib_params, calib_mutable)
         numbers = real_numbers(variance)
@@ -165,6 +172,7 @@ class ModelLikelihood:
         distribute: bool = True,
     ) -> jax.Array:
         """Entropy of a point's targets together in nats, shape ``(N,)``."""
+        check_switch("distribute", distribute)
         statistic = self.mixture.aleatoric_entropy
         return self._over_inputs(
             statistic, params, inputs_loader, mutable, calib_params, calib_mutable
@@ -201,6 +209,7 @@ class ModelLikelihood:
             Labels, int32, shape ``(S, N)``, or numbers, ``(S, N, D)``; with `return_aux` a pair of
             that and a dict with "outputs", shape ``(N, C)``.
         """
+        check_switch("distribute", distribute)
         n_samples = check_count("n_target_samples", n_target_samples, 1)
         wants_outputs = check_aux(return_aux)
         if rng is None and self.random is None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from hoarfrost.checks import check_counts, check_key
+from hoarfrost.checks import check_counts, check_key, check_switch
 from hoarfrost.data.batch import native
 from hoarfrost.predictive.weight_samples import Precision, Statistic, WeightSamples
 from hoarfrost.prob_model.likelihood import ModelLikelihood
@@ -57,6 +57,7 @@ class Predictive:
         link: str | None = None,
     ) -> jax.Array:
         """Log-probability (of numbers, log-density) of each point's targets, shape ``(N,)``."""
+        check_switch("distribute", distribute)
         found = self._closed_log_prob(data_loader, link)
         if found is not None:
             return found
@@ -73,6 +74,7 @@ class Predictive:
         link: str | None = None,
     ) -> jax.Array:
         """`log_prob` under each weight sample by itself, shape ``(S, N)``."""
+        check_switch("distribute", distribute)
         values = self._over_data(
             self.mixture.ensemble_log_prob,
             data_loader,
@@ -115,6 +117,7 @@ class Predictive:
             Labels, int32, shape ``(S, N)``, or numbers, ``(S, N, D)``; with `return_aux` a pair of
             that and a dict with "outputs", shape ``(S, N, C)``.
         """
+        check_switch("distribute", distribute)
         aux = check_aux(return_aux)
         check_counts(n_target_samples=n_target_samples)
         weights_key, targets_key = jax.random.split(self._key(rng))
@@ -138,6 +141,7 @@ class Predictive:
 
         They are calibrated where the model is.
         """
+        check_switch("distribute", distribute)
         check_counts(n_output_samples=n_output_samples)
         outputs = self._over_inputs(
             self.mixture.raw, inputs_loader, n_output_samples, rng, link=link, axis=1
@@ -154,6 +158,7 @@ class Predictive:
         link: str | None = None,
     ) -> jax.Array:
         """Mean of the targets (probabilities of the classes), shape ``(N, D)``."""
+        check_switch("distribute", distribute)
         log_p = self._closed_log_probs(inputs_loader, link)
         if log_p is not None:
             return jnp.exp(log_p)
@@ -175,6 +180,7 @@ class Predictive:
         The mean is the mode where the predictive of numbers is nearly Gaussian. `means` are used
         where they are given.
         """
+        check_switch("distribute", distribute)
         if means is None:
             means = self.mean(inputs_loader, n_posterior_samples, rng, link=link)
         return self._mode_of(jnp.asarray(native(means)))
@@ -189,6 +195,7 @@ class Predictive:
         link: str | None = None,
     ) -> jax.Array:
         """``E_W[Var(Y | W)]``, the noise (for classes, of the one-hot label), shape ``(N, D)``."""
+        check_switch("distribute", distribute)
         statistic = self.mixture.aleatoric_variance
         return self._over_inputs(statistic, inputs_loader, n_posterior_samples, rng, link=link)
 
@@ -202,6 +209,7 @@ class Predictive:
         link: str | None = None,
     ) -> jax.Array:
         """``Var_W[E(Y | W)]`` (for classes, of the one-hot label), shape ``(N, D)``."""
+        check_switch("distribute", distribute)
         statistic = self.mixture.epistemic_variance
         return self._over_inputs(statistic, inputs_loader, n_posterior_samples, rng, link=link)
 
@@ -217,6 +225,7 @@ class Predictive:
         link: str | None = None,
     ) -> jax.Array:
         """Aleatoric plus epistemic variance, shape ``(N, D)``; parts that are given are used."""
+        check_switch("distribute", distribute)
         if aleatoric_variances is None and epistemic_variances is None:
             log_p = self._closed_log_probs(inputs_loader, link)
             if log_p is not None:
@@ -246,6 +255,7 @@ class Predictive:
         link: str | None = None,
     ) -> jax.Array:
         """Square root of the variance, shape ``(N, D)``; of `variances` where they are given."""
+        check_switch("distribute", distribute)
         if variances is None:
             variances = self.variance(inputs_loader, n_posterior_samples, rng=rng, link=link)
         return jnp.sqrt(jnp.asarray(native(variances)))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import jax
 
-from hoarfrost.checks import check_count, check_key, seed_from_key
+from hoarfrost.checks import check_count, check_key, check_switch, seed_from_key
 from hoarfrost.data import DataLoader
 from hoarfrost.errors import InvalidArgumentError, NotFittedError
 from hoarfrost.freezing import Partition, Subset
@@ -216,6 +216,7 @@ class LaplacePosterior:
         InvalidArgumentError
             If arguments do not fit together, or the curvature was not kept.
         """
+        check_switch("distribute", distribute)
         bounds = check_tuning(mode, val_data_loader, min_prior_log_var, max_prior_log_var)
         check_count("grid_size", grid_size, 2)
         check_count("n_posterior_samples", n_posterior_samples, 1)
