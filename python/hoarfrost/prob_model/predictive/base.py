@@ -11,12 +11,20 @@ import jax
 import jax.numpy as jnp
 
 from hoarfrost.checks import check_counts, check_key, check_switch
-from hoarfrost.data.batch import native
-from hoarfrost.predictive.weight_samples import Precision, Statistic, WeightSamples
+from hoarfrost.data.checked import input_batches
+from hoarfrost.predictive.weight_samples import (
+    Precision,
+    Statistic,
+    WeightSamples,
+    num_outputs,
+    point_mass,
+)
 from hoarfrost.prob_model.likelihood import ModelLikelihood
 from hoarfrost.prob_model.likelihood.calibrated import calibrated
 from hoarfrost.prob_model.likelihood.statistics import check_aux, drawn, over_data, over_inputs
+from hoarfrost.prob_model.loaders import as_inputs_loader
 from hoarfrost.prob_model.posterior.base import Posterior
+from hoarfrost.prob_model.predictive.given import given_means, given_variances
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
 
@@ -182,8 +190,8 @@ class Predictive:
         """
         check_switch("distribute", distribute)
         if means is None:
-            means = self.mean(inputs_loader, n_posterior_samples, rng, link=link)
-        return self._mode_of(jnp.asarray(native(means)))
+            return self._mode_of(self.mean(inputs_loader, n_posterior_samples, rng, link=link))
+        return self._mode_of(given_means("means", means, self._targets_shape(inputs_loader)))
 
     def aleatoric_variance(
         self,
@@ -233,16 +241,16 @@ class Predictive:
                 return means * (1 - means)
             statistic = self.mixture.variance
             return self._over_inputs(statistic, inputs_loader, n_posterior_samples, rng, link=link)
-        key = self._key(rng)
+        key, shape = self._key(rng), self._targets_shape(inputs_loader)
         if aleatoric_variances is None:
-            aleatoric_variances = self.aleatoric_variance(
-                inputs_loader, n_posterior_samples, key, link=link
-            )
+            aleatoric = self.aleatoric_variance(inputs_loader, n_posterior_samples, key, link=link)
+        else:
+            aleatoric = given_variances("aleatoric_variances", aleatoric_variances, shape)
         if epistemic_variances is None:
-            epistemic_variances = self.epistemic_variance(
-                inputs_loader, n_posterior_samples, key, link=link
-            )
-        return jnp.asarray(native(aleatoric_variances)) + jnp.asarray(native(epistemic_variances))
+            epistemic = self.epistemic_variance(inputs_loader, n_posterior_samples, key, link=link)
+        else:
+            epistemic = given_variances("epistemic_variances", epistemic_variances, shape)
+        return aleatoric + epistemic
 
     def std(
         self,
@@ -257,8 +265,9 @@ class Predictive:
         """Square root of the variance, shape ``(N, D)``; of `variances` where they are given."""
         check_switch("distribute", distribute)
         if variances is None:
-            variances = self.variance(inputs_loader, n_posterior_samples, rng=rng, link=link)
-        return jnp.sqrt(jnp.asarray(native(variances)))
+            return jnp.sqrt(self.variance(inputs_loader, n_posterior_samples, rng=rng, link=link))
+        shape = self._targets_shape(inputs_loader)
+        return jnp.sqrt(given_variances("variances", variances, shape))
 
     def _closed_log_probs(self, inputs_loader: Any, link: str | None) -> jax.Array | None:
         """Log-probabilities of all classes by a link in closed form; None if it is none."""
@@ -271,6 +280,15 @@ class Predictive:
     @staticmethod
     def _mode_of(means: jax.Array) -> jax.Array:
         raise NotImplementedError
+
+    def _targets_shape(self, inputs_loader: Any) -> tuple[int, int]:
+        """Number of points, and of targets (or classes) of a point: ``(N, D)``."""
+        state, network = self.posterior.state.get(), self.likelihood.network
+        loader = as_inputs_loader(inputs_loader)
+        batch = next(input_batches(loader, argument="inputs_loader", one_shape=False))
+        width = num_outputs(network, point_mass(state.params, state.mutable or {}), batch.inputs)
+        outputs = jax.ShapeDtypeStruct((1, 1, width), jnp.float32)  # type: ignore[no-untyped-call]
+        return loader.size, jax.eval_shape(self.mixture.mean, outputs).shape[1]
 
     def _samples(self, n_samples: int, key: jax.Array, link: str | None) -> WeightSamples:
         """Draws for one call, with what calibrates their outputs."""
