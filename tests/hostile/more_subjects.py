@@ -72,10 +72,6 @@ MORE: dict[str, Subject] = {
     "resolve": subject(resolve, likelihood="poisson"),
     "resolve_prior_precision": subject(precision, value=2.0),
     "resolve_prior_mean": subject(mean, value=0.5),
-    "check_prior": subject(
-        lambda prior: hoarfrost.prior.check_prior(prior), prior=prior.IsotropicGaussianPrior()
-    ),
-    "num_parameters": subject(lambda params: prior.num_parameters(params), params=tree()),
 }
 
 MADE_BY_US = "is made by Hoarfrost and handed out"
@@ -110,7 +106,8 @@ REASONS: dict[str, str] = {
     **dict.fromkeys(("FitCallback", "CustomLikelihood", "Prior"), BY_USERS),
     **dict.fromkeys(
         (
-            *("array_tree", "gaussian_prior", "log_prior_density"),
+            *("array_tree", "gaussian_prior", "log_prior_density", "check_prior"),
+            "num_parameters",
             *("exact_log_prob", "density_precision", "sound_noise"),
         ),
         OTHER_ROOMS,

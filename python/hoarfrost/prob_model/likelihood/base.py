@@ -12,11 +12,18 @@ import jax
 import jax.numpy as jnp
 
 from hoarfrost.calibration import CalibrationStatistics, OutputCalibrator
-from hoarfrost.checks import check_count, check_key, check_switch, real_numbers, shown
+from hoarfrost.checks import check_count, check_key, check_switch
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.predictive.weight_samples import Precision, Statistic, WeightSamples, point_mass
-from hoarfrost.prob_model.likelihood.calibrated import calibrated, check_variables
-from hoarfrost.prob_model.likelihood.statistics import check_aux, drawn, over_data, over_inputs
+from hoarfrost.prob_model.likelihood.calibrated import calibrated, sound_variables
+from hoarfrost.prob_model.likelihood.given import given_variances
+from hoarfrost.prob_model.likelihood.statistics import (
+    check_aux,
+    drawn,
+    over_data,
+    over_inputs,
+    targets_shape,
+)
 from hoarfrost.prob_model.random import RandomNumberGenerator
 from hoarfrost.types import Tree
 
@@ -155,12 +162,10 @@ class ModelLikelihood:
         check_switch("distribute", distribute)
         if variance is None:
             variance = self.variance(params, inputs_loader, mutable, calib_params, calib_mutable)
-        numbers = real_numbers(variance)
-        if numbers is None or not numbers.size or (numbers < 0).any():
-            raise InvalidArgumentError(
-                f"variance is {shown(variance)}; give an array of variances, none of them negative"
-            )
-        return jnp.sqrt(jnp.asarray(variance))
+            return jnp.sqrt(variance)
+        at_point = self._point(params, mutable, calib_params, calib_mutable)
+        shape = targets_shape(self.network, at_point, self.mixture.mean, inputs_loader)
+        return jnp.sqrt(given_variances("variance", variance, shape))
 
     def entropy(
         self,
@@ -237,10 +242,10 @@ class ModelLikelihood:
         self, params: Tree, mutable: Tree, calib_params: Tree, calib_mutable: Tree
     ) -> WeightSamples:
         """One point of the parameters, with calibrated outputs where there is a calibration."""
-        check_variables("params", params, self._networks)
+        params = sound_variables("params", params, self._networks)
         if mutable is not None and not (isinstance(mutable, Mapping) and not mutable):
             held = [n for n in self._networks if isinstance(mutable, Mapping) and n in mutable]
-            check_variables("mutable", mutable, held or self._networks)
+            mutable = sound_variables("mutable", mutable, held or self._networks)
         at_point = point_mass(params, mutable or {})
         return calibrated(at_point, self.calibrator, calib_params, calib_mutable)
 

@@ -11,20 +11,18 @@ import jax
 import jax.numpy as jnp
 
 from hoarfrost.checks import check_counts, check_key, check_switch
-from hoarfrost.data.checked import input_batches
-from hoarfrost.predictive.weight_samples import (
-    Precision,
-    Statistic,
-    WeightSamples,
-    num_outputs,
-    point_mass,
-)
+from hoarfrost.predictive.weight_samples import Precision, Statistic, WeightSamples, point_mass
 from hoarfrost.prob_model.likelihood import ModelLikelihood
 from hoarfrost.prob_model.likelihood.calibrated import calibrated
-from hoarfrost.prob_model.likelihood.statistics import check_aux, drawn, over_data, over_inputs
-from hoarfrost.prob_model.loaders import as_inputs_loader
+from hoarfrost.prob_model.likelihood.given import given_means, given_variances
+from hoarfrost.prob_model.likelihood.statistics import (
+    check_aux,
+    drawn,
+    over_data,
+    over_inputs,
+    targets_shape,
+)
 from hoarfrost.prob_model.posterior.base import Posterior
-from hoarfrost.prob_model.predictive.given import given_means, given_variances
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
 
@@ -283,12 +281,9 @@ class Predictive:
 
     def _targets_shape(self, inputs_loader: Any) -> tuple[int, int]:
         """Number of points, and of targets (or classes) of a point: ``(N, D)``."""
-        state, network = self.posterior.state.get(), self.likelihood.network
-        loader = as_inputs_loader(inputs_loader)
-        batch = next(input_batches(loader, argument="inputs_loader", one_shape=False))
-        width = num_outputs(network, point_mass(state.params, state.mutable or {}), batch.inputs)
-        outputs = jax.ShapeDtypeStruct((1, 1, width), jnp.float32)  # type: ignore[no-untyped-call]
-        return loader.size, jax.eval_shape(self.mixture.mean, outputs).shape[1]
+        state = self.posterior.state.get()
+        at_point = point_mass(state.params, state.mutable or {})
+        return targets_shape(self.likelihood.network, at_point, self.mixture.mean, inputs_loader)
 
     def _samples(self, n_samples: int, key: jax.Array, link: str | None) -> WeightSamples:
         """Draws for one call, with what calibrates their outputs."""

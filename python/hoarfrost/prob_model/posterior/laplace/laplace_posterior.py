@@ -289,6 +289,7 @@ class LaplacePosterior:
         linearised network, and draws through the network itself may be far off.
         """
         check_sampling_link(link)
+        key, n_samples = check_key(key), check_count("n_samples", n_samples, 1)
         state = self._fitted()
         if link is None:
             link = "mc" if state.laplace.linearised.head is None else "nn"
