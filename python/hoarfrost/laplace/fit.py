@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hoarfrost.checks import check_switch
 from hoarfrost.curvature import last_layer
 from hoarfrost.curvature.assembly import assemble
 from hoarfrost.curvature.head import MAX_POINTS
@@ -160,6 +161,7 @@ def fit_network(
 ) -> Laplace:
     """`fit_laplace` for a subset that exists already."""
     likelihood = resolve(likelihood)
+    check_switch("progress", progress)
     _check_choices(hessian_structure, keep_curvature)
     check_memory_budget(memory_budget)
     trainable = subset.trainable

@@ -704,7 +704,18 @@ class Laplace:
         return to_jax(self.linearised, self.factor, form, dtype, deviations, self.merge(), inputs)
 
     def with_collections(self, collections: Mapping[str, Tree]) -> Laplace:
-        """A copy whose `merge` adds these collections beside the parameters."""
+        """A copy whose `merge` adds these collections beside the parameters.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If they are no mapping from names to trees.
+        """
+        if not isinstance(collections, Mapping) or not all(isinstance(n, str) for n in collections):
+            raise InvalidArgumentError(
+                f"collections is {shown(collections)}; give a dict of trees by their names, such "
+                "as {'batch_stats': ...}"
+            )
         return dataclasses.replace(self, collections=collections)
 
     def _targets(

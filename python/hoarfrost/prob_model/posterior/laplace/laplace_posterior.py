@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import jax
 
-from hoarfrost.checks import check_count, check_key, seed_from_key
+from hoarfrost.checks import check_count, check_key, check_switch, seed_from_key
 from hoarfrost.data import DataLoader
 from hoarfrost.errors import InvalidArgumentError, NotFittedError
 from hoarfrost.freezing import Partition, Subset
@@ -217,6 +217,7 @@ class LaplacePosterior:
         InvalidArgumentError
             If arguments do not fit together, or the curvature was not kept.
         """
+        check_switch("distribute", distribute)
         bounds = check_tuning(mode, val_data_loader, min_prior_log_var, max_prior_log_var)
         check_count("grid_size", grid_size, 2)
         check_count("n_posterior_samples", n_posterior_samples, 1)
@@ -312,6 +313,7 @@ class LaplacePosterior:
         linearised network, and draws through the network itself may be far off.
         """
         check_sampling_link(link)
+        key, n_samples = check_key(key), check_count("n_samples", n_samples, 1)
         state = self._fitted()
         if link is None:
             link = "mc" if state.laplace.linearised.head is None else "nn"

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from hoarfrost.checks import check_count, check_key
 from hoarfrost.predictive.weight_samples import WeightSamples, point_mass
 from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
@@ -91,6 +92,8 @@ class MAPPosterior:
 
         `inputs_loader` is accepted for code written for Fortuna: no draw depends on inputs.
         """
+        if rng is not None:
+            check_key(rng)
         if inputs_loader is not None:
             as_inputs_loader(inputs_loader)
         state = self.state.get()
@@ -129,5 +132,7 @@ class MAPPosterior:
     ) -> WeightSamples:
         """The MAP as the only sample: all others would equal it, under either `link`."""
         check_sampling_link(link)
+        check_key(key)
+        check_count("n_samples", n_samples, 1)
         state = self.state.get()
         return point_mass(state.params, state.mutable or {})
