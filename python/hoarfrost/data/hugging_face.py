@@ -149,11 +149,6 @@ def _of_dataset(
     dataset: Any, batch_size: int | None, shuffle: bool, seed: int
 ) -> tuple[Callable[[int | None], Iterator[Any]], tuple[int, ...] | None]:
     """What opens a pass over a data set, and the sizes of its batches where it has a length."""
-    if isinstance(dataset, Mapping):
-        raise InvalidArgumentError(
-            f"iterable is a {type(dataset).__name__} of {', '.join(map(str, dataset))}; give one "
-            "of these"
-        )
     if batch_size is None:
         raise InvalidArgumentError(
             f"iterable is a data set, a {type(dataset).__name__}, whose points come one by one; "
@@ -194,7 +189,12 @@ def _as_numpy(dataset: Any) -> Any:
 
 
 def _check_no_dataset(iterable: Any, batch_size: int | None, shuffle: bool) -> None:
-    """Raise if options of data sets come with batches, which stay as they are."""
+    """Raise for several data sets, and if options of one come with batches, which stay as they are."""
+    if isinstance(iterable, Mapping) and any(map(is_dataset, iterable.values())):
+        raise InvalidArgumentError(
+            f"iterable is a {type(iterable).__name__} of {', '.join(map(str, iterable))}; give one "
+            "of these"
+        )
     for name, given in (("batch_size", batch_size is not None), ("shuffle", shuffle)):
         if given:
             raise InvalidArgumentError(
