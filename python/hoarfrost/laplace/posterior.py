@@ -401,7 +401,8 @@ class Laplace:
         sizes = (leaf.size * (8 + leaf.dtype.itemsize) for leaf in self._leaves)
         check_room(
             f"{n_samples} draws of the parameters",
-            n_samples * sum(sizes),
+            # They are put in order one by one.
+            n_samples * sum(sizes) + 8 * self.num_params,
             "give a smaller n_samples",
         )
         draws = self.factor.deviations(seed, n_samples)
