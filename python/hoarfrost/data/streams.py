@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 from hoarfrost.data.batch import PAIR, checked_batch, is_sparse, native
 from hoarfrost.data.order import FixedOrder
 from hoarfrost.errors import DataError, InvalidArgumentError
@@ -83,12 +85,14 @@ class Reopened:
                     "one at every call"
                 )
             self._last = iterable
+        # A list holds its batches; what else there is may put the next one where the last one was.
+        listed = isinstance(iterable, list | tuple)
         count = 0
         try:
             for batch in iterable:
                 count += 1
                 self._batches_seen = max(self._batches_seen, count)
-                yield batch
+                yield batch if listed else _own(batch)
         finally:
             # `_last` keeps a generator alive, so what it holds open must be let go here.
             if isinstance(iterable, Iterator) and hasattr(iterable, "close"):
@@ -99,6 +103,17 @@ class Reopened:
                 f"{self._batches_seen} or more: it goes over a one-shot iterable that is used up; "
                 "give one that starts from the beginning each time"
             )
+
+
+def _own(batch: Any) -> Any:
+    """The batch with copies of its NumPy arrays, which the next batch cannot overwrite."""
+    if isinstance(batch, np.ndarray):
+        return batch.copy()
+    if isinstance(batch, dict):
+        return {name: _own(part) for name, part in batch.items()}
+    if type(batch) in (list, tuple):
+        return type(batch)(map(_own, batch))
+    return batch
 
 
 def reiterable(

@@ -244,7 +244,8 @@ def _init(
 ) -> Tree:
     inputs = jax.tree.unflatten(structure, [jnp.zeros((1, *s), d) for s, d in points])
     rngs = {"params": params_key, "dropout": dropout_key}
-    variables: Tree = network.module.init(rngs, inputs, **_mode(type(network.module), False))
+    with _explained(network.module, {}, inputs):
+        variables: Tree = network.module.init(rngs, inputs, **_mode(type(network.module), False))
     network.settle()
     return variables
 
