@@ -77,6 +77,12 @@ class Reopened:
                 f"the function of this loader must return an iterable of batches, but it returned "
                 f"a value of type {type(iterable).__name__}"
             )
+        if isinstance(iterable, _NO_BATCHES) or _is_array(iterable):
+            raise DataError(
+                f"the function of this loader must return an iterable of batches, but it returned "
+                f"a {type(iterable).__name__}, which would be gone over row by row; give a list of "
+                "batches"
+            )
         if isinstance(iterable, Iterator):
             if iterable is self._last:
                 raise DataError(
@@ -92,7 +98,7 @@ class Reopened:
             for batch in iterable:
                 count += 1
                 self._batches_seen = max(self._batches_seen, count)
-                yield batch if listed else _own(batch)
+                yield batch if listed else own(batch)
         finally:
             # `_last` keeps a generator alive, so what it holds open must be let go here.
             if isinstance(iterable, Iterator) and hasattr(iterable, "close"):
@@ -105,14 +111,14 @@ class Reopened:
             )
 
 
-def _own(batch: Any) -> Any:
+def own(batch: Any) -> Any:
     """The batch with copies of its NumPy arrays, which the next batch cannot overwrite."""
     if isinstance(batch, np.ndarray):
         return batch.copy()
     if isinstance(batch, dict):
-        return {name: _own(part) for name, part in batch.items()}
+        return {name: own(part) for name, part in batch.items()}
     if type(batch) in (list, tuple):
-        return type(batch)(map(_own, batch))
+        return type(batch)(map(own, batch))
     return batch
 
 

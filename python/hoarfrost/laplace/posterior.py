@@ -16,7 +16,7 @@ import numpy as np
 
 from hoarfrost.checks import check_count, check_draws, check_switch, is_number, plain, shown
 from hoarfrost.data.checked import CheckedBatch, data_batches
-from hoarfrost.dtypes import narrowed
+from hoarfrost.dtypes import is_real, narrowed
 from hoarfrost.errors import InvalidArgumentError, SelectionError, ShapeError
 from hoarfrost.fork import check_not_forked
 from hoarfrost.laplace.evidence.evidence import Evidence
@@ -34,7 +34,7 @@ from hoarfrost.predictive.evaluate import over_outputs, over_weights
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
 from hoarfrost.predictive.link import Draws, Link, Needs, Quantity, choose_link, quantity_of
 from hoarfrost.predictive.prediction import RegressionPrediction
-from hoarfrost.prior import PriorPrecision, array_tree, resolve_prior_precision
+from hoarfrost.prior import PriorPrecision, resolve_prior_precision
 from hoarfrost.types import Tree, join, path_of
 
 
@@ -443,10 +443,14 @@ class Laplace:
                     f"tree{jax.tree_util.keystr(path)} has shape {shape}, but the parameter has "
                     f"shape {own.shape}; give a tree such as one draw of sample()"
                 )
-        array_tree("tree", tree)
         subset = self.linearised.subset
-        places = {path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
-        extra = places.difference(subset.partition.trainable_paths)
+        leaves = {path_of(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for place, leaf in leaves.items():
+            if not is_real(getattr(leaf, "dtype", np.dtype(object))):
+                raise InvalidArgumentError(
+                    f"tree at {join(place)!r} is {shown(leaf)}; give an array of real numbers"
+                )
+        extra = set(leaves).difference(subset.partition.trainable_paths)
         if extra:
             raise SelectionError(
                 f"tree has a leaf at {join(min(extra, key=str))!r}, which is no trainable "
