@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -99,20 +99,19 @@ class DataLoader(Loader):
 
         Each tensor is turned into a NumPy array as its batch comes.
         """
-        batches = _as_numpy(reiterable(tf_data_loader, PAIR, "tf_data_loader"))
-        return cls(StreamBatches(batches, PAIR))
+        return cls(StreamBatches(reiterable(tf_data_loader, PAIR, "tf_data_loader"), PAIR))
 
     @classmethod
     def from_torch_data_loader(cls, torch_data_loader: Iterable[Any]) -> Self:
         """A loader over a PyTorch data loader that gives pairs (inputs, targets) of tensors.
 
-        Each tensor is turned into a NumPy array as its batch comes. It may shuffle by itself:
+        Each tensor is turned into a NumPy array as its batch comes (bfloat16 into ml_dtypes'
+        bfloat16; one that requires gradients gives its values). It may shuffle by itself:
         inputs and targets that belong together are taken from one pass. Only where they are taken
         apart (`to_inputs_loader`, `to_targets_loader`), or the loader is split, a pass in another
         order than the one before raises `DataError`.
         """
-        batches = _as_numpy(reiterable(torch_data_loader, PAIR, "torch_data_loader"))
-        return cls(StreamBatches(batches, PAIR))
+        return cls(StreamBatches(reiterable(torch_data_loader, PAIR, "torch_data_loader"), PAIR))
 
     @classmethod
     def from_inputs_loaders(
@@ -226,13 +225,3 @@ def _check_sequence(name: str, value: Any) -> None:
         raise InvalidArgumentError(
             f"{name} is a {type(value).__name__}; give a list, with one entry for each loader"
         )
-
-
-def _as_numpy(
-    batches: Callable[[int | None], Iterator[Any]],
-) -> Callable[[int | None], Iterator[Any]]:
-    def converted(epoch: int | None) -> Iterator[Any]:
-        for batch in batches(epoch):
-            yield jax.tree.map(lambda leaf: leaf.numpy() if hasattr(leaf, "numpy") else leaf, batch)
-
-    return converted

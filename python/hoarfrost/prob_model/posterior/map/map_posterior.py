@@ -20,6 +20,7 @@ from hoarfrost.prob_model.posterior.map_fit import (
     run_map,
     start_of,
 )
+from hoarfrost.prob_model.posterior.write import write_state
 from hoarfrost.prob_model.state import JointState, StateRepository
 
 
@@ -102,6 +103,29 @@ class MAPPosterior:
             calib_params=state.calib_params,
             calib_mutable=state.calib_mutable,
         )
+
+    def write_to(
+        self, module: Any, state: JointState | None = None, *, name: str = "model"
+    ) -> None:
+        """Put parameters and running statistics into an NNX module, which training leaves alone.
+
+        Parameters
+        ----------
+        module : flax.nnx.Module
+            Changed in place: its random state and modes stay as they are.
+        state : JointState, optional
+            What `sample` returned; by default the state that training left.
+        name : {"model", "lik_log_var"}
+            Of which network.
+
+        Raises
+        ------
+        NotFittedError
+            If there is no state.
+        InvalidArgumentError, ShapeError
+            If the module is none of NNX, or not like the network. Nothing is written then.
+        """
+        write_state(self.joint, self.state.get() if state is None else state, module, name)
 
     def weight_samples(
         self, n_samples: int, key: jax.Array, link: str | None = None
