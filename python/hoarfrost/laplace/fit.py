@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hoarfrost.checks import check_switch
+from hoarfrost.checks import check_switch, is_choice, shown
 from hoarfrost.curvature import last_layer
 from hoarfrost.curvature.assembly import assemble
 from hoarfrost.curvature.head import MAX_POINTS
@@ -339,7 +339,7 @@ def _factor(curvature: Curvature, prior: Array, keep: bool, progress: bool) -> F
 
 def _check_choices(hessian_structure: Any, keep_curvature: Any) -> None:
     check_structure(hessian_structure)
-    if not isinstance(keep_curvature, bool) and keep_curvature != "auto":
+    if not isinstance(keep_curvature, bool) and not is_choice(keep_curvature, ("auto",)):
         raise InvalidArgumentError(
-            f"keep_curvature is {keep_curvature!r}; give True, False or 'auto'"
+            f"keep_curvature is {shown(keep_curvature)}; give True, False or 'auto'"
         )

@@ -220,7 +220,7 @@ class LaplacePosterior:
         """
         check_switch("distribute", distribute)
         bounds = check_tuning(mode, val_data_loader, min_prior_log_var, max_prior_log_var)
-        check_count("grid_size", grid_size, 2)
+        grid_size = check_count("grid_size", grid_size, 2)
         check_count("n_posterior_samples", n_posterior_samples, 1)
         state = self._fitted()
         reference = self._reference(state.partition, state.params)
