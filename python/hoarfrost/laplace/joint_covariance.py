@@ -26,7 +26,11 @@ def joint_covariance(linearised: LinearisedNetwork, factor: Factor, inputs: Tree
     check_room(
         f"the joint covariance of {linearised.num_outputs} outputs at {points:,} inputs, with what "
         "it is made from,",
-        factor.joint_bytes(points, linearised.num_outputs),
+        # The network's pass comes before it, and is over by then.
+        max(
+            factor.joint_bytes(points, linearised.num_outputs),
+            linearised.passes(points).predicting,
+        ),
         "give fewer inputs at once, or leave out joint=True",
     )
     return factor.joint_covariance(_collected((p.block for p in linearised.walk(inputs)), points))

@@ -167,7 +167,7 @@ class LinearisedNetwork:
         itemsize: int = wide_dtype(*jax.tree.leaves(self.trainable)).itemsize
         if self.head is None:
             rows = size * self.mean.size * itemsize
-            fitting = 9 * rows * self._root_columns() // 2
+            fitting = 9 * rows * self._root_columns // 2
             piece = rows * self.num_outputs
             wide, lingering = 8 * piece // itemsize, min(fitting, _LINGERING)
             return Passes(0, fitting, 5 * piece // 2, wide, lingering)
@@ -178,6 +178,7 @@ class LinearisedNetwork:
         wide, lingering = 8 * piece // itemsize, min(fitting, _LINGERING)
         return Passes(kept, fitting, 5 * (piece + layer), wide, lingering)
 
+    @functools.cached_property
     def _root_columns(self) -> int:
         """Rows of a point in a fit: columns of the root of its likelihood's curvature."""
         outputs = jnp.zeros((1, self.num_outputs))
