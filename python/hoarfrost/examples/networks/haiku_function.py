@@ -36,7 +36,7 @@ def head(path: Path, value: Any) -> bool:
 
 
 def network(inputs: Any, seed: int = 0) -> tuple[Any, Tree, Tree]:
-    """A hidden layer with BatchNorm, dropout and a head, with random weights and their state."""
+    """A hidden layer with BatchNorm, dropout and a head, of random weights, and its state."""
     import haiku as hk
 
     def function(inputs: Any, is_training: bool) -> Any:
@@ -47,7 +47,10 @@ def network(inputs: Any, seed: int = 0) -> tuple[Any, Tree, Tree]:
         return hk.Linear(10, name="head")(hidden)
 
     transformed = hk.transform_with_state(function)
-    params, state = transformed.init(jax.random.key(seed), inputs, is_training=True)
+    key = jax.random.key(seed)
+    params, state = transformed.init(key, inputs, is_training=True)
+    # Training would go on from here; these statistics are those of the inputs.
+    _, state = transformed.apply(params, state, key, inputs, is_training=True)
     return transformed, params, state
 
 
@@ -55,7 +58,7 @@ def main() -> None:
     """Print the table."""
     check_installed(haiku="dm-haiku")
     data = digits(64)
-    apply, params = as_function(*network(data.train[0][:2]))
+    apply, params = as_function(*network(data.train[0]))
     show(f"Haiku ({versions('dm-haiku')})", apply, params, head, data)
 
 
