@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from meaning import Recipe
 
-LOADERS = ("DataLoader", "InputsLoader", "TargetsLoader")
+LOADERS = ("DataLoader", "HuggingFaceDataLoader", "InputsLoader", "TargetsLoader")
 FUNCTIONS = ("fit_laplace", "plan")
 
 

@@ -23,7 +23,8 @@ ARRAYS = """inputs preds probs targets lower_bounds upper_bounds means variances
 NUMBERS = """q error log_var mean low high prior_mean prior_precision noise_std max_grad_norm
     early_stopping_min_delta min_prior_log_var max_prior_log_var value"""
 INTEGERS = """batch_size divisor n n_bins n_data n_epochs n_samples n_posterior_samples
-    n_output_samples n_target_samples grid_size num_unique_labels gradient_accumulation_steps
+    n_output_samples n_target_samples grid_size num_unique_labels num_inputs
+    gradient_accumulation_steps
     eval_every_n_epochs
     early_stopping_patience memory_budget devices keep_top_n_checkpoints save_every_n_steps"""
 SWITCHES = """plot shuffle prefetch replace joint log verbose tune_prior_log_variance progress
@@ -69,11 +70,20 @@ KINDS: dict[str, str] = {
 }
 # Where an argument of that name asks for something else.
 OTHERWISE: dict[str, str] = {
-    "DataLoader.from_inputs_loaders.targets": "object",
+    **{
+        f"{loader}.{argument}": kind
+        for loader in ("DataLoader", "HuggingFaceDataLoader")
+        for argument, kind in (
+            ("from_inputs_loaders.targets", "object"),
+            ("from_array_data.data", "data"),
+        )
+    },
+    # Names of columns; batches of columns are less strict than pairs of arrays.
+    "HuggingFaceDataLoader.inputs": "object",
+    "HuggingFaceDataLoader.targets": "object",
     "DiagonalGaussianPrior.log_var": "array",
     "FitMonitor.metrics": "metrics",
     "CalibMonitor.metrics": "metrics",
-    "DataLoader.from_array_data.data": "data",
     "InputsLoader.from_data_loader.data_loader": "object",
     "TargetsLoader.from_data_loader.data_loader": "object",
     **{
