@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 SHARDS = 32
-# Allocators keep some of what they gave back; outputs of a prediction are 8 bytes a point.
-SLACK = 24 * 2**20
+# Steps of training are queued; outputs of a prediction are 8 bytes a point. 192 shards take no more
+SLACK = 48 * 2**20
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks are those of Linux")

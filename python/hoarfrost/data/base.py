@@ -160,10 +160,12 @@ class Loader:
         Raises
         ------
         InvalidArgumentError
-            If more points are asked for than there are, without replacement.
+            If more points are asked for than there are, without replacement, or `replace` is
+            neither True nor False.
         """
         seed = check_integer("seed", seed, 0)
         n_samples = check_integer("n_samples", n_samples)
+        replace = check_switch("replace", replace)
         size = self.size
         if not replace and n_samples > size:
             raise InvalidArgumentError(

@@ -140,7 +140,7 @@ class DataLoader(Loader):
             If there are not as many targets as loaders. While iterating: if batches that are to
             be joined hold inputs of different shapes.
         """
-        if how not in ("interpose", "concatenate"):
+        if not isinstance(how, str) or how not in ("interpose", "concatenate"):
             raise InvalidArgumentError(
                 f"how must be 'interpose' or 'concatenate', but it is {how!r}"
             )
@@ -220,7 +220,8 @@ class DataLoader(Loader):
 
 
 def _check_sequence(name: str, value: Any) -> None:
-    if not hasattr(value, "__len__") or isinstance(value, str | bytes | Mapping | Loader):
+    long = hasattr(value, "__len__") and getattr(value, "shape", None) != ()
+    if not long or isinstance(value, str | bytes | Mapping | Loader):
         raise InvalidArgumentError(
             f"{name} is a {type(value).__name__}; give a list, with one entry for each loader"
         )
