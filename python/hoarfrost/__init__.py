@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 from hoarfrost._core import __version__
 
 if TYPE_CHECKING:
-    from hoarfrost import data, errors, likelihood, metric, prob_model
-    from hoarfrost.laplace import Laplace, fit_laplace
+    from hoarfrost import data, errors, likelihood, metric, model, prob_model
+    from hoarfrost.laplace import Laplace, describe, fit_laplace
     from hoarfrost.laplace import plan_laplace as plan
 
 __all__ = [
     "Laplace",
     "__version__",
     "data",
+    "describe",
     "errors",
     "fit_laplace",
     "likelihood",
     "metric",
+    "model",
     "plan",
     "prob_model",
 ]
@@ -29,11 +31,12 @@ __all__ = [
 # Where each name is, which is imported when it is first asked for.
 _PLACES = {
     "Laplace": ("hoarfrost.laplace", "Laplace"),
+    "describe": ("hoarfrost.laplace", "describe"),
     "fit_laplace": ("hoarfrost.laplace", "fit_laplace"),
     "plan": ("hoarfrost.laplace", "plan_laplace"),
     **{
         name: (f"hoarfrost.{name}", "")
-        for name in ("data", "errors", "likelihood", "metric", "prob_model")
+        for name in ("data", "errors", "likelihood", "metric", "model", "prob_model")
     },
 }
 

@@ -26,9 +26,7 @@ class VisionNetwork(nnx.Module):
 
 
 def vision_network() -> VisionNetwork:
-    module = VisionNetwork(nnx.Rngs(0))
-    module.norm.use_running_average = True  # as in `of_nnx`, which switches dropout alone
-    return module
+    return VisionNetwork(nnx.Rngs(0))
 
 
 class TorchModule:

@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import standins
-from cases import CASES
+from cases import CASES, of_nnx
+from flax import nnx
 
 import hoarfrost
 from hoarfrost.errors import InvalidArgumentError
-from hoarfrost.examples.networks import demonstration, keras3, pytorch
+from hoarfrost.examples.networks import bonsai_vit, demonstration, keras3, pytorch
 from hoarfrost.freezing import make_partition
 from hoarfrost.network.reads import Reads
 from hoarfrost.types import join, path_of
@@ -135,6 +136,23 @@ def test_samples_have_the_heads_leaves(case):
     draws = fitted(case).sample(seed=0, n_samples=3)
     paths = [path_of(key) for key, _ in jax.tree_util.tree_flatten_with_path(draws)[0]]
     assert {join(path) for path in paths} == case.leaves
+
+
+@pytest.mark.parametrize("make", [standins.vision_network, "bonsai"])
+def test_an_nnx_module_whose_call_wants_rngs_is_taken_as_it_is(make):
+    if make == "bonsai":
+        pytest.importorskip("bonsai.models.vit.modeling")
+        make = bonsai_vit.network
+    module = make()
+    case = of_nnx(module)
+    before = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(module, nnx.Param)))
+    data = [(case.inputs, case.targets)]
+    found = hoarfrost.fit_laplace(module, None, data, trainable=case.head, progress=False)
+    np.testing.assert_array_equal(found.precision(), fitted(case).precision())
+    np.testing.assert_array_equal(found.predict(case.inputs), fitted(case).predict(case.inputs))
+    after = nnx.to_pure_dict(nnx.state(module, nnx.Param))
+    jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.asarray, after))
+    assert not module.dropout.deterministic if hasattr(module, "dropout") else True
 
 
 # --- what makes a recipe safe --------------------------------------------------------------------

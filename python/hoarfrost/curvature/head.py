@@ -115,6 +115,29 @@ def _features(
     direction: Directions,
 ) -> PassResult:
     """Outputs, layer inputs and the structure check of one piece."""
+    outputs, features, error = _with_inputs(
+        network, partition, layout, params, mutable, inputs, direction
+    )
+    return PassResult(
+        outputs=outputs,
+        block=features,
+        inputs_finite=all_finite(inputs),
+        outputs_finite=all_finite(outputs),
+        block_finite=all_finite(features),
+        structure_error=error,
+    )
+
+
+def _with_inputs(
+    network: Network,
+    partition: Partition,
+    layout: HeadLayout,
+    params: Tree,
+    mutable: Tree,
+    inputs: Tree,
+    direction: Directions | None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Outputs, layer inputs, and how far they are from the layout; zero without directions."""
     trainable, frozen = partition.split(params)
     leaves, treedef = jax.tree.flatten(trainable)
 
@@ -136,10 +159,11 @@ def _features(
 
         pushed = pulled = None
         features = jnp.ones((0,), leaves[0].dtype)
-        if layout.kernel is not None and direction.kernel is not None:
+        if layout.kernel is not None:
             kernel = leaves[layout.kernel]
-            directions = jnp.asarray(direction.kernel).astype(kernel.dtype)
-            pushed = jax.vmap(functools.partial(along, layout.kernel))(directions)
+            if direction is not None:
+                directions = jnp.asarray(direction.kernel).astype(kernel.dtype)
+                pushed = jax.vmap(functools.partial(along, layout.kernel))(directions)
 
             def first_output(column: jax.Array) -> jax.Array:
                 index = (slice(None), 0) if layout.output_axis == 1 else (0, slice(None))
@@ -150,11 +174,12 @@ def _features(
             place = layout.kernel
             column = kernel[0] if layout.output_axis == 0 else kernel[:, 0]
             (features,) = jax.linear_transpose(first_output, column)(jnp.ones((), outputs.dtype))
-        if layout.bias is not None and direction.bias is not None:
-            bias = leaves[layout.bias]
-            pull = jax.linear_transpose(functools.partial(along, layout.bias), bias)
-            cotangents = jnp.asarray(direction.bias).astype(outputs.dtype)
-            pulled = jax.vmap(lambda cotangent: pull(cotangent)[0])(cotangents)
+        if layout.bias is not None:
+            if direction is not None:
+                bias = leaves[layout.bias]
+                pull = jax.linear_transpose(functools.partial(along, layout.bias), bias)
+                cotangents = jnp.asarray(direction.bias).astype(outputs.dtype)
+                pulled = jax.vmap(lambda cotangent: pull(cotangent)[0])(cotangents)
             features = jnp.append(features, jnp.ones((), features.dtype))
         return outputs, features, pushed, pulled
 
@@ -164,15 +189,10 @@ def _features(
     # assembly that follows can be worth.
     with jax.default_matmul_precision("highest"):
         outputs, features, pushed, pulled = jax.vmap(point)(inputs)
-        error = _structure_error(layout, features, pushed, pulled, direction, max(units))
-    return PassResult(
-        outputs=outputs,
-        block=features,
-        inputs_finite=all_finite(inputs),
-        outputs_finite=all_finite(outputs),
-        block_finite=all_finite(features),
-        structure_error=error,
-    )
+        error = jnp.zeros((), jnp.float32)
+        if direction is not None:
+            error = _structure_error(layout, features, pushed, pulled, direction, max(units))
+    return outputs, features, error
 
 
 def _structure_error(
@@ -192,6 +212,19 @@ def _structure_error(
     if pulled is not None:
         errors.append(bias_error(pulled, jnp.asarray(direction.bias), eps))
     return jnp.max(jnp.stack([error.astype(jnp.float32) for error in errors]))
+
+
+def layer_inputs(
+    network: Network,
+    partition: Partition,
+    layout: HeadLayout,
+    params: Tree,
+    mutable: Tree,
+    inputs: Tree,
+) -> tuple[jax.Array, jax.Array]:
+    """Outputs ``(B, C)`` and layer inputs ``(B, D')`` alone, for a program of another's."""
+    found = _with_inputs(network, partition, layout, params, mutable, inputs, None)
+    return found[:2]
 
 
 _head_program = NetworkProgram(_features, static=("partition", "layout"))

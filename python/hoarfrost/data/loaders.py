@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import jax
 import numpy as np
 
-from hoarfrost.checks import check_integer
+from hoarfrost.checks import check_integer, is_choice, shown
 from hoarfrost.data import operations
 from hoarfrost.data.base import Loader, array_source, batches_of
 from hoarfrost.data.batch import INPUTS, PAIR, TARGETS, feature_shape
@@ -140,9 +140,9 @@ class DataLoader(Loader):
             If there are not as many targets as loaders. While iterating: if batches that are to
             be joined hold inputs of different shapes.
         """
-        if not isinstance(how, str) or how not in ("interpose", "concatenate"):
+        if not is_choice(how, ("interpose", "concatenate")):
             raise InvalidArgumentError(
-                f"how must be 'interpose' or 'concatenate', but it is {how!r}"
+                f"how must be 'interpose' or 'concatenate', but it is {shown(how)}"
             )
         _check_sequence("inputs_loaders", inputs_loaders)
         _check_sequence("targets", targets)

@@ -42,6 +42,7 @@ _OF_A_CLASS = frozenset(
     {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__qualname__"}
     | {"__dataclass_fields__", "__dataclass_params__", "__match_args__", "__abstractmethods__"}
     | {"_abc_impl", "__parameters__", "__orig_bases__", "__static_attributes__"}
+    | {"__firstlineno__", "__slotnames__"}
 )
 _ATOMS = (bool, int, str, bytes, complex, type(None), type(Ellipsis), range, np.dtype)
 _MISSING = object()

@@ -199,7 +199,8 @@ def chunk_size(network: Network, samples: WeightSamples, inputs: Tree) -> int:
     """How many samples are evaluated at once for a batch like `inputs`."""
     known = (samples.trainable, samples.center, samples.frozen, samples.mutable, inputs)
     leaves, structure = jax.tree.flatten(known)
-    shapes = tuple((np.shape(x), str(jax.dtypes.result_type(x))) for x in leaves)
+    # Not as str: the name of a key's dtype, which random state has, is none that JAX reads.
+    shapes = tuple((np.shape(x), jax.dtypes.result_type(x)) for x in leaves)
     # Networks are hashable, which a protocol cannot say.
     find: Any = _chunk_sizes.of(network)
     size: int = find(network.unowned, samples.partition, samples.size, structure, shapes)
@@ -211,7 +212,7 @@ def _chunk_size(
     partition: Partition,
     size: int,
     structure: Any,
-    shapes: tuple[tuple[tuple[int, ...], str], ...],
+    shapes: tuple[tuple[tuple[int, ...], Any], ...],
 ) -> int:
     arrays = [jax.ShapeDtypeStruct(s, d) for s, d in shapes]  # type: ignore[no-untyped-call]
     trainable, *others = jax.tree.unflatten(structure, arrays)
