@@ -45,6 +45,12 @@ EXEMPTIONS = (
         lambda recipe: recipe[1] in ("one of a pair", "triples", "dict"),
     ),
     Exemption(
+        "two numbers are the targets of two loaders",
+        ("DataLoader", "HuggingFaceDataLoader"),
+        "targets",
+        lambda recipe: recipe == ("other", "list"),
+    ),
+    Exemption(
         "a transform that gives None leaves the batch out, as in Fortuna",
         LOADERS,
         "transform",
