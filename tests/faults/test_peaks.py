@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-# What programs take that are compiled on the way, whatever the size.
-PROGRAMS = 24 * 2**20
+# What the allocator and threads keep, whatever the size.
+KEPT = 16 * 2**20
 
 QUICK = {"full": (3000, 200), "diag layer": (4500000, 8)}
 FULL = {
@@ -29,8 +29,5 @@ def test_what_is_said_is_what_is_taken(child, full, structure):
     size, points = (FULL if full else QUICK)[structure]
     found = child("peaks.py", structure, size, points, timeout=300, optimised=True)
     said, measured = found["said"], found["measured"]
-    verbs = ("fit", "tune") if structure != "softmax" else ("fit",)
-    for verb in verbs:
-        assert abs(said[verb] - measured[verb]) < 0.1 * measured[verb] + PROGRAMS, found
-    # Few inputs leave the cache of a last layer aside: no more than is said.
-    assert measured["predict"] < 1.1 * said["predict"] + PROGRAMS, found
+    for verb, peak in measured.items():
+        assert abs(said[verb] - peak) < 0.1 * peak + KEPT, (verb, found)

@@ -160,10 +160,12 @@ def _with_inputs(
         pushed = pulled = None
         features = jnp.ones((0,), leaves[0].dtype)
         if layout.kernel is not None:
-            kernel = leaves[layout.kernel]
+            place, kernel = layout.kernel, leaves[layout.kernel]
             if direction is not None:
-                directions = jnp.asarray(direction.kernel).astype(kernel.dtype)
-                pushed = jax.vmap(functools.partial(along, layout.kernel))(directions)
+                towards = jnp.asarray(direction.kernel).astype(kernel.dtype)
+                signs = jnp.asarray(direction.signs).astype(kernel.dtype)
+                rows = jnp.expand_dims(signs, 1 if layout.output_axis == 0 else 2)
+                pushed = jax.lax.map(lambda row: along(place, towards * row), rows)
 
             def first_output(column: jax.Array) -> jax.Array:
                 index = (slice(None), 0) if layout.output_axis == 1 else (0, slice(None))
@@ -171,7 +173,6 @@ def _with_inputs(
                 first: jax.Array = along(place, full)[0]
                 return first
 
-            place = layout.kernel
             column = kernel[0] if layout.output_axis == 0 else kernel[:, 0]
             (features,) = jax.linear_transpose(first_output, column)(jnp.ones((), outputs.dtype))
         if layout.bias is not None:
@@ -207,8 +208,10 @@ def _structure_error(
     errors = [jnp.zeros((), jnp.float32)]
     if pushed is not None:
         kernel = jnp.asarray(direction.kernel)
-        kernel = kernel if layout.output_axis == 1 else jnp.swapaxes(kernel, 1, 2)
-        errors.append(kernel_error(features[:, : layout.num_inputs], pushed, kernel, eps))
+        kernel = kernel if layout.output_axis == 1 else kernel.T
+        signs = jnp.asarray(direction.signs)
+        inputs = features[:, : layout.num_inputs]
+        errors.append(kernel_error(inputs, pushed, kernel, signs, eps))
     if pulled is not None:
         errors.append(bias_error(pulled, jnp.asarray(direction.bias), eps))
     return jnp.max(jnp.stack([error.astype(jnp.float32) for error in errors]))

@@ -27,7 +27,7 @@ def as_function(transformed: Any, params: Tree, state: Tree) -> tuple[Apply, Tre
     def apply(state: Tree, params: Tree, inputs: Tree) -> Any:
         return transformed.apply(params, state, None, inputs, is_training=False)[0]
 
-    bound: Apply = jax.tree_util.Partial(apply, state)  # type: ignore[no-untyped-call]
+    bound: Any = jax.tree_util.Partial(apply, state)  # type: ignore[no-untyped-call]
     return bound, params
 
 
@@ -37,7 +37,7 @@ def head(path: Path, value: Any) -> bool:
 
 
 def network(inputs: Any, seed: int = 0) -> tuple[Any, Tree, Tree]:
-    """A hidden layer with BatchNorm, dropout and a head, of random weights, and its state."""
+    """A hidden layer with BatchNorm, dropout and a head, with random weights and their state."""
     import haiku as hk
 
     def function(inputs: Any, is_training: bool) -> Any:
@@ -48,10 +48,7 @@ def network(inputs: Any, seed: int = 0) -> tuple[Any, Tree, Tree]:
         return hk.Linear(10, name="head")(hidden)
 
     transformed = hk.transform_with_state(function)
-    key = jax.random.key(seed)
-    params, state = transformed.init(key, inputs, is_training=True)
-    # Training would go on from here; these statistics are those of the inputs.
-    _, state = transformed.apply(params, state, key, inputs, is_training=True)
+    params, state = transformed.init(jax.random.key(seed), inputs, is_training=True)
     return transformed, params, state
 
 
@@ -59,7 +56,7 @@ def main() -> None:
     """Print the table."""
     check_installed(haiku="dm-haiku")
     data = digits(64)
-    apply, params = as_function(*network(data.train[0]))
+    apply, params = as_function(*network(data.train[0][:2]))
     show(f"Haiku ({versions('dm-haiku')})", apply, params, head, data)
 
 
