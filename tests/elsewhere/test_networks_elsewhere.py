@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import standins
-from cases import CASES, of_nnx
+from elsewhere_cases import CASES, of_nnx
 from flax import nnx
 
 import hoarfrost
