@@ -72,15 +72,21 @@ KINDS: dict[str, str] = {
 }
 # Where an argument of that name asks for something else.
 OTHERWISE: dict[str, str] = {
-    "DataLoader.from_inputs_loaders.targets": "object",
+    **{
+        f"{loader}.{argument}": kind
+        for loader in ("DataLoader", "HuggingFaceDataLoader")
+        for argument, kind in (
+            ("from_inputs_loaders.targets", "object"),
+            ("from_array_data.data", "data"),
+        )
+    },
     "DiagonalGaussianPrior.log_var": "array",
     "Laplace.to_jax.dtype": "choice",
-    "HuggingFaceDataLoader.iterable": "object",
-    "HuggingFaceDataLoader.inputs": "choice",
-    "HuggingFaceDataLoader.targets": "choice",
+    # Names of columns.
+    "HuggingFaceDataLoader.inputs": "object",
+    "HuggingFaceDataLoader.targets": "object",
     "FitMonitor.metrics": "metrics",
     "CalibMonitor.metrics": "metrics",
-    "DataLoader.from_array_data.data": "data",
     "InputsLoader.from_data_loader.data_loader": "object",
     "TargetsLoader.from_data_loader.data_loader": "object",
     **{
