@@ -5,6 +5,7 @@ of the outputs is ``J_n = I (x) [a_n, 1]^T``, with ``a_n`` the layer's input. No
 ``C x P`` has to be formed: ``a_n`` is the gradient of output ``c`` with respect to column ``c`` of
 the kernel. Names of layers play no part. Whether the network really has this structure is decided
 by a few products with the Jacobian along random directions (`hoarfrost.curvature.head_check`).
+A layer that positions of an example share (tokens, pixels) has an input at each of them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -26,14 +27,15 @@ from hoarfrost.curvature.head_check import (
     kernel_error,
 )
 from hoarfrost.curvature.result import PassResult
+from hoarfrost.data.positions import examples_at_once
 from hoarfrost.dtypes import all_finite
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.jaxprs import coarsest_eps
 from hoarfrost.network import Network, NetworkProgram, check_rows
 from hoarfrost.types import Tree
 
-# Points that go through the network at once. A batch may be a whole data set; in pieces, the core
-# works on one while JAX works on the next.
+# Points that go through the network at once, of which an example with positions has many. A batch
+# may be a whole data set; in pieces, the core works on one while JAX works on the next.
 MAX_POINTS = 4096
 
 # Times what rounding explains: leaves that miss the structure by less are named in a warning.
@@ -105,10 +107,16 @@ def candidate_layouts(shapes: Sequence[tuple[int, ...]], num_outputs: int) -> li
     ]
 
 
+# The layer's inputs at a point, and what the kernel and the bias are checked by.
+_Look = tuple[jax.Array, jax.Array | None, jax.Array | None]
+_Along = Callable[[int, jax.Array], jax.Array]
+
+
 def _features(
     network: Network,
     partition: Partition,
     layout: HeadLayout,
+    positions: tuple[int, ...],
     params: Tree,
     mutable: Tree,
     inputs: Tree,
@@ -116,15 +124,17 @@ def _features(
 ) -> PassResult:
     """Outputs, layer inputs and the structure check of one piece."""
     trainable, frozen = partition.split(params)
-    leaves, treedef = jax.tree.flatten(trainable)
+    arrays, treedef = jax.tree.flatten(trainable)
+    leaves = [leaf.reshape(matrix_shape(leaf.shape, positions)) for leaf in arrays]
 
-    def point(example: Tree) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
+    def point(example: Tree) -> tuple[jax.Array, *_Look]:
         def outputs_of(values: list[jax.Array]) -> jax.Array:
+            values = [x.reshape(leaf.shape) for x, leaf in zip(values, arrays, strict=True)]
             merged = partition.merge(jax.tree.unflatten(treedef, values), frozen)
             batch = jax.tree.map(lambda leaf: leaf[None], example)
             outputs = network.evaluate(merged, mutable, batch)
-            check_rows(outputs.shape, 1, layout.num_outputs)
-            return outputs[0]
+            check_rows(outputs.shape, 1, layout.num_outputs, positions)
+            return outputs.reshape(-1, layout.num_outputs) if positions else outputs[0]
 
         outputs, push = jax.linearize(outputs_of, leaves)
         zeros = [jnp.zeros_like(leaf) for leaf in leaves]
@@ -134,29 +144,8 @@ def _features(
             pushed: jax.Array = push([*zeros[:place], tangent, *zeros[place + 1 :]])
             return pushed
 
-        pushed = pulled = None
-        features = jnp.ones((0,), leaves[0].dtype)
-        if layout.kernel is not None and direction.kernel is not None:
-            kernel = leaves[layout.kernel]
-            directions = jnp.asarray(direction.kernel).astype(kernel.dtype)
-            pushed = jax.vmap(functools.partial(along, layout.kernel))(directions)
-
-            def first_output(column: jax.Array) -> jax.Array:
-                index = (slice(None), 0) if layout.output_axis == 1 else (0, slice(None))
-                full = jnp.zeros_like(kernel).at[index].set(column)
-                first: jax.Array = along(place, full)[0]
-                return first
-
-            place = layout.kernel
-            column = kernel[0] if layout.output_axis == 0 else kernel[:, 0]
-            (features,) = jax.linear_transpose(first_output, column)(jnp.ones((), outputs.dtype))
-        if layout.bias is not None and direction.bias is not None:
-            bias = leaves[layout.bias]
-            pull = jax.linear_transpose(functools.partial(along, layout.bias), bias)
-            cotangents = jnp.asarray(direction.bias).astype(outputs.dtype)
-            pulled = jax.vmap(lambda cotangent: pull(cotangent)[0])(cotangents)
-            features = jnp.append(features, jnp.ones((), features.dtype))
-        return outputs, features, pushed, pulled
+        look = _at_positions if positions else _at_point
+        return outputs, *look(along, leaves, outputs, layout, direction)
 
     # What one trace of `point` says of the program.
     units: list[float] = []
@@ -164,6 +153,10 @@ def _features(
     # assembly that follows can be worth.
     with jax.default_matmul_precision("highest"):
         outputs, features, pushed, pulled = jax.vmap(point)(inputs)
+        if positions:
+            outputs, features, pushed, pulled = jax.tree.map(
+                lambda x: x.reshape(-1, *x.shape[2:]), (outputs, features, pushed, pulled)
+            )
         error = _structure_error(layout, features, pushed, pulled, direction, max(units))
     return PassResult(
         outputs=outputs,
@@ -173,6 +166,82 @@ def _features(
         block_finite=all_finite(features),
         structure_error=error,
     )
+
+
+def _at_point(
+    along: _Along,
+    leaves: list[jax.Array],
+    outputs: jax.Array,
+    layout: HeadLayout,
+    direction: Directions,
+) -> _Look:
+    """Where an example is one point, its outputs ``(C,)``."""
+    pushed = pulled = None
+    features = jnp.ones((0,), leaves[0].dtype)
+    if layout.kernel is not None and direction.kernel is not None:
+        place, kernel = layout.kernel, leaves[layout.kernel]
+        directions = jnp.asarray(direction.kernel).astype(kernel.dtype)
+        pushed = jax.vmap(functools.partial(along, place))(directions)
+
+        def first_output(column: jax.Array) -> jax.Array:
+            index = (slice(None), 0) if layout.output_axis == 1 else (0, slice(None))
+            full = jnp.zeros_like(kernel).at[index].set(column)
+            first: jax.Array = along(place, full)[0]
+            return first
+
+        column = kernel[0] if layout.output_axis == 0 else kernel[:, 0]
+        (features,) = jax.linear_transpose(first_output, column)(jnp.ones((), outputs.dtype))
+    if layout.bias is not None and direction.bias is not None:
+        bias = leaves[layout.bias]
+        pull = jax.linear_transpose(functools.partial(along, layout.bias), bias)
+        cotangents = jnp.asarray(direction.bias).astype(outputs.dtype)
+        pulled = jax.vmap(lambda cotangent: pull(cotangent)[0])(cotangents)
+        features = jnp.append(features, jnp.ones((), features.dtype))
+    return features, pushed, pulled
+
+
+def _at_positions(
+    along: _Along,
+    leaves: list[jax.Array],
+    outputs: jax.Array,
+    layout: HeadLayout,
+    direction: Directions,
+) -> _Look:
+    """Where an example is T points, its outputs ``(T, C)``: a leading axis T.
+
+    A gradient would add up what belongs to T positions. A tangent of the kernel that has a one in
+    row d of column c moves output c by input d, at all positions at once; C of them fit into one
+    tangent, so that all inputs cost one product of ``T x D x D``.
+    """
+    count, num_outputs = outputs.shape
+    pushed = pulled = None
+    features = jnp.ones((count, 0), outputs.dtype)
+    if layout.kernel is not None and direction.kernel is not None:
+        kernel, num_inputs = leaves[layout.kernel], layout.num_inputs
+        moved = jax.vmap(functools.partial(along, layout.kernel))
+        pushed = jnp.swapaxes(moved(jnp.asarray(direction.kernel).astype(kernel.dtype)), 0, 1)
+        tangents = -(-num_inputs // num_outputs)
+        ones = jnp.eye(num_inputs, tangents * num_outputs, dtype=kernel.dtype)
+        ones = jnp.swapaxes(ones.reshape(num_inputs, tangents, num_outputs), 0, 1)
+        found = moved(ones if layout.output_axis == 1 else jnp.swapaxes(ones, 1, 2))
+        features = jnp.swapaxes(found, 0, 1).reshape(count, -1)[:, :num_inputs]
+    if layout.bias is not None and direction.bias is not None:
+        bias = leaves[layout.bias]
+        # Where J_n is the identity, J_n u is u just as J_n^T u is.
+        moved = jax.vmap(functools.partial(along, layout.bias))
+        pulled = jnp.swapaxes(moved(jnp.asarray(direction.bias).astype(bias.dtype)), 0, 1)
+        features = jnp.append(features, jnp.ones((count, 1), features.dtype), axis=1)
+    return features, pushed, pulled
+
+
+def matrix_shape(shape: tuple[int, ...], positions: tuple[int, ...]) -> tuple[int, ...]:
+    """A leaf's shape; of a convolution over one position at a time, without its axes of length 1.
+
+    Where there are positions: such a convolution is a Dense layer that they share.
+    """
+    while positions and len(shape) > 2 and shape[0] == 1:
+        shape = shape[1:]
+    return shape
 
 
 def _structure_error(
@@ -194,7 +263,7 @@ def _structure_error(
     return jnp.max(jnp.stack([error.astype(jnp.float32) for error in errors]))
 
 
-_head_program = NetworkProgram(_features, static=("partition", "layout"))
+_head_program = NetworkProgram(_features, static=("partition", "layout", "positions"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,24 +276,28 @@ class HeadPass:
         The network and which of its leaves are trainable, and how they make a layer.
     direction : Directions
         What the layer's structure is checked along.
+    positions : tuple of int
+        Of one example, each of which is a point.
     """
 
     subset: Subset
     layout: HeadLayout
     direction: Directions
+    positions: tuple[int, ...] = ()
 
     @property
     def max_points(self) -> int:
-        """Points that go through the network at once."""
-        return MAX_POINTS
+        """Examples that go through the network at once."""
+        return examples_at_once(MAX_POINTS, self.positions)
 
     def __call__(self, inputs: Tree, size: int) -> PassResult:
-        """Dispatch one piece; rows from `size` on are padding, which the reader drops."""
+        """Dispatch one piece; examples from `size` on are padding, which the reader drops."""
         subset = self.subset
         result: PassResult = _head_program(
             subset.network,
             subset.partition,
             self.layout,
+            self.positions,
             subset.params,
             subset.mutable,
             inputs,
@@ -245,20 +318,22 @@ def find_head(
     inputs : array or tree of arrays
         One piece of the first batch, leading axis ``B``.
     output_shape : tuple of int
-        Shape of the outputs for `inputs`.
+        Shape of the outputs for `inputs`, ``(B, C)`` or with axes of positions between the two.
     warn : bool
         Whether a layer that nearly has the structure is named in a warning.
     """
-    if len(output_shape) != 2:
+    if len(output_shape) < 2:
         return None
-    shapes = [tuple(np.shape(leaf)) for leaf in jax.tree.leaves(subset.trainable)]
+    positions = output_shape[1:-1]
+    leaves = jax.tree.leaves(subset.trainable)
+    shapes = [matrix_shape(tuple(np.shape(leaf)), positions) for leaf in leaves]
     nearest = math.inf
-    for layout in candidate_layouts(shapes, output_shape[1]):
+    for layout in candidate_layouts(shapes, output_shape[-1]):
         shape = None if layout.kernel is None else shapes[layout.kernel]
         bias_size = None if layout.bias is None else layout.num_outputs
-        points = int(np.shape(jax.tree.leaves(inputs)[0])[0])
+        points = int(np.shape(jax.tree.leaves(inputs)[0])[0]) * math.prod(positions)
         direction = check_directions(shape, layout.num_inputs, bias_size, points)
-        head = HeadPass(subset, layout, direction)
+        head = HeadPass(subset, layout, direction, positions)
         result = head(inputs, output_shape[0])
         # A piece on which every input of the layer is zero agrees with any layout and shows none.
         if layout.kernel is not None and not np.asarray(result.block)[:, : layout.num_inputs].any():
