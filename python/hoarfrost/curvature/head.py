@@ -116,11 +116,11 @@ def _features(
     network: Network,
     partition: Partition,
     layout: HeadLayout,
-    positions: tuple[int, ...],
     params: Tree,
     mutable: Tree,
     inputs: Tree,
     direction: Directions,
+    positions: tuple[int, ...] = (),
 ) -> PassResult:
     """Outputs, layer inputs and the structure check of one piece."""
     trainable, frozen = partition.split(params)
@@ -297,11 +297,11 @@ class HeadPass:
             subset.network,
             subset.partition,
             self.layout,
-            self.positions,
             subset.params,
             subset.mutable,
             inputs,
             self.direction,
+            self.positions,
         )
         return result
 

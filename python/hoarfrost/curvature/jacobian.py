@@ -26,12 +26,12 @@ CHUNK_BYTES = 64 * 2**20
 def _rows(
     network: Network,
     partition: Partition,
-    positions: tuple[int, ...],
     likelihood: Likelihood | None,
     params: Tree,
     mutable: Tree,
     inputs: Tree,
     size: jax.Array,
+    positions: tuple[int, ...] = (),
 ) -> PassResult:
     """Outputs and rows of one piece; rows of the examples from `size` on are zero."""
     trainable, frozen = partition.split(params)
@@ -114,11 +114,11 @@ class JacobianPass:
         result: PassResult = _rows_program(
             subset.network,
             subset.partition,
-            self.positions,
             self.likelihood,
             subset.params,
             subset.mutable,
             inputs,
             size,
+            self.positions,
         )
         return result

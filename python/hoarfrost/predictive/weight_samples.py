@@ -156,7 +156,7 @@ def over_samples(
         if key is not None:
             extra = (*extra, jax.random.fold_in(key, index))
         outputs = _program(
-            network, samples.partition, samples.positions, chunk, _arrays(samples), inputs
+            network, samples.partition, chunk, _arrays(samples), inputs, samples.positions
         )
         with precision():
             result, sound = _statistic_program(
@@ -179,7 +179,7 @@ def _one(samples: WeightSamples) -> Tree:
 def num_outputs(network: Network, samples: WeightSamples, inputs: Tree) -> int:
     """How many outputs the network has for a point; nothing is computed."""
     outputs = _program.eval_shape(
-        network, samples.partition, samples.positions, samples.size, _arrays(samples), inputs
+        network, samples.partition, samples.size, _arrays(samples), inputs, samples.positions
     )
     # A calibrator keeps the shape.
     return int(outputs.shape[-1])
@@ -254,10 +254,10 @@ def _arrays(samples: WeightSamples) -> tuple[Tree, ...]:
 def _outputs(
     network: Network,
     partition: Partition,
-    positions: tuple[int, ...],
     chunk: int,
     arrays: tuple[Tree, ...],
     inputs: Tree,
+    positions: tuple[int, ...] = (),
 ) -> jax.Array:
     """Outputs under all samples, shape ``(S, B, C)``."""
     trainable, center, frozen, mutable = arrays
