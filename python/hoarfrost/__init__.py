@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hoarfrost._core import __version__
 
 if TYPE_CHECKING:
-    from hoarfrost import data, errors, likelihood, metric, prob_model
+    from hoarfrost import data, errors, likelihood, metric, model, prob_model
     from hoarfrost.laplace import Laplace, fit_laplace
     from hoarfrost.laplace import plan_laplace as plan
 
@@ -22,6 +22,7 @@ __all__ = [
     "fit_laplace",
     "likelihood",
     "metric",
+    "model",
     "plan",
     "prob_model",
 ]
@@ -33,7 +34,7 @@ _PLACES = {
     "plan": ("hoarfrost.laplace", "plan_laplace"),
     **{
         name: (f"hoarfrost.{name}", "")
-        for name in ("data", "errors", "likelihood", "metric", "prob_model")
+        for name in ("data", "errors", "likelihood", "metric", "model", "prob_model")
     },
 }
 

@@ -15,6 +15,7 @@ from test_data_options import TABLE as DATA
 from test_laplace_options import TABLE as LAPLACE
 from test_metric_and_prior_options import TABLE as METRICS_AND_PRIORS
 from test_model_options import TABLE as MODELS
+from test_network_options import TABLE as NETWORKS
 from test_predictive_options import TABLE as PREDICTIVES
 
 import hoarfrost
@@ -24,7 +25,7 @@ from hoarfrost.predictive import RegressionPrediction
 from hoarfrost.prior import DiagonalGaussianPrior, IsotropicGaussianPrior
 from hoarfrost.prob_model.posterior import LaplacePosterior, MAPPosterior
 
-TABLES = (LAPLACE, MODELS, CONFIGS, DATA, METRICS_AND_PRIORS, PREDICTIVES)
+TABLES = (LAPLACE, MODELS, NETWORKS, CONFIGS, DATA, METRICS_AND_PRIORS, PREDICTIVES)
 TABLE = {name: subject for rows in TABLES for name, subject in rows.items()}
 # Classes all of whose public methods must stand in the table.
 WHOLE = (

@@ -1,0 +1,1 @@
+"""What networks are built with beside Flax's own layers."""
