@@ -541,6 +541,7 @@ def test_the_plan_counts_positions():
         (np.full_like(LABELS, -1), {"ignored_label": -1}, DataError, "no target"),
         (LABELS, {"ignored_label": "pad"}, InvalidArgumentError, "ignored_label is 'pad'"),
         (LABELS, {"ignored_label": 0.5}, InvalidArgumentError, "ignored_label is 0.5"),
+        (LABELS, {"ignored_label": 10**400}, InvalidArgumentError, "ignored_label is"),
         (LABELS, {"ignored_label": True}, InvalidArgumentError, "ignored_label is True"),
         (
             TARGETS["gaussian"],

@@ -25,7 +25,8 @@ NUMBERS = """q error log_var mean low high prior_mean prior_precision noise_std 
 INTEGERS = """batch_size divisor n n_bins n_data n_epochs n_samples n_posterior_samples
     n_output_samples n_target_samples grid_size num_unique_labels gradient_accumulation_steps
     eval_every_n_epochs
-    early_stopping_patience memory_budget devices keep_top_n_checkpoints save_every_n_steps"""
+    early_stopping_patience memory_budget ignored_label devices
+    keep_top_n_checkpoints save_every_n_steps"""
 SWITCHES = """plot shuffle prefetch replace joint log verbose tune_prior_log_variance progress
     distribute
     disable_jit disable_calibration_metrics_computation disable_training_metrics_computation

@@ -79,6 +79,7 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         keep_curvature=Other(False),
         memory_budget=Refused(100, "memory_budget|bytes"),
         progress=Other(True),
+        ignored_label=Other(2),
     )
     yield built(
         "plan",

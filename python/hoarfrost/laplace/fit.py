@@ -325,7 +325,7 @@ def _check_ignored(label: Any, likelihood: Likelihood) -> int | None:
     if label is None:
         return None
     label = plain(label)
-    if not is_whole(label, -(2**63)):
+    if not is_whole(label, -(2**63)) or label >= 2**63:
         raise InvalidArgumentError(
             f"ignored_label is {shown(label)}; give the label of targets that do not count, a "
             "whole number such as -100"
