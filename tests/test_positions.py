@@ -15,7 +15,13 @@ from jax.flatten_util import ravel_pytree
 import hoarfrost
 from hoarfrost.curvature import HeadPass
 from hoarfrost.data import DataLoader, InputsLoader
-from hoarfrost.errors import DataError, InvalidArgumentError, NonFiniteError, ShapeError
+from hoarfrost.errors import (
+    DataError,
+    InvalidArgumentError,
+    NonFiniteError,
+    ShapeError,
+    StructureError,
+)
 from hoarfrost.likelihood import Gaussian, HeteroscedasticGaussian
 
 EPS32 = float(np.finfo(np.float32).eps)
@@ -448,6 +454,53 @@ def test_a_likelihood_of_two_outputs_a_target():
         )
 
 
+@pytest.mark.parametrize(
+    ("inside", "outside"), [(jnp.bfloat16, jnp.float32), (jnp.float32, jnp.bfloat16)]
+)
+def test_half_precision_heads(inside, outside):
+    class Half(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(C, name="head", dtype=inside)(x).astype(outside)
+
+    variables = Half().init(jax.random.PRNGKey(0), X)
+    tokens, points = (
+        hoarfrost.fit_laplace(Half(), variables, [pair], progress=False)
+        for pair in ((X, LABELS), (rows(X), LABELS.reshape(-1)))
+    )
+    assert tokens.linearised.head is not None and points.linearised.head is not None
+    # Inputs have the rounding of bfloat16 at most, once or squared.
+    expected = points.precision()
+    slack = 2 * 2.0**-8 * np.abs(expected).max()
+    np.testing.assert_allclose(tokens.precision(), expected, rtol=2 * 2.0**-8, atol=slack)
+    assert tokens.predict(X).shape == (N, T, C)
+
+
+def test_in_double_precision(x64):
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), PARAMS)
+    x = X.astype(np.float64)
+    tokens, points = (
+        hoarfrost.fit_laplace(token_net, params, [pair], trainable=head_only, progress=False)
+        for pair in ((x, LABELS), (rows(x), LABELS.reshape(-1)))
+    )
+    np.testing.assert_allclose(tokens.precision(), points.precision(), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        tokens.predict(x), points.predict(rows(x)).reshape(N, T, C), rtol=1e-12
+    )
+
+
+def test_a_batch_without_the_structure_is_said():
+    def capped(params, x):
+        return jnp.where(jnp.abs(x).max() > 50, 2.0, 1.0) * token_net(params, x)
+
+    later = X.copy()
+    later[:, 1, 0] = 100
+    with pytest.raises(StructureError, match="batch 1 does not have the last-layer structure"):
+        hoarfrost.fit_laplace(
+            capped, PARAMS, [(X, LABELS), (later, LABELS)], trainable=head_only, progress=False
+        )
+
+
 def test_sequences_of_another_length_can_be_predicted():
     posterior, points = fit(X, LABELS), fit(rows(X), LABELS.reshape(-1))
     longer = np.concatenate([X, X[:, ::-1]], axis=1)
@@ -591,5 +644,7 @@ def test_the_front_says_that_it_takes_points_only():
     model = hoarfrost.prob_model.ProbClassifier(model=Encoder())
     _, tokens, labels = encoder()
     loader = DataLoader.from_array_data((tokens, np.maximum(labels, 0)), batch_size=7)
-    with pytest.raises(ShapeError, match=r"outputs have shape \(7, 5, 3\)"):
+    with pytest.raises(
+        ShapeError, match=r"outputs have shape \(7, 5, 3\).*for hoarfrost.fit_laplace"
+    ):
         model.train(loader, map_fit_config=hoarfrost.prob_model.FitConfig())

@@ -211,7 +211,7 @@ def _at_positions(
 
     A gradient would add up what belongs to T positions. A tangent of the kernel that has a one in
     row d of column c moves output c by input d, at all positions at once; C of them fit into one
-    tangent, so that all inputs cost one product of ``T x D x D``.
+    tangent, so that all inputs cost one product of ``T x D x D``. They have the outputs' rounding.
     """
     count, num_outputs = outputs.shape
     pushed = pulled = None
