@@ -177,7 +177,8 @@ def _of_fronts(argument: str) -> dict[str, tuple[str, Callable[[Any], Any]]]:
             found[f"{model}.predictive.{name}"] = kind, _call(get, name, argument, rng=KEY)
         get = functools.partial(_likelihood, model)
         for name in _methods(likelihood, argument):
-            found[f"{model}.likelihood.{name}"] = kind, _call(get, name, argument)
+            draws = {"n_target_samples": 2, "rng": KEY} if name == "sample" else {}
+            found[f"{model}.likelihood.{name}"] = kind, _call(get, name, argument, **draws)
     get = functools.partial(_predictive, "laplace")
     for name in ("mean", "mode", "variance", "std", "entropy", "credible_set", "log_prob"):
         if name in _methods(ClassificationPredictive, argument):

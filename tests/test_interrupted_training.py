@@ -269,6 +269,8 @@ model = ProbClassifier(nn.Dense(2), posterior_approximator=MAPPosteriorApproxima
 quiet = FitMonitor(verbose=False)
 model.train(loader, fit_config=FitConfig(FitOptimizer(optax.sgd(1e-3), 2), monitor=quiet))
 before = np.asarray(model.predictive.log_prob(loader))
+# A shell starts what runs beside it with interrupts ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 ended = threading.Event()
 
 
@@ -295,7 +297,11 @@ except KeyboardInterrupt as error:
 @pytest.mark.parametrize("delay", [0.05, 1.5])
 def test_a_real_interrupt_reaches_the_caller_and_loses_nothing(delay):
     run = subprocess.run(
-        [sys.executable, "-c", SIGNAL, str(delay)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", SIGNAL, str(delay)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("kept")

@@ -351,7 +351,7 @@ def test_what_is_refused():
         ProbRegressor(Net(), Net(), model_editor=3)
     approximator = MAPPosteriorApproximator()
     for model, targets, error, message in (
-        ((Net(2), Net(1)), Y, ShapeError, r"'model' have shape \(12, 2\) .*\(12, 1\); both need"),
+        ((Net(2), Net(1)), Y, ShapeError, r"'model' have shape \(\d+, 2\) .*\(\d+, 1\); both need"),
         ((Net(2), Net(2)), Y[:, 0], ShapeError, r"with 2 predicted means a point .* \(batch, 2\)"),
         ((Net(1), Net(1)), Y, ShapeError, r"\(batch, 1\) or \(batch,\)"),
         ((Net(1), Net(1)), np.full(30, np.nan), NonFiniteError, "hold nan"),

@@ -11,13 +11,14 @@ from hoarfrost._core import __version__
 
 if TYPE_CHECKING:
     from hoarfrost import data, errors, likelihood, metric, model, prob_model
-    from hoarfrost.laplace import Laplace, fit_laplace
+    from hoarfrost.laplace import Laplace, describe, fit_laplace
     from hoarfrost.laplace import plan_laplace as plan
 
 __all__ = [
     "Laplace",
     "__version__",
     "data",
+    "describe",
     "errors",
     "fit_laplace",
     "likelihood",
@@ -30,6 +31,7 @@ __all__ = [
 # Where each name is, which is imported when it is first asked for.
 _PLACES = {
     "Laplace": ("hoarfrost.laplace", "Laplace"),
+    "describe": ("hoarfrost.laplace", "describe"),
     "fit_laplace": ("hoarfrost.laplace", "fit_laplace"),
     "plan": ("hoarfrost.laplace", "plan_laplace"),
     **{

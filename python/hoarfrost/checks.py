@@ -39,7 +39,7 @@ def real_numbers(value: Any) -> np.ndarray | None:
     except (TypeError, ValueError, OverflowError):
         return None
     real = jnp.issubdtype(array.dtype, np.integer) or jnp.issubdtype(array.dtype, np.floating)
-    if not real:
+    if not real or array.dtype.kind == "m":  # durations count as whole numbers to NumPy
         return None
     with np.errstate(over="ignore"):  # longer than float64: infinite there
         found: np.ndarray = array.astype(np.float64)

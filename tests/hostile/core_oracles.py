@@ -10,7 +10,7 @@ from agreement import Arguments, Oracle, agrees, wide
 
 
 def dense(rows: Any) -> np.ndarray:
-    rows = wide(rows)
+    rows = wide(rows).reshape(-1, 3)
     return rows.T @ rows
 
 
@@ -19,12 +19,12 @@ def add_rows(given: Arguments, result: Any) -> str:
 
 
 def factor(given: Arguments, result: Any) -> str:
-    wanted = dense(core.ROWS) + np.diag(wide(given["prior_precision"]))
+    wanted = dense(core.ROWS) + np.diag(wide(given["prior_precision"]).ravel())
     return agrees(result, wanted, 1e-12, 1e-12)
 
 
 def covariance(given: Arguments, result: Any) -> str:
-    order = np.asarray(given["order"])
+    order = np.asarray(given["order"]).ravel()
     if sorted(order.tolist()) != [0, 1, 2]:
         return "a result for an order that is none"
     inverse = np.linalg.inv(core.PRECISION)
@@ -47,7 +47,8 @@ def diagonal_rows(given: Arguments, result: Any) -> str:
 
 
 def diagonal_head(given: Arguments, result: Any) -> str:
-    wanted = wide(given["weights"]).T @ wide(given["features"]) ** 2
+    weights = wide(given["weights"])
+    wanted = weights.T @ wide(given["features"]).reshape(len(weights), -1) ** 2
     return agrees(result, wanted.ravel(), 1e-12, 1e-300)
 
 

@@ -19,6 +19,9 @@ RESULTS = ("raises", "none", "string", "nan", "object", "class", "number", "tupl
 RESULTS += ("in place", "empty array", "wrong shape", "not a function")
 
 
+OTHER_ARGUMENTS = ("lambda of two", "class")
+
+
 def recipes_of_trees() -> st.SearchStrategy[Recipe]:
     return st.one_of(
         st.tuples(st.just("leaf"), st.sampled_from(LEAVES), st.integers(0, 7)),
@@ -34,7 +37,7 @@ def recipes_of_callables() -> st.SearchStrategy[Recipe]:
         # One that takes other arguments is told so by Python, which names it.
         st.tuples(
             st.just("other"),
-            st.sampled_from([o for o in hostile_choices.OTHERS if o != "lambda of two"]),
+            st.sampled_from([o for o in hostile_choices.OTHERS if o not in OTHER_ARGUMENTS]),
         ),
     )
 

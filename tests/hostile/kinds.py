@@ -86,7 +86,6 @@ OTHERWISE: dict[str, str] = {
         f"{one}.log_prob.targets": "extreme targets"
         for one in ["Gaussian", "HeteroscedasticGaussian", "Poisson", "Bernoulli", "Categorical"]
     },
-    "num_parameters.params": "any tree",
     "_core.FullCurvature.factor.prior_precision": "checked array",
     "_core.FullPosterior.sample.n": "checked size",
     "_core.FullPosterior.sample.seed": "checked size",

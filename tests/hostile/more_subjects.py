@@ -72,10 +72,6 @@ MORE: dict[str, Subject] = {
     "resolve": subject(resolve, likelihood="poisson"),
     "resolve_prior_precision": subject(precision, value=2.0),
     "resolve_prior_mean": subject(mean, value=0.5),
-    "check_prior": subject(
-        lambda prior: hoarfrost.prior.check_prior(prior), prior=prior.IsotropicGaussianPrior()
-    ),
-    "num_parameters": subject(lambda params: prior.num_parameters(params), params=tree()),
 }
 
 MADE_BY_US = "is made by Hoarfrost and handed out"
@@ -83,13 +79,14 @@ PROTOCOL = "is what its classes have in common, and is reached by them"
 OTHER_ROOMS = "is for other rooms of the house, which hand it what they checked: reached by them"
 IN_PROGRAMS = "is called in compiled programs, with values that were checked: reached by fits"
 NO_VALUES = "takes no value of a user's"
+COPIES = "copies a record with other fields, which are checked where they are used"
 BY_USERS = "is overridden by users, whose own are hostile callbacks, priors and likelihoods here"
 # Public callables without an entry, and why.
 REASONS: dict[str, str] = {
     **dict.fromkeys(
         (
             *("Laplace", "RegressionPrediction", "ReliabilityDiagram", "PriorPrecision"),
-            *("LaplacePosterior", "MAPPosterior", "JointState", "PosteriorState"),
+            *("LaplacePosterior", "MAPPosterior", "JointState", "PosteriorState", "LaplaceState"),
             *("ClassificationPredictive", "RegressionPredictive"),
             *("ClassificationLikelihood", "RegressionLikelihood"),
         ),
@@ -105,10 +102,12 @@ REASONS: dict[str, str] = {
     **dict.fromkeys(
         ("ClassificationLikelihood.predictions", "RegressionLikelihood.predictions"), IN_PROGRAMS
     ),
+    **dict.fromkeys((f"{name}State.replace" for name in ("Joint", "Posterior", "Laplace")), COPIES),
     **dict.fromkeys(("FitCallback", "CustomLikelihood", "Prior"), BY_USERS),
     **dict.fromkeys(
         (
-            *("array_tree", "gaussian_prior", "log_prior_density"),
+            *("array_tree", "gaussian_prior", "log_prior_density", "check_prior"),
+            "num_parameters",
             *("exact_log_prob", "density_precision", "sound_noise"),
         ),
         OTHER_ROOMS,

@@ -113,7 +113,9 @@ def arguments_of(documented: Any) -> list[str]:
     return [name for name in inspect.signature(documented).parameters if name != "self"]
 
 
-def built(name: str, run: Callable[..., Any], base: Any, **entries: Entry) -> tuple[str, Subject]:
+def built(
+    name: str, run: Callable[..., Any], base: Any, /, **entries: Entry
+) -> tuple[str, Subject]:
     """A row of a table for a public name, "Class" or "Class.method"."""
     owner, _, attribute = name.partition(".")
     found = next(getattr(place, owner) for place in PLACES if hasattr(place, owner))

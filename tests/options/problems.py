@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from entries import kept
 from flax import linen as nn
+from flax import nnx
 
 import hoarfrost
 from hoarfrost import prob_model
@@ -40,6 +41,26 @@ class Net(nn.Module):
         if self.normed:
             x = nn.BatchNorm(use_running_average=not train, momentum=0.5, name="norm")(x)
         return nn.Dense(self.outputs, name="head")(jnp.tanh(x))
+
+
+class NnxNet(nnx.Module):
+    """`Net` in NNX."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.body = nnx.Linear(2, 3, rngs=rngs)
+        self.head = nnx.Linear(3, 3, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.head(jnp.tanh(self.body(x)))
+
+
+def nnx_net(seed: int = 0) -> NnxNet:
+    return NnxNet(nnx.Rngs(seed))
+
+
+def held(module: Any) -> Any:
+    """The parameters of an NNX module."""
+    return nnx.to_pure_dict(nnx.state(module, nnx.Param))
 
 
 class Bias(nn.Module):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,18 +18,23 @@ from problems import (
     NUMBERS,
     NUMBERS2,
     X2,
+    Net,
     T,
     X,
     Y,
     apply,
     apply_sine,
+    held,
+    key,
     laplace,
+    nnx_net,
     shown_by,
     tree,
 )
 
 import hoarfrost
 from hoarfrost.data import DataLoader
+from hoarfrost.network import init_linen
 from hoarfrost.predictive import RegressionPrediction
 
 CLASSES_AS_ROWS = DataLoader.from_array_data((X, np.eye(3, dtype=np.float32)[Y]))
@@ -38,6 +46,34 @@ def run_fit_laplace(model: Any, params: Any, data_loader: Any, **options: Any) -
     )
     evidence = posterior.log_marginal_likelihood()
     return posterior.covariance(), evidence, posterior.curvature is None, shown
+
+
+def run_describe(**given: Any) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        described = hoarfrost.describe(**given)
+    assert shown.getvalue() == f"{described}\n"
+    return shown.getvalue()
+
+
+def twice(module: Any, inputs: Any) -> Any:
+    return 2 * module(inputs)
+
+
+def first_two(module: Any, inputs: Any) -> Any:
+    return module(inputs)[:, :2]
+
+
+HEAD = re.compile("b")
+VARIABLES = init_linen(Net(), X, key(), key())
+TWICE = {"model": Net(), "params": VARIABLES, "call": twice}
+OF_HEAD = {"model": Net(), "params": VARIABLES, "trainable": ["head"]}
+
+
+def run_write_to(**given: Any) -> Any:
+    """What a module holds afterwards."""
+    posterior = hoarfrost.fit_laplace(nnx_net(), None, CLASSES, trainable=["head"], progress=False)
+    posterior.write_to(**given)
+    return held(given["module"])
 
 
 def on_laplace(name: str, outputs: int = 3) -> Callable[..., Any]:
@@ -79,6 +115,7 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         keep_curvature=Other(False),
         memory_budget=Refused(100, "memory_budget|bytes"),
         progress=Other(True),
+        call=Pair({"model": Net(), "params": VARIABLES}, TWICE),
         ignored_label=Other(2),
     )
     yield built(
@@ -94,6 +131,21 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         likelihood=Pair({}, {"likelihood": "bernoulli", "trainable": "last_layer"}),
         trainable=Other("last_layer"),
         memory_budget=Other(20_000),
+        call=Pair(OF_HEAD, {**OF_HEAD, "call": first_two}),
+    )
+    yield built(
+        "describe",
+        run_describe,
+        lambda: {"model": apply, "params": tree(), "inputs": X},
+        model=Pair(
+            {"trainable": HEAD}, {"trainable": HEAD, "model": lambda params, x: x @ params["a"]}
+        ),
+        params=Other(tree(outputs=4)),
+        inputs=Other(None),
+        likelihood=Pair({"trainable": HEAD}, {"likelihood": "bernoulli", "trainable": HEAD}),
+        trainable=Other("last_layer"),
+        memory_budget=Other(20_000),
+        call=Pair(OF_HEAD, {**OF_HEAD, "call": first_two}),
     )
     drawn: dict[str, Entry] = {
         "n_samples": Pair({"link": "mc"}, {"link": "mc", "n_samples": 7}),
@@ -145,6 +197,13 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
     for outputs, group in ((3, of_classes), (1, of_numbers)):
         for name, (base, entries) in group.items():
             yield built(f"Laplace.{name}", on_laplace(name, outputs), base, **entries)
+    yield built(
+        "Laplace.write_to",
+        run_write_to,
+        lambda: {"module": nnx_net(1)},
+        module=Refused(Net(), "module is a Net; give an NNX module"),
+        tree=Other({"head": {"bias": np.ones(3, np.float32)}}),
+    )
     prediction = RegressionPrediction(T, np.ones_like(T), 2 * np.ones_like(T))
     yield built("RegressionPrediction.quantile", prediction.quantile, {"q": 0.3}, q=Other(0.4))
     yield built(

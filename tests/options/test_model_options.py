@@ -34,7 +34,9 @@ from problems import (
     config,
     fitted,
     head_only,
+    held,
     key,
+    nnx_net,
     quiet,
     regressor,
 )
@@ -42,6 +44,7 @@ from problems import (
 from hoarfrost import prob_model
 from hoarfrost.data import DataLoader
 from hoarfrost.prior import IsotropicGaussianPrior
+from hoarfrost.prob_model import JointState
 
 NO_EDITOR = Refused("an editor", "model_editor is 'an editor', but this version has none")
 
@@ -106,6 +109,24 @@ def run_tuning(**arguments: Any) -> Any:
     return model.posterior.prior_log_variance_tuning(**arguments)
 
 
+def doubled(module: Any, inputs: Any) -> Any:
+    return 2 * module(inputs)
+
+
+def run_write_to(approximator: Any) -> Callable[..., Any]:
+    """What a module holds after it was written to."""
+
+    def run(**given: Any) -> Any:
+        model = classifier(model=nnx_net(), posterior_approximator=approximator)
+        by_map = approximator is AT_MAP
+        settings = {"fit_config": config()} if by_map else {"map_fit_config": config()}
+        model.train(CLASSES, **{"fit_config": quiet(), **settings})
+        model.posterior.write_to(**given)
+        return held(given["module"])
+
+    return run
+
+
 def of_models() -> Iterator[tuple[str, Subject]]:
     shared: dict[str, Entry] = {
         "prior": Other(IsotropicGaussianPrior(-2.0)),
@@ -117,11 +138,13 @@ def of_models() -> Iterator[tuple[str, Subject]]:
     run = run_model(classifier, CLASSES)
     own = Elsewhere(run_calibrated(classifier, CLASSES), {}, {"output_calibrator": Bias()})
     entries = {"model": Other(Net(3, 4)), "output_calibrator": own, **shared}
+    entries["call"] = Other(doubled)
     yield built("ProbClassifier", run, base, **entries)
     base = {"model": Net(1), "posterior_approximator": AT_MAP}
     other = {"model": Other(Net(1, 4)), "likelihood_log_variance_model": Other(Net(1, 4))}
     own = Elsewhere(run_calibrated(regressor, NUMBERS), {}, {"output_calibrator": Bias()})
-    entries = {**other, "output_calibrator": own, **shared}
+    calls = {"call": Other(doubled), "log_variance_call": Other(doubled)}
+    entries = {**other, "output_calibrator": own, **shared, **calls}
     yield built("ProbRegressor", run_model(regressor, NUMBERS), base, **entries)
     training: dict[str, Entry] = {
         "train_data_loader": Other(CLASSES2),
@@ -186,6 +209,14 @@ def of_models() -> Iterator[tuple[str, Subject]]:
     )
     for kind, name in (("classifier", "LaplacePosterior"), ("map", "MAPPosterior")):
         at_map = kind == "map"
+        yield built(
+            f"{name}.write_to",
+            run_write_to(UNTUNED if kind == "classifier" else AT_MAP),
+            lambda: {"module": nnx_net(1)},
+            module=Refused(Net(), "module is a Net; give an NNX module"),
+            state=Other(JointState({"model": held(nnx_net(2))})),
+            name=Refused("noise", "name is 'noise'; the networks of this model are model"),
+        )
         yield built(
             f"{name}.sample",
             lambda kind=kind, **given: vars(fitted(kind).posterior.sample(**given)),

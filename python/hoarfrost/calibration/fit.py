@@ -23,6 +23,7 @@ from hoarfrost.training.monitor import (
     History,
     Watch,
     check_early_stopping,
+    metric_value,
     recorded_values,
 )
 from hoarfrost.types import Tree
@@ -132,7 +133,8 @@ def fit_calibrator(
         )
         targets = np.concatenate([b.targets[: b.size] for b in over])
         for name, metric in zip(names, metrics, strict=True):
-            history.add(prefix + name, float(metric(predictions, uncertainties, targets)))
+            value = metric(predictions, uncertainties, targets)
+            history.add(prefix + name, metric_value(name, value))
 
     with progress_bar(total=n_epochs, enabled=verbose, description="Calibration") as bar:
         for epoch in range(n_epochs):

@@ -123,6 +123,30 @@ def _features(
     positions: tuple[int, ...] = (),
 ) -> PassResult:
     """Outputs, layer inputs and the structure check of one piece."""
+    outputs, features, error = _with_inputs(
+        network, partition, layout, params, mutable, inputs, direction, positions
+    )
+    return PassResult(
+        outputs=outputs,
+        block=features,
+        inputs_finite=all_finite(inputs),
+        outputs_finite=all_finite(outputs),
+        block_finite=all_finite(features),
+        structure_error=error,
+    )
+
+
+def _with_inputs(
+    network: Network,
+    partition: Partition,
+    layout: HeadLayout,
+    params: Tree,
+    mutable: Tree,
+    inputs: Tree,
+    direction: Directions | None,
+    positions: tuple[int, ...],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Outputs, layer inputs, and how far they are from the layout; zero without directions."""
     trainable, frozen = partition.split(params)
     arrays, treedef = jax.tree.flatten(trainable)
     leaves = [leaf.reshape(matrix_shape(leaf.shape, positions)) for leaf in arrays]
@@ -157,15 +181,10 @@ def _features(
             outputs, features, pushed, pulled = jax.tree.map(
                 lambda x: x.reshape(-1, *x.shape[2:]), (outputs, features, pushed, pulled)
             )
-        error = _structure_error(layout, features, pushed, pulled, direction, max(units))
-    return PassResult(
-        outputs=outputs,
-        block=features,
-        inputs_finite=all_finite(inputs),
-        outputs_finite=all_finite(outputs),
-        block_finite=all_finite(features),
-        structure_error=error,
-    )
+        error = jnp.zeros((), jnp.float32)
+        if direction is not None:
+            error = _structure_error(layout, features, pushed, pulled, direction, max(units))
+    return outputs, features, error
 
 
 def _at_point(
@@ -173,15 +192,16 @@ def _at_point(
     leaves: list[jax.Array],
     outputs: jax.Array,
     layout: HeadLayout,
-    direction: Directions,
+    direction: Directions | None,
 ) -> _Look:
     """Where an example is one point, its outputs ``(C,)``."""
     pushed = pulled = None
     features = jnp.ones((0,), leaves[0].dtype)
-    if layout.kernel is not None and direction.kernel is not None:
+    if layout.kernel is not None:
         place, kernel = layout.kernel, leaves[layout.kernel]
-        directions = jnp.asarray(direction.kernel).astype(kernel.dtype)
-        pushed = jax.vmap(functools.partial(along, place))(directions)
+        if direction is not None:
+            directions = jnp.asarray(direction.kernel).astype(kernel.dtype)
+            pushed = jax.vmap(functools.partial(along, place))(directions)
 
         def first_output(column: jax.Array) -> jax.Array:
             index = (slice(None), 0) if layout.output_axis == 1 else (0, slice(None))
@@ -191,11 +211,12 @@ def _at_point(
 
         column = kernel[0] if layout.output_axis == 0 else kernel[:, 0]
         (features,) = jax.linear_transpose(first_output, column)(jnp.ones((), outputs.dtype))
-    if layout.bias is not None and direction.bias is not None:
-        bias = leaves[layout.bias]
-        pull = jax.linear_transpose(functools.partial(along, layout.bias), bias)
-        cotangents = jnp.asarray(direction.bias).astype(outputs.dtype)
-        pulled = jax.vmap(lambda cotangent: pull(cotangent)[0])(cotangents)
+    if layout.bias is not None:
+        if direction is not None:
+            bias = leaves[layout.bias]
+            pull = jax.linear_transpose(functools.partial(along, layout.bias), bias)
+            cotangents = jnp.asarray(direction.bias).astype(outputs.dtype)
+            pulled = jax.vmap(lambda cotangent: pull(cotangent)[0])(cotangents)
         features = jnp.append(features, jnp.ones((), features.dtype))
     return features, pushed, pulled
 
@@ -205,7 +226,7 @@ def _at_positions(
     leaves: list[jax.Array],
     outputs: jax.Array,
     layout: HeadLayout,
-    direction: Directions,
+    direction: Directions | None,
 ) -> _Look:
     """Where an example is T points, its outputs ``(T, C)``: a leading axis T.
 
@@ -216,20 +237,22 @@ def _at_positions(
     count, num_outputs = outputs.shape
     pushed = pulled = None
     features = jnp.ones((count, 0), outputs.dtype)
-    if layout.kernel is not None and direction.kernel is not None:
+    if layout.kernel is not None:
         kernel, num_inputs = leaves[layout.kernel], layout.num_inputs
         moved = jax.vmap(functools.partial(along, layout.kernel))
-        pushed = jnp.swapaxes(moved(jnp.asarray(direction.kernel).astype(kernel.dtype)), 0, 1)
+        if direction is not None:
+            pushed = jnp.swapaxes(moved(jnp.asarray(direction.kernel).astype(kernel.dtype)), 0, 1)
         tangents = -(-num_inputs // num_outputs)
         ones = jnp.eye(num_inputs, tangents * num_outputs, dtype=kernel.dtype)
         ones = jnp.swapaxes(ones.reshape(num_inputs, tangents, num_outputs), 0, 1)
         found = moved(ones if layout.output_axis == 1 else jnp.swapaxes(ones, 1, 2))
         features = jnp.swapaxes(found, 0, 1).reshape(count, -1)[:, :num_inputs]
-    if layout.bias is not None and direction.bias is not None:
-        bias = leaves[layout.bias]
-        # Where J_n is the identity, J_n u is u just as J_n^T u is.
-        moved = jax.vmap(functools.partial(along, layout.bias))
-        pulled = jnp.swapaxes(moved(jnp.asarray(direction.bias).astype(bias.dtype)), 0, 1)
+    if layout.bias is not None:
+        if direction is not None:
+            bias = leaves[layout.bias]
+            # Where J_n is the identity, J_n u is u just as J_n^T u is.
+            moved = jax.vmap(functools.partial(along, layout.bias))
+            pulled = jnp.swapaxes(moved(jnp.asarray(direction.bias).astype(bias.dtype)), 0, 1)
         features = jnp.append(features, jnp.ones((count, 1), features.dtype), axis=1)
     return features, pushed, pulled
 
@@ -261,6 +284,26 @@ def _structure_error(
     if pulled is not None:
         errors.append(bias_error(pulled, jnp.asarray(direction.bias), eps))
     return jnp.max(jnp.stack([error.astype(jnp.float32) for error in errors]))
+
+
+_head_program = NetworkProgram(_features, static=("partition", "layout", "positions"))
+
+
+def layer_inputs(
+    network: Network,
+    partition: Partition,
+    layout: HeadLayout,
+    params: Tree,
+    mutable: Tree,
+    inputs: Tree,
+    positions: tuple[int, ...] = (),
+) -> tuple[jax.Array, jax.Array]:
+    """Outputs ``(B, C)`` and layer inputs ``(B, D')`` alone, for a program of another's.
+
+    With positions each has a row.
+    """
+    found = _with_inputs(network, partition, layout, params, mutable, inputs, None, positions)
+    return found[:2]
 
 
 _head_program = NetworkProgram(_features, static=("partition", "layout", "positions"))

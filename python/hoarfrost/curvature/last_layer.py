@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hoarfrost.curvature.head import MAX_POINTS, find_head, matrix_shape
@@ -35,7 +36,8 @@ def last_layer(network: Network, params: Tree, mutable: Tree, inputs: Tree) -> P
     SelectionError
         If no such layer is found, or several are.
     """
-    whole = Subset(network, make_partition(params, None), params, mutable)
+    # Networks from elsewhere have whole numbers among their parameters, which nobody trains.
+    whole = Subset(network, make_partition(params, _is_floating), params, mutable)
     shape = whole.output_shape(inputs)
     found: list[tuple[Path, ...]] = []
     if len(shape) >= 2:
@@ -82,6 +84,10 @@ def _tried(
         if path[:-1] == kernel[:-1] and shape == (num_outputs,):
             yield kernel, path
     yield (kernel,)
+
+
+def _is_floating(path: Path, value: Any) -> bool:
+    return bool(jnp.issubdtype(jnp.result_type(value), jnp.floating))
 
 
 def _only(params: Tree, paths: tuple[Path, ...]) -> Partition:

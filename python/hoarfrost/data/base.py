@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from hoarfrost.checks import check_integer, check_switch
+from hoarfrost.checks import check_count, check_integer, check_switch
 from hoarfrost.data import operations
 from hoarfrost.data.arrays import ArrayBatches
 from hoarfrost.data.batch import PAIR, checked_batch, concatenate, native, num_points
 from hoarfrost.data.streams import Batches, Reopened, StreamBatches, reiterable
 from hoarfrost.errors import DataError, InvalidArgumentError
+from hoarfrost.memory import check_room
 
 
 class Loader:
@@ -161,9 +162,14 @@ class Loader:
         ------
         InvalidArgumentError
             If more points are asked for than there are, without replacement.
+        MemoryLimitError
+            If there is no room for their indices.
         """
         seed = check_integer("seed", seed, 0)
-        n_samples = check_integer("n_samples", n_samples)
+        n_samples = check_count("n_samples", n_samples, 1)
+        replace = check_switch("replace", replace)
+        # Rows as they are drawn, their order, and each in the place of its batch.
+        check_room(f"a sample of {n_samples} points", 24 * n_samples, "ask for fewer")
         size = self.size
         if not replace and n_samples > size:
             raise InvalidArgumentError(

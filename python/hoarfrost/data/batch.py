@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from hoarfrost.data.foreign import as_numpy, describe, plain
 from hoarfrost.errors import BatchShapeError, DataError
 
 PAIR = ("inputs", "targets")
@@ -39,9 +40,11 @@ def checked_batch(batch: Any, names: tuple[str, ...], where: str) -> Any:
     if names != PAIR:
         return _checked_parts([batch], names, where)[0]
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        remedy = "give two arrays (or trees of arrays) of the same length"
+        if isinstance(batch, Mapping):
+            remedy += ", or the whole to hoarfrost.data.HuggingFaceDataLoader(loader, targets=...)"
         raise DataError(
-            f"{where} must be a tuple (inputs, targets), but it is {_describe(batch)}; give two "
-            "arrays (or trees of arrays) of the same length"
+            f"{where} must be a tuple (inputs, targets), but it is {describe(batch)}; {remedy}"
         )
     return tuple(_checked_parts(batch, names, where))
 
@@ -112,9 +115,10 @@ def _checked_parts(parts: Sequence[Any], names: tuple[str, ...], where: str) -> 
     arrays = []
     lengths: dict[str, int] = {}
     for part, name in zip(parts, names, strict=True):
+        part = plain(part, _is_no_tree)
         leaves, treedef = jax.tree_util.tree_flatten_with_path(part, is_leaf=_is_no_tree)
         if not leaves:
-            raise DataError(f"{name} of {where} hold no array: they are {_describe(part)}")
+            raise DataError(f"{name} of {where} hold no array: they are {describe(part)}")
         converted = []
         for path, leaf in leaves:
             label = name + jax.tree_util.keystr(path)
@@ -147,15 +151,10 @@ def _as_array(leaf: Any, label: str, name: str, where: str) -> Any:
         leaf = np.asarray(leaf)
     scalar = isinstance(leaf, int | float | complex | str | bytes)
     if not isinstance(leaf, (np.ndarray, jax.Array)) and not scalar:
-        if not hasattr(leaf, "__array__"):
-            raise DataError(
-                f"{label} of {where} is {_describe(leaf)}, not an array; convert it with "
-                "numpy.asarray first"
-            )
-        leaf = np.asarray(leaf)
+        leaf = as_numpy(leaf, label, where)
     if scalar or leaf.ndim == 0:
         raise BatchShapeError(
-            f"{label} of {where} is {_describe(leaf)}: {name} hold a scalar, without a data axis; "
+            f"{label} of {where} is {describe(leaf)}: {name} hold a scalar, without a data axis; "
             "axis 0 must run over the points (a list is a tree of its elements: give "
             "numpy.asarray(...) of it)"
         )
@@ -165,8 +164,3 @@ def _as_array(leaf: Any, label: str, name: str, where: str) -> Any:
             "length or mixed types are not accepted)"
         )
     return leaf
-
-
-def _describe(value: Any) -> str:
-    size = f" of length {len(value)}" if isinstance(value, (tuple, list, dict)) else ""
-    return f"of type {type(value).__name__}{size}"

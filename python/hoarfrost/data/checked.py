@@ -142,7 +142,10 @@ def num_batches(data_loader: Any) -> int | None:
     if isinstance(data_loader, DataLoader):
         sizes = data_loader._batches.sizes
         return None if sizes is None else len(sizes)
-    return len(data_loader) if isinstance(data_loader, Sized) else None
+    try:
+        return len(data_loader) if isinstance(data_loader, Sized) else None
+    except TypeError:  # torch's loader of a stream and tf.data have a length that they refuse
+        return None
 
 
 def input_batches(

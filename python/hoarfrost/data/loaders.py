@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import jax
 import numpy as np
 
-from hoarfrost.checks import check_integer
+from hoarfrost.checks import check_integer, is_choice, shown
 from hoarfrost.data import operations
 from hoarfrost.data.base import Loader, array_source, batches_of
 from hoarfrost.data.batch import INPUTS, PAIR, TARGETS, feature_shape
@@ -99,20 +99,19 @@ class DataLoader(Loader):
 
         Each tensor is turned into a NumPy array as its batch comes.
         """
-        batches = _as_numpy(reiterable(tf_data_loader, PAIR, "tf_data_loader"))
-        return cls(StreamBatches(batches, PAIR))
+        return cls(StreamBatches(reiterable(tf_data_loader, PAIR, "tf_data_loader"), PAIR))
 
     @classmethod
     def from_torch_data_loader(cls, torch_data_loader: Iterable[Any]) -> Self:
         """A loader over a PyTorch data loader that gives pairs (inputs, targets) of tensors.
 
-        Each tensor is turned into a NumPy array as its batch comes. It may shuffle by itself:
+        Each tensor is turned into a NumPy array as its batch comes (bfloat16 into ml_dtypes'
+        bfloat16; one that requires gradients gives its values). It may shuffle by itself:
         inputs and targets that belong together are taken from one pass. Only where they are taken
         apart (`to_inputs_loader`, `to_targets_loader`), or the loader is split, a pass in another
         order than the one before raises `DataError`.
         """
-        batches = _as_numpy(reiterable(torch_data_loader, PAIR, "torch_data_loader"))
-        return cls(StreamBatches(batches, PAIR))
+        return cls(StreamBatches(reiterable(torch_data_loader, PAIR, "torch_data_loader"), PAIR))
 
     @classmethod
     def from_inputs_loaders(
@@ -141,9 +140,9 @@ class DataLoader(Loader):
             If there are not as many targets as loaders. While iterating: if batches that are to
             be joined hold inputs of different shapes.
         """
-        if how not in ("interpose", "concatenate"):
+        if not is_choice(how, ("interpose", "concatenate")):
             raise InvalidArgumentError(
-                f"how must be 'interpose' or 'concatenate', but it is {how!r}"
+                f"how must be 'interpose' or 'concatenate', but it is {shown(how)}"
             )
         _check_sequence("inputs_loaders", inputs_loaders)
         _check_sequence("targets", targets)
@@ -225,13 +224,3 @@ def _check_sequence(name: str, value: Any) -> None:
         raise InvalidArgumentError(
             f"{name} is a {type(value).__name__}; give a list, with one entry for each loader"
         )
-
-
-def _as_numpy(
-    batches: Callable[[int | None], Iterator[Any]],
-) -> Callable[[int | None], Iterator[Any]]:
-    def converted(epoch: int | None) -> Iterator[Any]:
-        for batch in batches(epoch):
-            yield jax.tree.map(lambda leaf: leaf.numpy() if hasattr(leaf, "numpy") else leaf, batch)
-
-    return converted

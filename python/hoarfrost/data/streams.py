@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -131,6 +131,11 @@ def reiterable(
             "the function that makes the iterator to from_callable_iterable"
         )
     remedy = _REMEDIES[names]
+    if is_dataset(iterable):
+        raise InvalidArgumentError(
+            f"{argument} is a {kind}, which is gone over point by point; give "
+            f"{_OF_DATASETS.get(names, remedy)}"
+        )
     if not hasattr(iterable, "__iter__"):
         function = ", or a function to from_callable_iterable" if callable(iterable) else ""
         raise InvalidArgumentError(
@@ -143,9 +148,24 @@ def reiterable(
         raise InvalidArgumentError(
             f"{argument} is a tuple of arrays, and not of batches; give a hoarfrost.data.{remedy}"
         )
+    if _is_endless(iterable):
+        raise DataError(
+            f"{argument} is a {kind} without an end, but a pass over the data needs one; leave out "
+            "its repeat(), or bound it (take(n))"
+        )
     return Reopened(lambda: iterable)
 
 
+def is_dataset(value: Any) -> bool:
+    """Whether a value has the interface of Hugging Face's data sets: points with columns."""
+    has = hasattr(value, "iter") and hasattr(value, "column_names")
+    return has and not isinstance(value, type)
+
+
+_OF_DATASETS = {
+    ("inputs", "targets"): "hoarfrost.data.HuggingFaceDataLoader(dataset, batch_size=128)",
+    ("inputs",): "hoarfrost.data.HuggingFaceDataLoader(dataset, batch_size=128).to_inputs_loader()",
+}
 _REMEDIES = {
     ("inputs", "targets"): "DataLoader, such as DataLoader.from_array_data((inputs, targets), "
     "batch_size=128)",
@@ -156,6 +176,20 @@ _REMEDIES = {
 
 # What can be gone over, but not batch by batch; a class has the methods of its instances.
 _NO_BATCHES = Mapping, str, bytes, set, frozenset, type
+
+
+# More batches than anyone has: Grain gives 2^63 points divided by the size of a batch.
+_NO_END = 2**40
+
+
+def _is_endless(iterable: Any) -> bool:
+    """Whether a source says that it repeats itself for ever, as Grain's and TensorFlow's do."""
+    try:
+        if hasattr(iterable, "cardinality"):
+            return int(iterable.cardinality()) == -1
+        return isinstance(iterable, Sized) and len(iterable) > _NO_END
+    except Exception:
+        return False
 
 
 def _is_array(value: Any) -> bool:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from hoarfrost.errors import SelectionError
+from hoarfrost.freezing.forms import Leaves, chosen_by
 from hoarfrost.freezing.partition import Partition
 from hoarfrost.freezing.table import listing
 from hoarfrost.types import Path, Tree, join, path_of
 
-Selector = Callable[[Path, Any], bool | str]
+# A function (path, value), a tree, a compiled regular expression, a list of names, an NNX filter,
+# or "last_layer"; None for every leaf. `freezing.forms` has one function for each.
+Selector = Any
+
+LAST_LAYER = "last_layer"
 
 
 def make_partition(
-    params: Tree, selector: Selector | None, *, argument: str = "trainable"
+    params: Tree,
+    selector: Selector,
+    *,
+    argument: str = "trainable",
+    kinds: Mapping[Path, type] | None = None,
+    head: Callable[[], Partition] | None = None,
 ) -> Partition:
     """Split a parameter tree by a selector.
 
@@ -25,32 +35,53 @@ def make_partition(
     ----------
     params : tree of arrays
         The full tree.
-    selector : callable, optional
-        ``(path, value) -> bool | "trainable" | "frozen"``, asked once for each leaf, `path` being
-        a tuple of str (int in lists) relative to `params`. ``None``: every leaf is trainable.
+    selector : optional
+        One of:
+
+        - ``None``: every leaf is trainable;
+        - a function ``(path, value) -> bool | "trainable" | "frozen"``, asked once for each leaf,
+          `path` being a tuple of str (int in lists) relative to `params`;
+        - a tree of bools, or of "trainable" and "frozen", like `params`; an entry above several
+          leaves stands for all of them;
+        - a compiled regular expression, searched for in the path joined by "/";
+        - a list of names: a leaf is trainable if one of them, "head" or "head/kernel", is a
+          piece of its path; or a list of other selectors, one of which must choose the leaf;
+        - an NNX filter: a class of variables, ``PathContains``, ``All``, ``Any``, ``Not``, ``...``;
+        - "last_layer", where `head` is given.
     argument : str
         What the user calls the selector; errors say it.
+    kinds : mapping of path to type, optional
+        The class of the variable at each path, for NNX filters that ask for it.
+    head : callable (), optional
+        Finds the last layer.
 
     Raises
     ------
     SelectionError
-        If the selector is not callable, returns something else (the path is named), or selects
+        If the selector is none of these or does not fit the tree (the path is named), or selects
         nothing (the tree of paths is printed); or if a leaf to be trained is not floating point.
     """
     flat, treedef = jax.tree_util.tree_flatten_with_path(params)
     if not flat:
         raise SelectionError("the parameter tree holds no arrays: there is nothing to train")
-    paths = tuple(path_of(key) for key, _ in flat)
-    leaves = [leaf for _, leaf in flat]
-    if selector is None:
-        mask = (True,) * len(leaves)
-    elif callable(selector):
-        mask = _mask_from_callable(selector, paths, leaves, argument)
-    else:
-        raise SelectionError(
-            f"{argument} is {selector!r}; give a function (path, value) that returns a bool, "
-            "'trainable' or 'frozen', or None to train every parameter"
-        )
+    leaves = Leaves(tuple(path_of(key) for key, _ in flat), [leaf for _, leaf in flat], kinds or {})
+    if isinstance(selector, str) and selector == LAST_LAYER and head is not None:
+        return head()
+    mask = (True,) * len(flat) if selector is None else chosen_by(selector, leaves, argument)
+    _check_mask(leaves.paths, leaves.values, mask, argument)
+    return Partition(treedef, leaves.paths, mask)
+
+
+def is_selector(value: Any) -> bool:
+    """Whether `value` has a form of a selector; the rest can only be judged beside a tree."""
+    if isinstance(value, str):
+        return value == LAST_LAYER
+    return isinstance(value, bool) or not isinstance(value, bytes | int | float)
+
+
+def _check_mask(
+    paths: Sequence[Path], leaves: Sequence[Any], mask: Sequence[bool], argument: str
+) -> None:
     if not any(mask):
         raise SelectionError(
             f"{argument} selects no parameter to be trainable; check its spelling against the "
@@ -62,22 +93,3 @@ def make_partition(
                 f"the parameter {join(path)!r} has dtype {leaf.dtype}: only floating-point "
                 f"parameters can be trained; freeze it with {argument}"
             )
-    return Partition(treedef, paths, mask)
-
-
-def _mask_from_callable(
-    selector: Selector, paths: Sequence[Path], leaves: Sequence[Any], argument: str
-) -> tuple[bool, ...]:
-    mask = []
-    for path, leaf in zip(paths, leaves, strict=True):
-        answer = selector(path, leaf)
-        if isinstance(answer, bool | np.bool_):
-            mask.append(bool(answer))
-        elif isinstance(answer, str) and answer in ("trainable", "frozen"):
-            mask.append(answer == "trainable")
-        else:
-            raise SelectionError(
-                f"{argument} returned {answer!r} for the parameter {join(path)!r}; it must return "
-                "True or 'trainable', or False or 'frozen'"
-            )
-    return tuple(mask)

@@ -22,15 +22,16 @@ def selection_table(params: Tree, partition: Partition) -> str:
         rows.append((join(path), str(tuple(leaf.shape)), part, f"{size:,}"))
     for chosen, part in ((True, "trainable"), (False, "frozen")):
         rows.append(("total", "", part, f"{totals[chosen]:,}"))
-    return _columns(rows)
+    return columns(rows)
 
 
 def listing(paths: Sequence[Path], leaves: Sequence[Any]) -> str:
     """The paths of all leaves with their shapes, one a line."""
-    return _columns([(join(p), str(tuple(x.shape))) for p, x in zip(paths, leaves, strict=True)])
+    return columns([(join(p), str(tuple(x.shape))) for p, x in zip(paths, leaves, strict=True)])
 
 
-def _columns(rows: Sequence[tuple[str, ...]]) -> str:
+def columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows under each other, their entries aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
     return "\n".join("  " + line.rstrip() for line in lines)

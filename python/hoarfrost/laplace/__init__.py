@@ -1,14 +1,17 @@
 """The Laplace posterior over the trainable parameters."""
 
+from hoarfrost.laplace.description import Description, describe
 from hoarfrost.laplace.evidence.tuning import Tuning
 from hoarfrost.laplace.fit import fit_laplace, fit_network, plan_laplace, plan_network
 from hoarfrost.laplace.plan import MemoryPlan
 from hoarfrost.laplace.posterior import Laplace
 
 __all__ = [
+    "Description",
     "Laplace",
     "MemoryPlan",
     "Tuning",
+    "describe",
     "fit_laplace",
     "fit_network",
     "plan_laplace",

@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from hoarfrost.checks import is_whole, plain, shown
+from hoarfrost.checks import check_switch, is_whole, plain, shown
 from hoarfrost.curvature import last_layer
 from hoarfrost.curvature.assembly import assemble
 from hoarfrost.curvature.sums import Sums
 from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches, num_batches
 from hoarfrost.data.pieces import piece_size
 from hoarfrost.errors import DataError, InvalidArgumentError, NotPositiveDefiniteError
-from hoarfrost.freezing import Selector, Subset, make_partition
+from hoarfrost.freezing import Partition, Selector, Subset, make_partition
 from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.linearised import LinearisedNetwork, linearise
 from hoarfrost.laplace.plan import Keep, MemoryPlan
@@ -26,7 +26,7 @@ from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.laplace.structure.registry import check_structure, structure_for
 from hoarfrost.likelihood import Classification, Gaussian, Likelihood, resolve
 from hoarfrost.memory import check_memory_budget
-from hoarfrost.network import as_network
+from hoarfrost.network import Call, as_network, param_kinds
 from hoarfrost.prior import resolve_prior_mean, resolve_prior_precision
 from hoarfrost.progress import progress_bar
 from hoarfrost.types import Array, Tree
@@ -41,25 +41,28 @@ def fit_laplace(
     data_loader: Any,
     *,
     likelihood: str | Likelihood = "categorical",
-    trainable: Selector | Literal["last_layer"] | None = None,
+    trainable: Selector = None,
     hessian_structure: str = "full",
     prior_precision: Any = 1.0,
     prior_mean: Any = 0.0,
     keep_curvature: Keep = "auto",
     memory_budget: int | None = None,
     progress: bool = True,
+    call: Call | None = None,
     ignored_label: int | None = None,
 ) -> Laplace:
     """The Laplace posterior over the trainable parameters of a network trained anywhere.
 
     Parameters
     ----------
-    model : flax.linen.Module or callable
-        A Linen module, or a function ``apply(params, inputs) -> outputs`` of shape ``(B, C)``, or
+    model : flax.linen.Module, flax.nnx.Module or callable
+        A module, or a function ``apply(params, inputs) -> outputs`` of shape ``(B, C)``, or
         ``(B, T, C)`` or ``(B, H, W, C)``: each of the T tokens or H W pixels is a data point then.
-    params : tree of arrays
-        For a module its variables, or its "params" alone; for a function its parameters. They are
-        taken as the MAP.
+        An NNX module is evaluated in evaluation mode and stays as it is.
+    params : tree of arrays or None
+        For a Linen module its variables, or its "params" alone; for an NNX module None, which
+        means its own, or its parameters and statistics (a State or nested dict); for a function
+        its parameters. They are taken as the MAP.
     data_loader : DataLoader or iterable
         Gives batches ``(inputs, targets)`` and can be iterated again. It is gone over once.
         Targets have a value for each position of the outputs, ``(B, T)``, or ``(B, T, D)`` for
@@ -68,10 +71,13 @@ def fit_laplace(
     likelihood : {"categorical", "bernoulli", "poisson", "gaussian"} or Likelihood
         How targets follow from outputs: one of `hoarfrost.likelihood`, or one of your own.
         "gaussian" has unit noise, which `Laplace.optimize_hyperparameters` can tune.
-    trainable : callable or "last_layer", optional
-        ``(path, value) -> bool | "trainable" | "frozen"``; by default every parameter.
-        "last_layer": the leaves of the Dense layer that gives the outputs, found on the first batch
-        by computing, whatever they are called.
+    trainable : optional
+        Which parameters the posterior is over; by default all. "last_layer": the leaves of the
+        Dense layer that gives the outputs, found on the first batch by computing, whatever they
+        are called. Otherwise a function ``(path, value) -> bool | "trainable" | "frozen"``, a
+        compiled regular expression that is searched for in the path joined by "/", a list of names
+        of layers or leaves, a tree of bools or of those two words, or an NNX filter
+        (`hoarfrost.describe` shows what is chosen).
     hessian_structure : {"full", "diag", "auto"}
         The whole covariance, its precision's diagonal alone, or "full" where it fits in memory and
         else "diag" (a warning says so).
@@ -90,6 +96,12 @@ def fit_laplace(
         Bytes that the posterior may take; by default what the machine has.
     progress : bool
         Whether a progress bar is shown.
+    call : callable, optional
+        ``call(module, inputs)``, done with a module instead of calling it: for another method, or
+        further arguments. Of Linen it is given the module with its variables. It is told whether
+        the module trains (here it does not) by whichever of ``train``, ``training``,
+        ``deterministic`` and ``use_running_average`` it names; if it names ``rngs``, NNX gives it
+        keys in training. The same function object means the same compiled programs.
     ignored_label : int, optional
         Of classes: data points with this label do not count (often -100), neither here nor in
         `Laplace.log_prob`.
@@ -127,7 +139,9 @@ def fit_laplace(
     >>> posterior.num_params, posterior.num_data
     (4, 3)
     """
-    subset = _subset(model, params, trainable, lambda: next(data_batches(data_loader, masks=True)))
+    subset = subset_of(
+        model, params, trainable, lambda: next(data_batches(data_loader, masks=True)), call
+    )
     posterior = fit_network(
         subset,
         data_loader,
@@ -159,6 +173,7 @@ def fit_network(
 ) -> Laplace:
     """`fit_laplace` for a subset that exists already."""
     likelihood = resolve(likelihood)
+    check_switch("progress", progress)
     _check_choices(hessian_structure, keep_curvature)
     check_memory_budget(memory_budget)
     ignored_label = _check_ignored(ignored_label, likelihood)
@@ -212,8 +227,9 @@ def plan_laplace(
     inputs: Tree,
     *,
     likelihood: str | Likelihood = "categorical",
-    trainable: Selector | Literal["last_layer"] | None = None,
+    trainable: Selector = None,
     memory_budget: int | None = None,
+    call: Call | None = None,
 ) -> MemoryPlan:
     """The memory that `fit_laplace` would take with the same arguments; ``print`` it.
 
@@ -233,7 +249,7 @@ def plan_laplace(
     >>> plan.num_params, plan.head
     (640, 'softmax')
     """
-    subset = _subset(model, params, trainable, lambda: _first_inputs(inputs))
+    subset = subset_of(model, params, trainable, lambda: first_inputs(inputs), call)
     return plan_network(subset, inputs, likelihood=likelihood, memory_budget=memory_budget)
 
 
@@ -246,21 +262,29 @@ def plan_network(
 ) -> MemoryPlan:
     """`plan_laplace` for a subset that exists already."""
     check_memory_budget(memory_budget)
-    first = _first_inputs(inputs)
+    first = first_inputs(inputs)
     return linearise(subset, resolve(likelihood), first).plan(memory_budget, first.size)
 
 
-def _subset(
-    model: Any, params: Tree, trainable: Any, first_batch: Callable[[], CheckedBatch]
+def subset_of(
+    model: Any,
+    params: Tree,
+    trainable: Selector,
+    first_batch: Callable[[], CheckedBatch],
+    call: Call | None = None,
 ) -> Subset:
-    network, tree, mutable = as_network(model, params)
-    if isinstance(trainable, str) and trainable == "last_layer":
-        found = last_layer(network, tree, mutable, first_batch().inputs)
-        return Subset(network, found, tree, mutable)
-    return Subset(network, make_partition(tree, trainable), tree, mutable)
+    """A model, its parameters and a selection of them; `first_batch` shows a last layer."""
+    network, tree, mutable = as_network(model, params, call)
+
+    def found() -> Partition:
+        return last_layer(network, tree, mutable, first_batch().inputs)
+
+    kinds = param_kinds(network)
+    return Subset(network, make_partition(tree, trainable, kinds=kinds, head=found), tree, mutable)
 
 
-def _first_inputs(inputs: Tree) -> CheckedBatch:
+def first_inputs(inputs: Tree) -> CheckedBatch:
+    """The first batch of inputs in any of the forms that they may have."""
     first = next(input_batches(inputs), None)
     if first is None:
         raise DataError("inputs are empty: give at least one point")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import itertools
 import math
 import warnings
@@ -25,6 +26,7 @@ from hoarfrost.laplace.evidence.evidence import Evidence
 from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.evidence.tuning import LARGEST, SMALLEST, Optimum, Tuning, optimise
 from hoarfrost.laplace.evidence.validation import best_on_held_out_data
+from hoarfrost.laplace.export import Form, ServedPredictive, to_jax
 from hoarfrost.laplace.joint_covariance import covariance_at_each, joint_covariance
 from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.store import FactorStore
@@ -32,6 +34,7 @@ from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.laplace.turns import Turn, changes, reads, refuse_copies
 from hoarfrost.likelihood import Classification, Gaussian, Regression
 from hoarfrost.memory import check_room
+from hoarfrost.network import write_to_module
 from hoarfrost.predictive.evaluate import over_outputs, over_weights
 from hoarfrost.predictive.link import Draws, Link, Quantity, choose_link, quantity_of
 from hoarfrost.predictive.prediction import RegressionPrediction
@@ -416,19 +419,22 @@ class Laplace:
         ]
         return jax.tree.unflatten(treedef, shaped)
 
-    def merge(self, tree: Tree) -> Tree:
+    def merge(self, tree: Tree = None) -> Tree:
         """The full parameter tree with these trainable leaves and the frozen ones of the MAP.
 
         Parameters
         ----------
-        tree : tree
+        tree : tree, optional
             A trainable tree, such as one draw of `sample` (or all of them: a leading axis is kept).
+            By default the MAP's own.
 
         Raises
         ------
         ShapeError
             If a leaf is not of the shape of the parameter that it stands for, leading axes apart.
         """
+        if tree is None:
+            tree = self.linearised.trainable
         for (path, own), leaf in zip(
             jax.tree_util.tree_leaves_with_path(self.linearised.trainable),
             jax.tree.leaves(tree),
@@ -443,6 +449,28 @@ class Laplace:
         subset = self.linearised.subset
         params = subset.partition.merge(tree, subset.frozen)
         return subset.network.join(params, self.collections)
+
+    def write_to(self, module: Any, tree: Tree = None) -> None:
+        """Put parameters, and running statistics beside them, into an NNX module.
+
+        Nothing else changes a module that a posterior was fitted to.
+
+        Parameters
+        ----------
+        module : flax.nnx.Module
+            Changed in place: its random state and modes stay as they are.
+        tree : tree, optional
+            A trainable tree, such as one draw of `sample`, or a full one of `merge`; what it does
+            not hold, and everything where none is given, is that of the MAP.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If it is no NNX module, or has no variable where the posterior has one.
+        ShapeError
+            If a variable there has another shape. On an error nothing is written.
+        """
+        write_to_module(module, self.merge(self.linearised.trainable), tree)
 
     @reads
     def functional_covariance(self, inputs: Tree, *, joint: bool = False) -> np.ndarray:
@@ -633,8 +661,73 @@ class Laplace:
         )
         return found if first.mask is not None else in_positions(found, linearised.positions)
 
+    @reads
+    def to_jax(
+        self,
+        form: Form | None = None,
+        dtype: str = "float32",
+        *,
+        n_samples: int = 200,
+        seed: int | jax.Array = 0,
+        inputs: Tree = None,
+    ) -> tuple[Tree, ServedPredictive]:
+        """The predictive distribution as arrays and one pure JAX function, to be served.
+
+        ``fn(arrays, params, inputs)`` can be jitted, sharded and exported, on any device, without
+        Hoarfrost's core. `params` is the full tree, as `merge` gives it; nothing is baked in.
+
+        Parameters
+        ----------
+        form : {"probit", "samples", "covariance"}, optional
+            "probit", the default for classes: probabilities ``(B, C)``, as `predict` gives them.
+            "samples", the default otherwise: under `n_samples` draws of the linearised network,
+            probabilities ``(B, C)``, or for targets that are numbers their mean, the variance of
+            their mean and the mean of their noise, each ``(B, D)``. "covariance": the outputs
+            ``(B, C)`` and their covariances ``(B, C, C)``.
+        dtype : {"float32", "float64", "bfloat16", "float16"}
+            Of the arrays: triangular roots of the covariance, which lose no digits to its
+            condition, or the draws.
+        n_samples, seed
+            Of "samples".
+        inputs : array or tree of arrays, optional
+            Some points, on which the largest difference from the float64 answer is measured.
+
+        Returns
+        -------
+        arrays : dict or tree of jax.Array
+            For `C` outputs and a layer with `D` inputs: ``C D^2`` numbers for "probit",
+            ``(C D)^2`` for "covariance", ``S C D`` for "samples"; ``D^2 + C D`` under Gaussian
+            noise.
+        fn : ServedPredictive
+            The function, with its `nbytes` and `largest_difference`.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If an argument is none of these, or the form is not for this likelihood.
+        MemoryLimitError
+            If the covariance and its root do not fit.
+        """
+        likelihood = self.linearised.likelihood
+        if form is None:
+            form = "probit" if isinstance(likelihood, Classification) else "samples"
+        seed, n_samples = check_draws(seed, n_samples)
+        deviations = functools.partial(self.factor.deviations, seed, n_samples)
+        return to_jax(self.linearised, self.factor, form, dtype, deviations, self.merge(), inputs)
+
     def with_collections(self, collections: Mapping[str, Tree]) -> Laplace:
-        """A copy whose `merge` adds these collections beside the parameters."""
+        """A copy whose `merge` adds these collections beside the parameters.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If they are no mapping from names to trees.
+        """
+        if not isinstance(collections, Mapping) or not all(isinstance(n, str) for n in collections):
+            raise InvalidArgumentError(
+                f"collections is {shown(collections)}; give a dict of trees by their names, such "
+                "as {'batch_stats': ...}"
+            )
         return dataclasses.replace(self, collections=collections)
 
     def _predicted(self, quantity: Quantity, link: Link, inputs: Tree, draws: Draws) -> np.ndarray:

@@ -135,6 +135,11 @@ def _check_log_prob(likelihood: Any, name: str, outputs: jax.Array, targets: jax
     some = slice(None, None, _DRAWS // 2)
     outputs, targets = outputs[some], targets[some]
     together = np.asarray(likelihood.log_prob(outputs, targets))
+    if not jnp.issubdtype(together.dtype, np.floating):
+        raise InvalidArgumentError(
+            f"{name}.log_prob gives dtype {together.dtype}; a log-density is a floating-point "
+            "number, which has a gradient"
+        )
     if together.shape != (len(outputs),):
         raise ShapeError(
             f"{name}.log_prob gives shape {together.shape} for outputs of shape {outputs.shape} "

@@ -56,7 +56,8 @@ def as_array(name: str, value: Any) -> Any:
                 "of real numbers"
             ) from None
     dtype = value.dtype
-    real = dtype == np.bool_ or jnp.issubdtype(dtype, np.integer)
+    # Durations count as whole numbers to NumPy.
+    real = dtype == np.bool_ or (jnp.issubdtype(dtype, np.integer) and dtype.kind != "m")
     if not real and not jnp.issubdtype(dtype, np.floating):
         raise InvalidArgumentError(
             f"{name} has dtype {dtype}; give an array of real numbers"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,12 +19,11 @@ from hoarfrost.fork import check_not_forked
 from hoarfrost.network.base import explained, first_array
 from hoarfrost.network.keyed import KeyedNetwork
 from hoarfrost.network.keys import Owner, changeable, holds_arrays, key_of
+from hoarfrost.network.modes import Call, is_closure, mode_arguments
 from hoarfrost.network.reads import Reads
+from hoarfrost.network.statistics import moves
 from hoarfrost.network.weakly import WeakNetwork
 from hoarfrost.types import Path, Tree, path_of
-
-# The arguments by which Flax modules are told whether they train, and their value if they do.
-_FLAGS = {"train": True, "training": True, "deterministic": False, "use_running_average": False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +39,18 @@ class LinenNetwork:
     bare : bool
         Whether ``params`` is the module's "params" tree itself; otherwise it is
         ``{"params": tree}``.
+    call : callable, optional
+        ``call(module, inputs)``, done with the bound module instead of calling it; it is told
+        whether it trains by whichever of those arguments it names.
     """
 
     module: nn.Module
     bare: bool = False
+    call: Call | None = None
 
     @functools.cached_property
     def _key(self) -> Any:
-        return key_of(self.module), self.bare
+        return key_of(self.module), self.bare, key_of(self.call)
 
     @functools.cached_property
     def _hash(self) -> int:
@@ -69,8 +71,11 @@ class LinenNetwork:
 
     @functools.cached_property
     def owner(self) -> Owner | None:
-        """None, as a module describes layers; but one may have arrays for attributes."""
-        return Owner() if holds_arrays(self._key) else None
+        """None, as a module describes layers; but one may have arrays for attributes.
+
+        So may a `call` that is a closure.
+        """
+        return Owner() if holds_arrays(self._key) or is_closure(self.call) else None
 
     @property
     def unowned(self) -> LinenNetwork:
@@ -80,12 +85,12 @@ class LinenNetwork:
 
     @functools.cached_property
     def _reads(self) -> Reads:
-        return Reads(self.module)
+        return Reads(self.module if self.call is None else (self.module, self.call))
 
     @functools.cached_property
     def _twin(self) -> LinenNetwork:
         # Of its own, as a program must not keep what `_reads` has in sight.
-        twin = LinenNetwork(self.module, self.bare)
+        twin = LinenNetwork(self.module, self.bare, self.call)
         twin.__dict__.update(_key=self._key, _hash=self._hash)
         return twin
 
@@ -96,9 +101,7 @@ class LinenNetwork:
     def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
         """Outputs in evaluation mode, shape ``(batch, ...)``."""
         with _explained(self.module, params, inputs):
-            outputs = self.module.apply(
-                self._variables(params, mutable), inputs, **_mode(type(self.module), False)
-            )
+            outputs = self._apply()(self._variables(params, mutable), inputs, **self._mode(False))
         return first_array(outputs, type(self.module).__name__)
 
     def train(
@@ -108,16 +111,14 @@ class LinenNetwork:
 
         Dropout is drawn from `key`, and every other random stream from a key made of it.
         """
-        variables, mode = self._variables(params, mutable), _mode(type(self.module), True)
+        variables, mode = self._variables(params, mutable), self._mode(True)
         # Flax takes the "params" stream for each that has no key of its own.
         rngs = {"dropout": key, "params": jax.random.fold_in(key, 1)}
         with _explained(self.module, params, inputs):
             if not mutable:
-                outputs = self.module.apply(variables, inputs, rngs=rngs, **mode)
+                outputs = self._apply()(variables, inputs, rngs=rngs, **mode)
                 return first_array(outputs, type(self.module).__name__), mutable
-            outputs, updated = self.module.apply(
-                variables, inputs, rngs=rngs, mutable=list(mutable), **mode
-            )
+            outputs, updated = self._apply(list(mutable))(variables, inputs, rngs=rngs, **mode)
         # The containers that came in go out, so that a loop over steps compiles once.
         updated = jax.tree.unflatten(jax.tree.structure(mutable), jax.tree.leaves(updated))
         return first_array(outputs, type(self.module).__name__), updated
@@ -128,7 +129,7 @@ class LinenNetwork:
         Dropout that does not act and BatchNorm that does not move, by their paths; empty where the
         module's ``__call__`` takes a flag. Traced from shapes, never run.
         """
-        if _mode(type(self.module), True):
+        if self._mode(True):
             return ()
         found: list[str] = []
 
@@ -163,23 +164,44 @@ class LinenNetwork:
         return {**params, **mutable} if mutable else params
 
     def moving(self, trainable: Mapping[Path, bool], mutable: Tree) -> tuple[bool, ...]:
-        """Which statistics training updates, in tree order.
-
-        A statistic belongs to the module that it sits in, or, where that has no parameters of its
-        own, to the nearest module around it that has. It moves unless all of the parameters there
-        are frozen.
-        """
+        """Which statistics training updates, in tree order, by `statistics.moves`."""
         leaves = jax.tree_util.tree_flatten_with_path(mutable)[0]
         # Modules' collections stand beside "params": the same path, but for the first entry.
         owners = {path if self.bare else path[1:]: chosen for path, chosen in trainable.items()}
-        return tuple(_moves(path_of(key_path)[1:-1], owners) for key_path, _ in leaves)
+        return tuple(moves(path_of(key_path)[1:-1], owners) for key_path, _ in leaves)
+
+    def init(self, rngs: dict[str, jax.Array], inputs: Tree) -> dict[str, Tree]:
+        """New variables; ``__call__``, or `call`, is done once in evaluation mode."""
+        made = self.module.init if self.call is None else nn.init(self.call, self.module)
+        variables: dict[str, Tree] = made(rngs, inputs, **self._mode(False))
+        return variables
+
+    def _apply(self, mutable: Any = False) -> Callable[..., Any]:
+        if self.call is None:
+            return functools.partial(self.module.apply, mutable=mutable)
+        applied: Callable[..., Any] = nn.apply(self.call, self.module, mutable=mutable)
+        return applied
+
+    def _mode(self, train: bool) -> dict[str, Any]:
+        """The arguments that tell the module, or `call`, whether it trains."""
+        if self.call is not None:
+            return mode_arguments(self.call, train, any_keyword=False)
+        # A Sequential takes any keyword, only to hand it to its first layer, which need not take
+        # it.
+        if isinstance(self.module, nn.Sequential):
+            return {}
+        return mode_arguments(type(self.module).__call__, train, any_keyword=True)
 
     def _variables(self, params: Tree, mutable: Tree) -> dict[str, Tree]:
         return {**mutable, **({"params": params} if self.bare else params)}
 
 
 def init_linen(
-    module: nn.Module, inputs: Tree, params_key: jax.Array, dropout_key: jax.Array
+    module: nn.Module,
+    inputs: Tree,
+    params_key: jax.Array,
+    dropout_key: jax.Array,
+    call: Call | None = None,
 ) -> dict[str, Tree]:
     """Initial variables of a Linen module, compiled once for each module and shape.
 
@@ -192,6 +214,8 @@ def init_linen(
         module sees one point of zeros. A tuple of ints stands for the shape of one point.
     params_key, dropout_key : jax.Array
         Keys of the "params" and "dropout" streams.
+    call : callable, optional
+        As in `LinenNetwork`.
 
     Returns
     -------
@@ -205,7 +229,7 @@ def init_linen(
         arrays, structure = jax.tree.flatten(inputs)
         dtypes = [jax.dtypes.canonicalize_dtype(x.dtype.newbyteorder("=")) for x in arrays]
         leaves = [(x.shape[1:], str(dtype)) for x, dtype in zip(arrays, dtypes, strict=True)]
-    network = LinenNetwork(module)
+    network = LinenNetwork(module, call=call)
     keyed = KeyedNetwork(network._twin, network._reads)
     return dict(_init(keyed, structure, tuple(leaves), params_key, dropout_key))
 
@@ -225,15 +249,6 @@ def _is_idle(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     return bool(acts and (own if given is None else given))
 
 
-def _moves(module: Path, owners: Mapping[Path, bool]) -> bool:
-    """Whether a statistic of the module at this path moves with the parameters there."""
-    while True:
-        below = [chosen for path, chosen in owners.items() if path[: len(module)] == module]
-        if below or not module:
-            return any(below)
-        module = module[:-1]
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _init(
     network: KeyedNetwork,
@@ -243,8 +258,7 @@ def _init(
     dropout_key: jax.Array,
 ) -> Tree:
     inputs = jax.tree.unflatten(structure, [jnp.zeros((1, *s), d) for s, d in points])
-    rngs = {"params": params_key, "dropout": dropout_key}
-    variables: Tree = network.module.init(rngs, inputs, **_mode(type(network.module), False))
+    variables: Tree = network.init({"params": params_key, "dropout": dropout_key}, inputs)
     network.settle()
     return variables
 
@@ -284,15 +298,3 @@ def _explained(module: nn.Module, params: Tree, inputs: Tree) -> Iterator[None]:
             "parameters were made for, and all variables (also 'batch_stats' and the like) must be "
             f"given. Flax says: {error}"
         ) from error
-
-
-def _mode(module: type[nn.Module], train: bool) -> dict[str, bool]:
-    """The arguments that tell a module whether it trains."""
-    # A Sequential takes any keyword, only to hand it to its first layer, which need not take it.
-    if issubclass(module, nn.Sequential):
-        return {}
-    parameters = inspect.signature(module.__call__).parameters.values()
-    names = {p.name for p in parameters}
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        names.add("train")
-    return {name: train == trains for name, trains in _FLAGS.items() if name in names}

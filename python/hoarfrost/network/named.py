@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from hoarfrost.errors import ShapeError
+from hoarfrost.network.base import Network
 from hoarfrost.network.keyed import settle
-from hoarfrost.network.linen import LinenNetwork
 from hoarfrost.types import Path, Tree
 
 
@@ -19,7 +19,12 @@ class NamedNetwork:
     """A network whose variables sit under a name, as in ``{"model": {"params": ...}}``."""
 
     name: str
-    network: LinenNetwork
+    network: Network
+
+    @property
+    def param_kinds(self) -> dict[Path, type]:
+        """The class of each parameter of an NNX module, by its path."""
+        return {(self.name, *path): kind for path, kind in param_kinds(self.network).items()}
 
     @property
     def owner(self) -> object | None:
@@ -86,6 +91,11 @@ class JoinedNetwork:
 
     mean: NamedNetwork
     log_variance: NamedNetwork
+
+    @property
+    def param_kinds(self) -> dict[Path, type]:
+        """The class of each parameter of NNX modules, by its path."""
+        return self.mean.param_kinds | self.log_variance.param_kinds
 
     @property
     def owner(self) -> object | None:
@@ -156,3 +166,9 @@ class JoinedNetwork:
             )
         dtype = jnp.promote_types(mean.dtype, log_variance.dtype)
         return jnp.concatenate([mean.astype(dtype), log_variance.astype(dtype)], axis=1)
+
+
+def param_kinds(network: Network) -> dict[Path, type]:
+    """The class of the variable at each path of an NNX module; empty for any other network."""
+    kinds: dict[Path, type] = getattr(network, "param_kinds", {})
+    return kinds

@@ -32,6 +32,9 @@ import numpy as np
 _LIBRARIES = frozenset(sys.stdlib_module_names) | {
     *("chex", "einops", "flax", "hoarfrost", "jax", "jaxlib", "ml_dtypes", "numpy", "optax"),
     *("orbax", "scipy", "typing_extensions"),
+    # Where networks from elsewhere come from; hoarfrost.examples.networks has a recipe for each.
+    *("absl", "equinox", "functorch", "haiku", "jaxtyping", "jmp", "keras", "optree", "tabulate"),
+    *("tensorflow", "torch", "torchax", "torchvision", "transformers", "tree"),
 }
 
 # What a class holds that says nothing of what its methods compute.
@@ -39,6 +42,7 @@ _OF_A_CLASS = frozenset(
     {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__qualname__"}
     | {"__dataclass_fields__", "__dataclass_params__", "__match_args__", "__abstractmethods__"}
     | {"_abc_impl", "__parameters__", "__orig_bases__", "__static_attributes__"}
+    | {"__firstlineno__", "__slotnames__"}
 )
 _ATOMS = (bool, int, str, bytes, complex, type(None), type(Ellipsis), range, np.dtype)
 _MISSING = object()
@@ -99,6 +103,7 @@ class _Walk:
         self._checks: list[Callable[[], bool]] = []
         # The objects themselves, so that no identity is used twice during the walk.
         self._seen: dict[int, tuple[int, Any]] = {}
+        self._modules: set[tuple[int, tuple[str, ...]]] = set()
         self._look(value, skip)
         self.key = tuple(self._parts)
         self._seen, self._parts = {}, []
@@ -214,7 +219,9 @@ class _Walk:
                 self._module(value, names)
 
     def _module(self, module: ModuleType, names: tuple[str, ...]) -> None:
-        if not _is_library(module.__name__):
+        # Modules may name one another in a ring.
+        if not _is_library(module.__name__) and (id(module), names) not in self._modules:
+            self._modules.add((id(module), names))
             self._names(module.__dict__, names)
 
     def _class(self, cls: type) -> None:

@@ -9,48 +9,67 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from hoarfrost.checks import shown
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.network.base import Network
 from hoarfrost.network.function import FunctionNetwork, partial_network
+from hoarfrost.network.given import linen_network
 from hoarfrost.network.keys import interned
-from hoarfrost.network.linen import LinenNetwork
+from hoarfrost.network.modes import checked_call
+from hoarfrost.network.recognise import is_nnx_constructor, is_nnx_module
 from hoarfrost.types import Tree, join, path_of
 
 
-def as_network(model: Any, params: Tree) -> tuple[Network, Tree, Tree]:
+def as_network(model: Any, params: Tree, call: Any = None) -> tuple[Network, Tree, Tree]:
     """A model and what it was trained to, as ``(network, params, mutable)``.
 
     Parameters
     ----------
-    model : flax.linen.Module, callable or Network
-        A Linen module, a function ``apply(params, inputs)``, or a network. Arrays that a
+    model : flax.linen.Module, flax.nnx.Module, callable or Network
+        A module, a function ``apply(params, inputs)``, or a network. Arrays that a
         `jax.tree_util.Partial` binds are frozen parameters; those that a closure binds are
         constants of its programs, and go with it.
     params : tree
         For a Linen module its variables (``{"params": ..., "batch_stats": ...}``) or its "params"
-        alone; for a function its parameters; for a network what its `split` takes.
+        alone; for an NNX module None (its own), or its parameters and statistics; for a function
+        its parameters; for a network what its `split` takes.
+    call : callable, optional
+        ``call(module, inputs)``, done with a module instead of calling it.
 
     Raises
     ------
     InvalidArgumentError
-        If `model` is none of these, or a leaf of `params` is no array of numbers.
+        If `model` is none of these, the others do not fit it, or a leaf of `params` is no array of
+        numbers.
     """
+    call = checked_call(call)
+    if is_nnx_module(model) or is_nnx_constructor(model):
+        from hoarfrost.network.nnx_module import nnx_network, with_given
+
+        made, own = nnx_network(model, call)
+        return (interned(made), *made.split(with_given(made, own, params)))
     _check_parameters(params)
     if isinstance(model, nn.Module):
         whole = isinstance(params, Mapping) and isinstance(params.get("params"), Mapping)
-        network: Network = LinenNetwork(model, bare=not whole)
-    elif isinstance(model, jax.tree_util.Partial):
+        network: Network = linen_network(model, call, bare=not whole)
+        return (network, *network.split(params))
+    if call is not None:
+        raise InvalidArgumentError(
+            f"call is {shown(call)}, but model is no module; leave it out, and let the function "
+            "apply(params, inputs) do what call does"
+        )
+    if isinstance(model, jax.tree_util.Partial):
         network, arrays = partial_network(model)
         return interned(network), params, arrays
-    elif isinstance(model, Network) and not inspect.isclass(model):
+    if isinstance(model, Network) and not inspect.isclass(model):
         network = model
     elif callable(model) and not inspect.isclass(model):
         network = FunctionNetwork(model)
     else:
         described = f"the class {model.__name__}" if inspect.isclass(model) else repr(model)
         raise InvalidArgumentError(
-            f"model is {described}; give an instance of a flax.linen.Module or a function "
-            "apply(params, inputs) -> outputs"
+            f"model is {described}; give an instance of a flax.linen.Module or flax.nnx.Module, or "
+            "a function apply(params, inputs) -> outputs"
         )
     return (interned(network), *network.split(params))
 

@@ -207,7 +207,8 @@ def chunk_size(network: Network, samples: WeightSamples, inputs: Tree) -> int:
     """How many samples are evaluated at once for a batch like `inputs`."""
     known = (samples.trainable, samples.center, samples.frozen, samples.mutable, inputs)
     leaves, structure = jax.tree.flatten(known)
-    shapes = tuple((np.shape(x), str(jax.dtypes.result_type(x))) for x in leaves)
+    # Not as str: the name of a key's dtype, which random state has, is none that JAX reads.
+    shapes = tuple((np.shape(x), jax.dtypes.result_type(x)) for x in leaves)
     # Networks are hashable, which a protocol cannot say.
     find: Any = _chunk_sizes.of(network)
     size: int = find(
@@ -222,7 +223,7 @@ def _chunk_size(
     positions: tuple[int, ...],
     size: int,
     structure: Any,
-    shapes: tuple[tuple[tuple[int, ...], str], ...],
+    shapes: tuple[tuple[tuple[int, ...], Any], ...],
 ) -> int:
     arrays = [jax.ShapeDtypeStruct(s, d) for s, d in shapes]  # type: ignore[no-untyped-call]
     trainable, *others = jax.tree.unflatten(structure, arrays)

@@ -81,7 +81,7 @@ class IsotropicGaussianPrior(Prior, numbers=("log_var", "mean")):
 
     def precision_tree(self, params: Tree) -> Tree:
         """The prior precision of each leaf, a tree of floats."""
-        return jax.tree.map(lambda leaf: math.exp(-self.log_var), params)
+        return jax.tree.map(lambda leaf: math.exp(-self.log_var), array_tree("params", params))
 
     def mean_tree(self, params: Tree) -> Tree:
         """The prior mean of each leaf, a tree of floats or float64 arrays."""

@@ -28,16 +28,24 @@ def sound_mean(mean: Any) -> Any:
     masked = [x for x in jax.tree.leaves(mean) if isinstance(x, np.ma.MaskedArray)]
     if any(np.ma.getmaskarray(x).any() for x in masked):
         leaves = []
-    wrong = not sum(leaf.size for leaf in leaves) or any(
-        not jnp.issubdtype(leaf.dtype, np.floating) and not jnp.issubdtype(leaf.dtype, np.integer)
-        for leaf in leaves
-    )
-    if wrong or not all(np.all(np.isfinite(leaf.astype(np.float64))) for leaf in leaves):
+    wrong = not sum(leaf.size for leaf in leaves) or not all(map(_has_numbers, leaves))
+    largest = float(np.finfo(jax.dtypes.canonicalize_dtype(np.float64)).max)
+    if wrong or not all(np.all(np.abs(leaf.astype(np.float64)) <= largest) for leaf in leaves):
         raise InvalidArgumentError(
-            f"mean is {shown(mean)}; give a finite number, a vector of them in the order of "
-            "jax.flatten_util.ravel_pytree, or a tree like the parameters"
+            f"mean is {shown(mean)}; give a finite number of at most {largest:.3g} in size, a "
+            "vector of them in the order of jax.flatten_util.ravel_pytree, or a tree like the "
+            "parameters"
         )
     return float(kept) if isinstance(kept, np.ndarray) and kept.ndim == 0 else kept
+
+
+def _has_numbers(leaf: Any) -> bool:
+    """Whether an array, or what stands for one, is of real numbers: durations are none."""
+    dtype: Any = getattr(leaf, "dtype", None)
+    if dtype is None or not hasattr(leaf, "shape"):
+        return False
+    real = jnp.issubdtype(dtype, np.floating) or jnp.issubdtype(dtype, np.integer)
+    return bool(real) and getattr(dtype, "kind", "") != "m"
 
 
 def array_tree(name: str, tree: Tree) -> Tree:
@@ -51,9 +59,7 @@ def array_tree(name: str, tree: Tree) -> Tree:
 
     def as_array(path: Any, leaf: Any) -> Any:
         made = jnp.asarray(leaf) if type(leaf) in (int, float) else leaf
-        dtype: Any = getattr(made, "dtype", None)
-        real = dtype is not None and hasattr(made, "shape")
-        if real and (jnp.issubdtype(dtype, np.floating) or jnp.issubdtype(dtype, np.integer)):
+        if _has_numbers(made):
             return made
         raise InvalidArgumentError(
             f"{name}{jax.tree_util.keystr(path)} is {shown(leaf)}; give a tree whose leaves are "
@@ -122,6 +128,7 @@ def shifted(noise: Tree, mean: Any) -> Tree:
 
 def mean_tree_of(params: Tree, mean: Any) -> Tree:
     """The mean of each leaf of `params`, a tree of floats or float64 arrays."""
+    params = array_tree("params", params)
     structure = jax.tree.structure(params)
     means = [np.asarray(own, np.float64) for own in mean_leaves(params, mean)]
     return jax.tree.unflatten(structure, [m if m.ndim else float(m) for m in means])

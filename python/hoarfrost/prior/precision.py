@@ -145,7 +145,8 @@ def _numbers(value: Any, argument: str, at: str, wanted: str) -> Array:
         array = np.asarray(value)
     except (TypeError, ValueError):
         array = np.asarray(None)
-    if not (jnp.issubdtype(array.dtype, np.floating) or jnp.issubdtype(array.dtype, np.integer)):
+    real = jnp.issubdtype(array.dtype, np.floating) or jnp.issubdtype(array.dtype, np.integer)
+    if not real or array.dtype.kind == "m":  # durations count as whole numbers to NumPy
         raise InvalidArgumentError(f"{argument}{at} is {shown(value)}; give {wanted}")
     with np.errstate(over="ignore"):  # longer than float64: infinite there, and refused
         return array.astype(np.float64)

@@ -10,7 +10,7 @@ from flax import linen as nn
 from hoarfrost.calibration import ClassificationTemperatureScaler
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import Categorical
-from hoarfrost.network import LinenNetwork, NamedNetwork, interned
+from hoarfrost.network import Call, NamedNetwork, given_module, interned
 from hoarfrost.prior import IsotropicGaussianPrior, Prior, check_prior
 from hoarfrost.prob_model.base import ProbModel
 from hoarfrost.prob_model.joint import Joint
@@ -33,8 +33,11 @@ class ProbClassifier(ProbModel):
 
     Parameters
     ----------
-    model : flax.linen.Module
-        Maps inputs to logits of shape ``(batch, C)``. Its ``__call__`` may take `train`.
+    model : flax.linen.Module, flax.nnx.Module or callable
+        Maps inputs to logits of shape ``(batch, C)``. Its ``__call__`` may take `train`. Training
+        starts from the parameters that an NNX module holds, and leaves the module as it is
+        (``posterior.write_to`` puts the result into it); a function or class that makes one,
+        called with ``rngs=nnx.Rngs(...)``, starts anew.
     prior : IsotropicGaussianPrior, DiagonalGaussianPrior or Prior, optional
         Over all parameters; a standard normal by default.
     posterior_approximator : optional
@@ -46,6 +49,9 @@ class ProbClassifier(ProbModel):
         Not available in this version; anything but None is an error.
     seed : int or jax.Array
         Of initialisation, dropout, and every draw that is given no key of its own.
+    call : callable, optional
+        ``call(module, inputs)``, done with the model instead of calling it, as in
+        `hoarfrost.fit_laplace`.
 
     Raises
     ------
@@ -55,18 +61,16 @@ class ProbClassifier(ProbModel):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         prior: Prior | None = None,
         posterior_approximator: Any = None,
         output_calibrator: nn.Module | None = _TEMPERATURE_SCALER,
         model_editor: None = None,
         seed: int | jax.Array = 0,
+        *,
+        call: Call | None = None,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise InvalidArgumentError(
-                f"model is {model!r}; give an instance of a flax.linen.Module (for a function use "
-                "hoarfrost.fit_laplace)"
-            )
+        module = given_module(model, call)
         if model_editor is not None:
             raise InvalidArgumentError(
                 f"model_editor is {model_editor!r}, but this version has none; leave it out"
@@ -74,14 +78,14 @@ class ProbClassifier(ProbModel):
         prior = IsotropicGaussianPrior() if prior is None else prior
         check_prior(prior)
         random = RandomNumberGenerator(seed)
-        network = interned(NamedNetwork("model", LinenNetwork(model)))
+        network = interned(NamedNetwork("model", module.network))
         likelihood = ClassificationLikelihood(
             network, Categorical(), as_calibrator(output_calibrator), random
         )
         if posterior_approximator is None:
             posterior_approximator = LaplacePosteriorApproximator()
         method = method_of(posterior_approximator)
-        joint = Joint(prior, likelihood, {"model": model}, random, method.initialisation_draw)
+        joint = Joint(prior, likelihood, {"model": module}, random, method.initialisation_draw)
         super().__init__(joint, method.make(joint, posterior_approximator))
         self.model = model
         self.predictive: Any = ClassificationPredictive(self.posterior, likelihood, joint.random)

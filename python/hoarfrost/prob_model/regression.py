@@ -10,7 +10,7 @@ from flax import linen as nn
 from hoarfrost.calibration import RegressionTemperatureScaler
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import HeteroscedasticGaussian
-from hoarfrost.network import JoinedNetwork, LinenNetwork, NamedNetwork, interned
+from hoarfrost.network import Call, JoinedNetwork, NamedNetwork, given_module, interned
 from hoarfrost.prior import IsotropicGaussianPrior, Prior, check_prior
 from hoarfrost.prob_model.base import ProbModel
 from hoarfrost.prob_model.joint import Joint
@@ -35,9 +35,12 @@ class ProbRegressor(ProbModel):
 
     Parameters
     ----------
-    model : flax.linen.Module
-        Maps inputs to means of shape ``(batch, D)``. Its ``__call__`` may take `train`.
-    likelihood_log_variance_model : flax.linen.Module
+    model : flax.linen.Module, flax.nnx.Module or callable
+        Maps inputs to means of shape ``(batch, D)``. Its ``__call__`` may take `train`. Training
+        starts from the parameters that an NNX module holds, and leaves the module as it is
+        (``posterior.write_to`` puts the result into it); a function or class that makes one,
+        called with ``rngs=nnx.Rngs(...)``, starts anew.
+    likelihood_log_variance_model : flax.linen.Module, flax.nnx.Module or callable
         Maps the same inputs to logarithms of the noise variance, shape ``(batch, D)``.
     prior : IsotropicGaussianPrior, DiagonalGaussianPrior or Prior, optional
         Over all parameters of both networks; a standard normal by default.
@@ -50,6 +53,9 @@ class ProbRegressor(ProbModel):
         Not available in this version; anything but None is an error.
     seed : int or jax.Array
         Of initialisation, dropout, and every draw that is given no key of its own.
+    call, log_variance_call : callable, optional
+        ``call(module, inputs)``, done with the one or the other model instead of calling it, as in
+        `hoarfrost.fit_laplace`.
 
     Raises
     ------
@@ -59,22 +65,26 @@ class ProbRegressor(ProbModel):
 
     def __init__(
         self,
-        model: nn.Module,
-        likelihood_log_variance_model: nn.Module,
+        model: Any,
+        likelihood_log_variance_model: Any,
         prior: Prior | None = None,
         posterior_approximator: Any = None,
         output_calibrator: nn.Module | None = _TEMPERATURE_SCALER,
         model_editor: None = None,
         seed: int | jax.Array = 0,
+        *,
+        call: Call | None = None,
+        log_variance_call: Call | None = None,
     ) -> None:
-        modules = {"model": model, "lik_log_var": likelihood_log_variance_model}
-        arguments = ("model", "likelihood_log_variance_model")
-        for argument, module in zip(arguments, modules.values(), strict=True):
-            if not isinstance(module, nn.Module):
-                raise InvalidArgumentError(
-                    f"{argument} is {module!r}; give an instance of a flax.linen.Module (for a "
-                    "function use hoarfrost.fit_laplace)"
-                )
+        modules = {
+            "model": given_module(model, call),
+            "lik_log_var": given_module(
+                likelihood_log_variance_model,
+                log_variance_call,
+                argument="likelihood_log_variance_model",
+                call_argument="log_variance_call",
+            ),
+        }
         if model_editor is not None:
             raise InvalidArgumentError(
                 f"model_editor is {model_editor!r}, but this version has none; leave it out"
@@ -82,7 +92,7 @@ class ProbRegressor(ProbModel):
         prior = IsotropicGaussianPrior() if prior is None else prior
         check_prior(prior)
         random = RandomNumberGenerator(seed)
-        named = (NamedNetwork(n, LinenNetwork(m)) for n, m in modules.items())
+        named = (NamedNetwork(name, module.network) for name, module in modules.items())
         network = interned(JoinedNetwork(*named))
         likelihood = RegressionLikelihood(
             network, HeteroscedasticGaussian(), as_calibrator(output_calibrator), random

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hoarfrost.checks import check_counts, shown
+from hoarfrost.dtypes import is_real
 from hoarfrost.errors import InvalidArgumentError
 
 Metric = Callable[[np.ndarray, np.ndarray], Any]
@@ -187,4 +188,23 @@ def compute_metrics(
     if predictions.shape == (*targets.shape, 1):
         # One number a point: a metric that takes differences must not broadcast (N, 1) with (N,).
         targets = targets[..., None]
-    return {n: float(m(predictions, targets)) for n, m in zip(names, metrics, strict=True)}
+    return {
+        name: metric_value(name, metric(predictions, targets))
+        for name, metric in zip(names, metrics, strict=True)
+    }
+
+
+def metric_value(name: str, value: Any) -> float:
+    """What a metric gives, as the status holds it.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is no number.
+    """
+    array = None if isinstance(value, str | bytes | type) else np.asarray(value)
+    if array is None or array.size != 1 or not is_real(array.dtype):
+        raise InvalidArgumentError(
+            f"the metric {name!r} gives {shown(value)}; it must return one number"
+        )
+    return float(array.reshape(()))

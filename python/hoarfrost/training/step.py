@@ -193,9 +193,12 @@ def with_options(
     The same object, because a new one would be a new program.
     """
     if max_grad_norm is not None:
-        optimizer = optax.chain(optax.clip_by_global_norm(max_grad_norm), optimizer)
+        # A norm beyond the widest dtype clips nothing, as its largest number does.
+        largest = float(np.finfo(jax.dtypes.canonicalize_dtype(np.float64)).max)
+        clip = optax.clip_by_global_norm(min(float(max_grad_norm), largest))
+        optimizer = optax.chain(clip, optimizer)
     if gradient_accumulation_steps is not None and gradient_accumulation_steps > 1:
-        every = optax.MultiSteps(optimizer, every_k_schedule=gradient_accumulation_steps)
+        every = optax.MultiSteps(optimizer, every_k_schedule=int(gradient_accumulation_steps))
         optimizer = every.gradient_transformation()
     return optimizer
 

@@ -59,6 +59,14 @@ impl BlockDiagonalPosterior {
         square(order, progress, |order, out, driver| self.posterior.precision(order, out, driver))
     }
 
+    /// The covariance (D', D') of the parameters of output `output` with one another.
+    fn output_covariance<'py>(&self, py: Python<'py>, output: usize) -> PyResult<Array<'py>> {
+        let dim = self.posterior.num_features();
+        computed(py, &[dim, dim], None, |out, driver| {
+            self.posterior.output_covariance(output, out, driver)
+        })
+    }
+
     fn sample<'py>(&self, py: Python<'py>, seed: u64, n: usize) -> PyResult<Array<'py>> {
         computed(py, &[n, self.posterior.num_params()], None, |out, driver| {
             self.posterior.sample(seed, out, driver)

@@ -97,6 +97,15 @@ impl KroneckerPosterior {
         square(order, progress, |order, out, driver| self.posterior.precision(order, out, driver))
     }
 
+    /// `U^T T^-1/2` (D', D'), and the precisions (C, D') along its rows.
+    fn rotation<'py>(&self, py: Python<'py>) -> PyResult<(Array<'py>, Array<'py>)> {
+        let (dim, outputs) = (self.posterior.num_features(), self.posterior.num_outputs());
+        let rotation = computed(py, &[dim, dim], None, |out, _| self.posterior.rotation(out))?;
+        let precision =
+            computed(py, &[outputs, dim], None, |out, _| self.posterior.rotated_precision(out))?;
+        Ok((rotation, precision))
+    }
+
     fn sample<'py>(&self, py: Python<'py>, seed: u64, n: usize) -> PyResult<Array<'py>> {
         computed(py, &[n, self.posterior.num_params()], None, |out, driver| {
             self.posterior.sample(seed, out, driver)

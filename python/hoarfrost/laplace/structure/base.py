@@ -19,7 +19,9 @@ import numpy as np
 from hoarfrost.curvature import HeadLayout
 from hoarfrost.errors import InvalidArgumentError, NotPositiveDefiniteError
 from hoarfrost.laplace.structure import between_points
+from hoarfrost.laplace.structure.roots import Roots, of_rows, root_of
 from hoarfrost.likelihood import Likelihood
+from hoarfrost.memory import check_room
 from hoarfrost.types import Array
 
 HeadKind = Literal["softmax", "independent", "gaussian"]
@@ -29,6 +31,9 @@ Scale = float | Array
 
 # Numbers whose order is changed at once.
 _PERMUTED_AT_ONCE = 2**20
+
+# What helps where the roots of a covariance do not fit.
+ROOTS = 'use form="samples", which takes n_samples vectors of the parameters'
 
 # Called with the floating-point operations done so far.
 Progress = Callable[[float], object] | None
@@ -246,6 +251,11 @@ class Factor:
     def joint_bytes(self, points: int, num_outputs: int) -> int:
         """Bytes of a joint covariance of so many points, with what it is made from."""
         return between_points.rows_bytes(points * num_outputs, len(self.order))
+
+    def roots(self, covariance: bool) -> Roots:
+        """The covariance in plain arrays: of all parameters, for `covariance` or for variances."""
+        check_room("the covariance and its root", 24 * len(self.order) ** 2, ROOTS)
+        return Roots({"root": root_of(self.covariance())}, of_rows)
 
     def curvature(self, prior_precision: Array, memory_budget: int | None) -> Curvature | None:
         """``H`` again, from this factor and its prior; None where it does not come back."""

@@ -20,6 +20,7 @@ from hoarfrost.laplace.structure.base import (
     Setting,
     common_scale,
 )
+from hoarfrost.laplace.structure.roots import Roots, of_scaled_rows, of_variances
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.types import Array
 
@@ -60,6 +61,13 @@ class DiagonalFactor(Factor):
         if self.num_outputs is None:
             return super().functional_covariance(block)
         return between_points.diagonal_matrices(self.functional_variance(block))
+
+    def roots(self, covariance: bool) -> Roots:
+        """Standard deviations of the parameters, or of a layer's their variances by output."""
+        if self.num_outputs is None:
+            return Roots({"std": np.sqrt(self.variance())}, of_scaled_rows)
+        variance = self._core_variance()
+        return Roots({"variances": variance.reshape(self.num_outputs, -1)}, of_variances)
 
     def joint_covariance(self, block: Array) -> Array:
         """``J A^-1 J^T`` over all points together, shape ``(B, C, B, C)``."""

@@ -18,7 +18,16 @@ import numpy as np
 from hoarfrost import _core
 from hoarfrost.errors import PriorTooSmallError
 from hoarfrost.laplace.structure import between_points
-from hoarfrost.laplace.structure.base import Cost, Factor, Progress, Scale, Setting, errors_at
+from hoarfrost.laplace.structure.base import (
+    ROOTS,
+    Cost,
+    Factor,
+    Progress,
+    Scale,
+    Setting,
+    errors_at,
+)
+from hoarfrost.laplace.structure.roots import Roots, of_rotation, root_of, separate_roots
 from hoarfrost.likelihood import Gaussian
 from hoarfrost.memory import check_room
 from hoarfrost.types import Array
@@ -52,6 +61,14 @@ class GramFactor(Factor):
     def joint_bytes(self, points: int, num_outputs: int) -> int:
         """Bytes of a joint covariance: nothing is made from all parameters."""
         return between_points.variances_bytes(points, num_outputs, len(self.order))
+
+    def roots(self, covariance: bool) -> Roots:
+        """One rotation for all outputs, and their variances along its rows."""
+        edge = len(self.order) // len(self.noise_precision)
+        check_room("the rotation of a layer", 16 * (edge**2 + len(self.order)), ROOTS)
+        rotation, precision = self.posterior.rotation()
+        variances = 1 / (precision * self.scale)
+        return Roots({"rotation": rotation, "variances": variances}, of_rotation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +133,15 @@ class SeparateFactors(Factor):
     def joint_bytes(self, points: int, num_outputs: int) -> int:
         """Bytes of a joint covariance: nothing is made from all parameters."""
         return between_points.variances_bytes(points, num_outputs, len(self.order))
+
+    def roots(self, covariance: bool) -> Roots:
+        """One root for each factor, which outputs under the same noise share."""
+        made = {id(one): one for one in self.posterior}
+        check_room("a root for each output", 8 * (len(made) + 2) * self._edge**2, ROOTS)
+        roots = np.stack([root_of(one.output_covariance(0)) for one in made.values()])
+        places = {key: place for place, key in enumerate(made)}
+        which = np.array([places[id(one)] for one in self.posterior])
+        return separate_roots(roots, which, 1 / self._column[:, 0])
 
     @property
     def _edge(self) -> int:

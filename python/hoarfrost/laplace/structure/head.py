@@ -10,6 +10,7 @@ import numpy as np
 from hoarfrost import _core
 from hoarfrost.laplace.structure import between_points
 from hoarfrost.laplace.structure.base import (
+    ROOTS,
     Cost,
     Factor,
     Progress,
@@ -18,7 +19,9 @@ from hoarfrost.laplace.structure.base import (
     common_scale,
     errors_at,
 )
+from hoarfrost.laplace.structure.roots import Roots, of_layer, root_of, separate_roots
 from hoarfrost.likelihood import Likelihood
+from hoarfrost.memory import check_room
 from hoarfrost.types import Array
 
 
@@ -54,6 +57,20 @@ class HeadFactor(Factor):
             return super().prior_traces(prior_precision, groups, num_groups)
         weights = prior[0] * self._shrunk(self.posterior.variance_by_feature())
         return np.bincount(by_output[0], weights=weights, minlength=num_groups)
+
+    def roots(self, covariance: bool) -> Roots:
+        """One root of all outputs where their covariances are wanted, else one for each."""
+        edge = len(self.order) // self.num_outputs
+        if covariance and self.covaries:
+            check_room("the covariance of a layer and its root", 24 * len(self.order) ** 2, ROOTS)
+            order = np.arange(len(self.order), dtype=np.int64)
+            root = root_of(self._shrunk(self.posterior.covariance(order)))
+            return Roots({"root": root.reshape(-1, self.num_outputs, edge)}, of_layer)
+        check_room("a root for each output", 8 * (self.num_outputs + 2) * edge**2, ROOTS)
+        roots = np.empty((self.num_outputs, edge, edge))
+        for output, root in enumerate(roots):
+            root[:] = root_of(self._shrunk(self.posterior.output_covariance(output)))
+        return separate_roots(roots)
 
     def joint_covariance(self, block: Array) -> Array:
         """``J A^-1 J^T`` over all points together, shape ``(B, C, B, C)``, from layer inputs."""

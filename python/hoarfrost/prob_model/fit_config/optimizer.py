@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import optax
 
+from hoarfrost.freezing import Selector, is_selector
 from hoarfrost.prob_model.fit_config.arguments import check_least, invalid
 from hoarfrost.training.options import is_optimizer
-
-FreezeFun = Callable[[tuple[str | int, ...], Any], str]
 
 
 @functools.cache
@@ -33,7 +30,8 @@ class FitOptimizer:
         Number of passes over the training data.
     freeze_fun : callable (path, value) -> "trainable" or "frozen", optional
         Called with each leaf of the parameters and its path, a tuple such as
-        ``("model", "params", "l3", "kernel")``. None: every parameter is trainable.
+        ``("model", "params", "l3", "kernel")``; or any other form that `trainable` has in
+        `hoarfrost.fit_laplace`. None: every parameter is trainable.
 
     Raises
     ------
@@ -43,15 +41,16 @@ class FitOptimizer:
 
     method: optax.GradientTransformation = field(default_factory=_default_method)
     n_epochs: int = 100
-    freeze_fun: FreezeFun | None = None
+    freeze_fun: Selector = None
 
     def __post_init__(self) -> None:
         if not is_optimizer(self.method):
             raise invalid("method", "an optax optimiser such as optax.adam(1e-3)", self.method)
         check_least("n_epochs", self.n_epochs, least=1)
-        if self.freeze_fun is not None and not callable(self.freeze_fun):
+        if not is_selector(self.freeze_fun):
             raise invalid(
                 "freeze_fun",
-                "a function (path, value) that returns 'trainable' or 'frozen', or None",
+                "a function (path, value) that returns 'trainable' or 'frozen', a compiled regular "
+                "expression such as re.compile('head'), a list of names, or None",
                 self.freeze_fun,
             )

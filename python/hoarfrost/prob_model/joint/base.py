@@ -8,11 +8,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import linen as nn
 
 from hoarfrost.checks import check_key, is_whole, shown
 from hoarfrost.errors import InvalidArgumentError
-from hoarfrost.network import Network, init_linen
+from hoarfrost.network import GivenModule, Network
 from hoarfrost.prior import Prior
 from hoarfrost.prob_model.likelihood import ModelLikelihood
 from hoarfrost.prob_model.random import RandomNumberGenerator
@@ -29,7 +28,7 @@ class Joint:
         Over all parameters.
     likelihood : ModelLikelihood
         Of the targets, given parameters.
-    modules : mapping of str to flax.linen.Module
+    modules : mapping of str to GivenModule
         The networks as the user gave them, by the names under which their parameters stand.
     random : RandomNumberGenerator
         The model's keys.
@@ -39,7 +38,7 @@ class Joint:
 
     prior: Prior
     likelihood: ModelLikelihood
-    modules: Mapping[str, nn.Module]
+    modules: Mapping[str, GivenModule]
     random: RandomNumberGenerator
     initialisation_draw: int
 
@@ -49,8 +48,13 @@ class Joint:
         network: Network = self.likelihood.network
         return network
 
+    @property
+    def starts_anew(self) -> bool:
+        """Whether any network's parameters are drawn when training starts."""
+        return any(module.starts_anew for module in self.modules.values())
+
     def init(self, input_shape: Any, rng: jax.Array | int | None = None) -> JointState:
-        """Parameters drawn by the networks' initialisers.
+        """Parameters drawn by the networks' initialisers; of NNX modules, those that they hold.
 
         Parameters
         ----------
@@ -63,8 +67,14 @@ class Joint:
         Raises
         ------
         InvalidArgumentError
-            If `input_shape` or `rng` is none of these.
+            If `input_shape` or `rng` is none of these, if `rng` is given and nothing is drawn, or
+            if an NNX module holds no values.
         """
+        if rng is not None and not self.starts_anew:
+            raise InvalidArgumentError(
+                f"rng is {shown(rng)}, but an NNX module starts from the parameters that it holds; "
+                "leave it out, or make the model with a function that makes the module of rngs"
+            )
         inputs = _inputs_like(input_shape)
         if rng is None:
             keys = self.random.initialisation_keys(self.initialisation_draw, len(self.modules))
@@ -77,7 +87,7 @@ class Joint:
             ]
             keys = [(first, second), *folded]
         variables = {
-            name: init_linen(module, inputs, *own)
+            name: module.variables(inputs, *own)
             for (name, module), own in zip(self.modules.items(), keys, strict=True)
         }
         params, mutable = self.network.split(variables)

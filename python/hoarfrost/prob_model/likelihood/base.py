@@ -12,11 +12,18 @@ import jax
 import jax.numpy as jnp
 
 from hoarfrost.calibration import CalibrationStatistics, OutputCalibrator
-from hoarfrost.checks import check_count, check_key, real_numbers, shown
+from hoarfrost.checks import check_count, check_key, check_switch
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.predictive.weight_samples import Precision, Statistic, WeightSamples, point_mass
-from hoarfrost.prob_model.likelihood.calibrated import calibrated, check_variables
-from hoarfrost.prob_model.likelihood.statistics import check_aux, drawn, over_data, over_inputs
+from hoarfrost.prob_model.likelihood.calibrated import calibrated, sound_variables
+from hoarfrost.prob_model.likelihood.given import given_variances
+from hoarfrost.prob_model.likelihood.statistics import (
+    check_aux,
+    drawn,
+    over_data,
+    over_inputs,
+    targets_shape,
+)
 from hoarfrost.prob_model.random import RandomNumberGenerator
 from hoarfrost.types import Tree
 
@@ -63,6 +70,7 @@ class ModelLikelihood:
         self, params: Tree, inputs_loader: Any, mutable: Tree = None, distribute: bool = True
     ) -> jax.Array:
         """Outputs, shape ``(N, C)``."""
+        check_switch("distribute", distribute)
         return self._over_inputs(self.mixture.raw, params, inputs_loader, mutable, axis=1)[0]
 
     def get_calibrated_outputs(
@@ -75,6 +83,7 @@ class ModelLikelihood:
         distribute: bool = True,
     ) -> jax.Array:
         """Calibrated outputs, shape ``(N, C)``."""
+        check_switch("distribute", distribute)
         found = self._over_inputs(
             self.mixture.raw, params, inputs_loader, mutable, calib_params, calib_mutable, axis=1
         )
@@ -90,6 +99,7 @@ class ModelLikelihood:
         distribute: bool = True,
     ) -> jax.Array:
         """Log-probability (of numbers, log-density) of each point's targets, shape ``(N,)``."""
+        check_switch("distribute", distribute)
         samples = self._point(params, mutable, calib_params, calib_mutable)
         return over_data(self.network, samples, self.output, self.mixture.log_prob, data_loader)
 
@@ -103,6 +113,7 @@ class ModelLikelihood:
         distribute: bool = True,
     ) -> jax.Array:
         """Mean of the targets (probabilities of the classes), shape ``(N, D)``."""
+        check_switch("distribute", distribute)
         return self._over_inputs(
             self.mixture.mean, params, inputs_loader, mutable, calib_params, calib_mutable
         )
@@ -117,6 +128,7 @@ class ModelLikelihood:
         distribute: bool = True,
     ) -> jax.Array:
         """The most probable class, shape ``(N,)``; of numbers the mean, a Gaussian's mode."""
+        check_switch("distribute", distribute)
         means = self.mean(params, inputs_loader, mutable, calib_params, calib_mutable)
         return self._mode_of(means)
 
@@ -130,6 +142,7 @@ class ModelLikelihood:
         distribute: bool = True,
     ) -> jax.Array:
         """Variance of the targets (for classes, of the one-hot label), shape ``(N, D)``."""
+        check_switch("distribute", distribute)
         statistic = self.mixture.aleatoric_variance
         return self._over_inputs(
             statistic, params, inputs_loader, mutable, calib_params, calib_mutable
@@ -146,14 +159,13 @@ class ModelLikelihood:
         distribute: bool = True,
     ) -> jax.Array:
         """Square root of the variance, shape ``(N, D)``; of `variance` where it is given."""
+        check_switch("distribute", distribute)
         if variance is None:
             variance = self.variance(params, inputs_loader, mutable, calib_params, calib_mutable)
-        numbers = real_numbers(variance)
-        if numbers is None or not numbers.size or (numbers < 0).any():
-            raise InvalidArgumentError(
-                f"variance is {shown(variance)}; give an array of variances, none of them negative"
-            )
-        return jnp.sqrt(jnp.asarray(variance))
+            return jnp.sqrt(variance)
+        at_point = self._point(params, mutable, calib_params, calib_mutable)
+        shape = targets_shape(self.network, at_point, self.mixture.mean, inputs_loader)
+        return jnp.sqrt(given_variances("variance", variance, shape))
 
     def entropy(
         self,
@@ -165,6 +177,7 @@ class ModelLikelihood:
         distribute: bool = True,
     ) -> jax.Array:
         """Entropy of a point's targets together in nats, shape ``(N,)``."""
+        check_switch("distribute", distribute)
         statistic = self.mixture.aleatoric_entropy
         return self._over_inputs(
             statistic, params, inputs_loader, mutable, calib_params, calib_mutable
@@ -201,6 +214,7 @@ class ModelLikelihood:
             Labels, int32, shape ``(S, N)``, or numbers, ``(S, N, D)``; with `return_aux` a pair of
             that and a dict with "outputs", shape ``(N, C)``.
         """
+        check_switch("distribute", distribute)
         n_samples = check_count("n_target_samples", n_target_samples, 1)
         wants_outputs = check_aux(return_aux)
         if rng is None and self.random is None:
@@ -228,10 +242,10 @@ class ModelLikelihood:
         self, params: Tree, mutable: Tree, calib_params: Tree, calib_mutable: Tree
     ) -> WeightSamples:
         """One point of the parameters, with calibrated outputs where there is a calibration."""
-        check_variables("params", params, self._networks)
+        params = sound_variables("params", params, self._networks)
         if mutable is not None and not (isinstance(mutable, Mapping) and not mutable):
             held = [n for n in self._networks if isinstance(mutable, Mapping) and n in mutable]
-            check_variables("mutable", mutable, held or self._networks)
+            mutable = sound_variables("mutable", mutable, held or self._networks)
         at_point = point_mass(params, mutable or {})
         return calibrated(at_point, self.calibrator, calib_params, calib_mutable)
 

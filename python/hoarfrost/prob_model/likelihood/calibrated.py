@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hoarfrost.calibration import OutputCalibrator
 from hoarfrost.checks import shown
+from hoarfrost.data.batch import native
+from hoarfrost.data.numbers import check_numbers
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.predictive.weight_samples import WeightSamples
 from hoarfrost.prior import array_tree
@@ -26,13 +27,13 @@ def as_calibrator(module: Any) -> OutputCalibrator | None:
     return None if module is None else OutputCalibrator(module)
 
 
-def check_variables(name: str, tree: Any, networks: Iterable[str]) -> None:
-    """Raise unless a tree holds arrays under the names of networks, and under those alone.
+def sound_variables(name: str, tree: Any, networks: Iterable[str]) -> Tree:
+    """A tree of arrays under the names of networks, and under those alone, as JAX can read it.
 
     Raises
     ------
     InvalidArgumentError
-        If it is no such tree; the place is named.
+        If it is no such tree, or holds other than real numbers; the place is named.
     """
     networks = tuple(networks)
     named = isinstance(tree, Mapping) and all(isinstance(tree.get(n), Mapping) for n in networks)
@@ -42,13 +43,26 @@ def check_variables(name: str, tree: Any, networks: Iterable[str]) -> None:
             f"{name} is {shown(tree)}; give a tree {{{wanted}}} such as that of "
             "posterior.state.get()"
         )
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        dtype = getattr(leaf, "dtype", np.dtype(object))
-        if jnp.issubdtype(dtype, np.complexfloating) or dtype.kind in "OSUTMm":
+    return _sound_arrays(name, tree)
+
+
+def _sound_arrays(name: str, tree: Tree) -> Tree:
+    """The tree in the byte order of this machine, if it holds real numbers that JAX can take."""
+
+    def as_array(path: Any, leaf: Any) -> Any:
+        if isinstance(leaf, np.ma.MaskedArray) and not np.ma.getmaskarray(leaf).any():
+            leaf = np.asarray(leaf)
+        masked = isinstance(leaf, np.ma.MaskedArray)
+        if masked or not isinstance(leaf, np.ndarray | np.number | jax.Array):
             raise InvalidArgumentError(
                 f"{name}{jax.tree_util.keystr(path)} is {shown(leaf)}; give an array of real "
                 "numbers"
             )
+        return leaf
+
+    arrays = jax.tree_util.tree_map_with_path(as_array, tree)
+    check_numbers(arrays, name, "the call")
+    return native(arrays)
 
 
 def calibrated(
@@ -83,12 +97,11 @@ def calibrated(
             "out"
         )
     found = calib_params.get(KEY) if isinstance(calib_params, Mapping) else None
-    if not isinstance(found, Mapping) or "params" not in found:
+    if not isinstance(found, Mapping) or "params" not in found or len(calib_params) > 1:
         raise InvalidArgumentError(
             f"calib_params must be a tree {{{KEY!r}: {{'params': ...}}}}, such as "
             "posterior.state.get().calib_params after calibrate()"
         )
     array_tree("calib_params", calib_params)
-    return dataclasses.replace(
-        samples, transform=calibrator, transform_variables=dict(calib_params[KEY])
-    )
+    sound = _sound_arrays("calib_params", calib_params)
+    return dataclasses.replace(samples, transform=calibrator, transform_variables=dict(sound[KEY]))

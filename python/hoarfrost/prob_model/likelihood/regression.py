@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import jax
 
 from hoarfrost.calibration import CalibrationStatistics
+from hoarfrost.checks import check_switch
 from hoarfrost.dtypes import in_float64
 from hoarfrost.likelihood.heteroscedastic import split_outputs
 from hoarfrost.predictive import numbers
@@ -55,6 +56,7 @@ class RegressionLikelihood(ModelLikelihood):
 
         Shape ``(N, D)`` for a number `q`, ``(len(q), N, D)`` for a sequence.
         """
+        check_switch("distribute", distribute)
         levels, single = check_levels(q)
         statistic = quantile_statistic(levels)
         found = self._over_inputs(

@@ -66,6 +66,20 @@ def _sound(found: np.ndarray) -> jax.Array:
     return jnp.asarray(found)
 
 
+def targets_shape(
+    network: Network, samples: WeightSamples, mean: Statistic, inputs_loader: Any
+) -> tuple[int, int]:
+    """Number of points of a loader, and of targets (or classes) of a point: ``(N, D)``.
+
+    `mean` is that of the targets, a statistic of outputs. No output is computed.
+    """
+    loader = as_inputs_loader(inputs_loader)
+    batch = next(input_batches(loader, argument="inputs_loader", one_shape=False))
+    width = num_outputs(network, samples, batch.inputs)
+    outputs = jax.ShapeDtypeStruct((1, 1, width), np.float32)  # type: ignore[no-untyped-call]
+    return loader.size, jax.eval_shape(mean, outputs).shape[1]
+
+
 def over_data(
     network: Network,
     samples: WeightSamples,

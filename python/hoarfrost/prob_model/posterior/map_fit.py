@@ -9,11 +9,12 @@ from typing import Any
 
 import jax
 
+from hoarfrost.curvature import last_layer
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import data_batches
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Partition, Subset, make_partition
-from hoarfrost.network import check_points_apart
+from hoarfrost.network import check_points_apart, param_kinds
 from hoarfrost.prob_model.calib_config import CalibMonitor
 from hoarfrost.prob_model.fit_config import FitConfig, FitMonitor, FitProcessor
 from hoarfrost.prob_model.joint import Joint
@@ -47,9 +48,22 @@ def start_of(
     return joint.init(next(data_batches(train_loader, argument="train_data_loader")).inputs)
 
 
-def partition_of(start: JointState, config: FitConfig) -> Partition:
-    """Which parameters `config` leaves trainable."""
-    return make_partition(start.params, config.optimizer.freeze_fun, argument="freeze_fun")
+def partition_of(
+    joint: Joint, start: JointState, config: FitConfig, train_loader: DataLoader
+) -> Partition:
+    """Which parameters `config` leaves trainable; the first batch shows where the last layer is."""
+
+    def found() -> Partition:
+        inputs, _ = next(iter(train_loader.in_order()))
+        return last_layer(joint.network, start.params, start.mutable or {}, inputs)
+
+    return make_partition(
+        start.params,
+        config.optimizer.freeze_fun,
+        argument="freeze_fun",
+        kinds=param_kinds(joint.network),
+        head=found,
+    )
 
 
 def run_map(
@@ -72,8 +86,9 @@ def run_map(
     NonFiniteError
         If the loss stopped being finite; what is left are the parameters before that step.
     """
-    partition = partition_of(start, config)
-    if not partition.all_trainable and not config.checkpointer.start_from_current_state:
+    partition = partition_of(joint, start, config, train_loader)
+    drawn = joint.starts_anew
+    if drawn and not partition.all_trainable and not config.checkpointer.start_from_current_state:
         warnings.warn(
             "freeze_fun of a MAP run freezes parameters at their random initial values; train "
             "without it first and go on with FitCheckpointer(start_from_current_state=True)",

@@ -10,12 +10,18 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from hoarfrost.checks import check_counts, check_key
-from hoarfrost.data.batch import native
-from hoarfrost.predictive.weight_samples import Precision, Statistic, WeightSamples
+from hoarfrost.checks import check_counts, check_key, check_switch
+from hoarfrost.predictive.weight_samples import Precision, Statistic, WeightSamples, point_mass
 from hoarfrost.prob_model.likelihood import ModelLikelihood
 from hoarfrost.prob_model.likelihood.calibrated import calibrated
-from hoarfrost.prob_model.likelihood.statistics import check_aux, drawn, over_data, over_inputs
+from hoarfrost.prob_model.likelihood.given import given_means, given_variances
+from hoarfrost.prob_model.likelihood.statistics import (
+    check_aux,
+    drawn,
+    over_data,
+    over_inputs,
+    targets_shape,
+)
 from hoarfrost.prob_model.posterior.base import Posterior
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
@@ -57,6 +63,7 @@ class Predictive:
         link: str | None = None,
     ) -> jax.Array:
         """Log-probability (of numbers, log-density) of each point's targets, shape ``(N,)``."""
+        check_switch("distribute", distribute)
         found = self._closed_log_prob(data_loader, link)
         if found is not None:
             return found
@@ -73,6 +80,7 @@ class Predictive:
         link: str | None = None,
     ) -> jax.Array:
         """`log_prob` under each weight sample by itself, shape ``(S, N)``."""
+        check_switch("distribute", distribute)
         values = self._over_data(
             self.mixture.ensemble_log_prob,
             data_loader,
@@ -115,6 +123,7 @@ class Predictive:
             Labels, int32, shape ``(S, N)``, or numbers, ``(S, N, D)``; with `return_aux` a pair of
             that and a dict with "outputs", shape ``(S, N, C)``.
         """
+        check_switch("distribute", distribute)
         aux = check_aux(return_aux)
         check_counts(n_target_samples=n_target_samples)
         weights_key, targets_key = jax.random.split(self._key(rng))
@@ -138,6 +147,7 @@ class Predictive:
 
         They are calibrated where the model is.
         """
+        check_switch("distribute", distribute)
         check_counts(n_output_samples=n_output_samples)
         outputs = self._over_inputs(
             self.mixture.raw, inputs_loader, n_output_samples, rng, link=link, axis=1
@@ -154,6 +164,7 @@ class Predictive:
         link: str | None = None,
     ) -> jax.Array:
         """Mean of the targets (probabilities of the classes), shape ``(N, D)``."""
+        check_switch("distribute", distribute)
         log_p = self._closed_log_probs(inputs_loader, link)
         if log_p is not None:
             return jnp.exp(log_p)
@@ -175,9 +186,10 @@ class Predictive:
         The mean is the mode where the predictive of numbers is nearly Gaussian. `means` are used
         where they are given.
         """
+        check_switch("distribute", distribute)
         if means is None:
-            means = self.mean(inputs_loader, n_posterior_samples, rng, link=link)
-        return self._mode_of(jnp.asarray(native(means)))
+            return self._mode_of(self.mean(inputs_loader, n_posterior_samples, rng, link=link))
+        return self._mode_of(given_means("means", means, self._targets_shape(inputs_loader)))
 
     def aleatoric_variance(
         self,
@@ -189,6 +201,7 @@ class Predictive:
         link: str | None = None,
     ) -> jax.Array:
         """``E_W[Var(Y | W)]``, the noise (for classes, of the one-hot label), shape ``(N, D)``."""
+        check_switch("distribute", distribute)
         statistic = self.mixture.aleatoric_variance
         return self._over_inputs(statistic, inputs_loader, n_posterior_samples, rng, link=link)
 
@@ -202,6 +215,7 @@ class Predictive:
         link: str | None = None,
     ) -> jax.Array:
         """``Var_W[E(Y | W)]`` (for classes, of the one-hot label), shape ``(N, D)``."""
+        check_switch("distribute", distribute)
         statistic = self.mixture.epistemic_variance
         return self._over_inputs(statistic, inputs_loader, n_posterior_samples, rng, link=link)
 
@@ -217,6 +231,7 @@ class Predictive:
         link: str | None = None,
     ) -> jax.Array:
         """Aleatoric plus epistemic variance, shape ``(N, D)``; parts that are given are used."""
+        check_switch("distribute", distribute)
         if aleatoric_variances is None and epistemic_variances is None:
             log_p = self._closed_log_probs(inputs_loader, link)
             if log_p is not None:
@@ -224,16 +239,16 @@ class Predictive:
                 return means * (1 - means)
             statistic = self.mixture.variance
             return self._over_inputs(statistic, inputs_loader, n_posterior_samples, rng, link=link)
-        key = self._key(rng)
+        key, shape = self._key(rng), self._targets_shape(inputs_loader)
         if aleatoric_variances is None:
-            aleatoric_variances = self.aleatoric_variance(
-                inputs_loader, n_posterior_samples, key, link=link
-            )
+            aleatoric = self.aleatoric_variance(inputs_loader, n_posterior_samples, key, link=link)
+        else:
+            aleatoric = given_variances("aleatoric_variances", aleatoric_variances, shape)
         if epistemic_variances is None:
-            epistemic_variances = self.epistemic_variance(
-                inputs_loader, n_posterior_samples, key, link=link
-            )
-        return jnp.asarray(native(aleatoric_variances)) + jnp.asarray(native(epistemic_variances))
+            epistemic = self.epistemic_variance(inputs_loader, n_posterior_samples, key, link=link)
+        else:
+            epistemic = given_variances("epistemic_variances", epistemic_variances, shape)
+        return aleatoric + epistemic
 
     def std(
         self,
@@ -246,9 +261,11 @@ class Predictive:
         link: str | None = None,
     ) -> jax.Array:
         """Square root of the variance, shape ``(N, D)``; of `variances` where they are given."""
+        check_switch("distribute", distribute)
         if variances is None:
-            variances = self.variance(inputs_loader, n_posterior_samples, rng=rng, link=link)
-        return jnp.sqrt(jnp.asarray(native(variances)))
+            return jnp.sqrt(self.variance(inputs_loader, n_posterior_samples, rng=rng, link=link))
+        shape = self._targets_shape(inputs_loader)
+        return jnp.sqrt(given_variances("variances", variances, shape))
 
     def _closed_log_probs(self, inputs_loader: Any, link: str | None) -> jax.Array | None:
         """Log-probabilities of all classes by a link in closed form; None if it is none."""
@@ -261,6 +278,12 @@ class Predictive:
     @staticmethod
     def _mode_of(means: jax.Array) -> jax.Array:
         raise NotImplementedError
+
+    def _targets_shape(self, inputs_loader: Any) -> tuple[int, int]:
+        """Number of points, and of targets (or classes) of a point: ``(N, D)``."""
+        state = self.posterior.state.get()
+        at_point = point_mass(state.params, state.mutable or {})
+        return targets_shape(self.likelihood.network, at_point, self.mixture.mean, inputs_loader)
 
     def _samples(self, n_samples: int, key: jax.Array, link: str | None) -> WeightSamples:
         """Draws for one call, with what calibrates their outputs."""

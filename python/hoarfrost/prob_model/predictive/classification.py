@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.checks import is_choice, is_number, plain, shown
+from hoarfrost.checks import check_switch, is_choice, is_number, plain, shown
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.predictive import classes
 from hoarfrost.predictive.link import closed_links
@@ -38,6 +38,7 @@ class ClassificationPredictive(Predictive):
         link: str | None = None,
     ) -> jax.Array:
         """Entropy of the predictive in nats, shape ``(N,)``."""
+        check_switch("distribute", distribute)
         log_p = self._closed_log_probs(inputs_loader, link)
         if log_p is not None:
             return -jnp.sum(jnp.exp(log_p) * log_p, axis=1)
@@ -55,6 +56,7 @@ class ClassificationPredictive(Predictive):
         link: str | None = None,
     ) -> jax.Array:
         """Mean entropy under a weight sample in nats, shape ``(N,)``."""
+        check_switch("distribute", distribute)
         return self._over_inputs(
             classes.aleatoric_entropy, inputs_loader, n_posterior_samples, rng, link=link
         )
@@ -69,6 +71,7 @@ class ClassificationPredictive(Predictive):
         link: str | None = None,
     ) -> jax.Array:
         """Entropy less aleatoric entropy: what label and weights share, shape ``(N,)``."""
+        check_switch("distribute", distribute)
         return self._over_inputs(
             classes.epistemic_entropy, inputs_loader, n_posterior_samples, rng, link=link
         )
@@ -90,6 +93,7 @@ class ClassificationPredictive(Predictive):
         numpy.ndarray
             Shape ``(N,)``, dtype object: for each point a list of labels, the most probable first.
         """
+        check_switch("distribute", distribute)
         error = plain(error)
         if not is_number(error) or not 0 <= error < 1:
             raise InvalidArgumentError(f"error is {shown(error)}; give a number from 0 to below 1")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import jax
 
-from hoarfrost.checks import check_counts
+from hoarfrost.checks import check_counts, check_switch
 from hoarfrost.dtypes import in_float64
 from hoarfrost.errors import ShapeError
 from hoarfrost.predictive import numbers
@@ -53,6 +53,7 @@ class RegressionPredictive(Predictive):
         The sum of its two parts under the same weight samples, of which the epistemic one is by
         Monte Carlo over `n_target_samples` targets from each of the S Gaussians.
         """
+        check_switch("distribute", distribute)
         return self._entropy(
             numbers.entropy, inputs_loader, n_posterior_samples, n_target_samples, rng, link
         )
@@ -72,6 +73,7 @@ class RegressionPredictive(Predictive):
         A Gaussian's entropy has a closed form: `n_target_samples` is accepted for code written
         for Fortuna, checked, and changes nothing.
         """
+        check_switch("distribute", distribute)
         check_counts(n_target_samples=n_target_samples)
         return self._over_inputs(
             numbers.aleatoric_entropy, inputs_loader, n_posterior_samples, rng, link=link
@@ -91,6 +93,7 @@ class RegressionPredictive(Predictive):
 
         By Monte Carlo over `n_target_samples` targets from each of the S Gaussians.
         """
+        check_switch("distribute", distribute)
         return self._entropy(
             numbers.epistemic_entropy,
             inputs_loader,
@@ -131,6 +134,7 @@ class RegressionPredictive(Predictive):
         jax.Array
             Shape ``(N, D)`` for a number `q`, ``(len(q), N, D)`` for a sequence.
         """
+        check_switch("distribute", distribute)
         levels, single = check_levels(q)
         check_counts(n_target_samples=n_target_samples)
         found = self._over_inputs(
@@ -183,6 +187,7 @@ class RegressionPredictive(Predictive):
         ShapeError
             If there are several targets a point; `quantile` gives the ends for each of them.
         """
+        check_switch("distribute", distribute)
         levels = interval_levels(error, interval_type)
         ends = self.quantile(levels, inputs_loader, n_target_samples, rng, link=link)
         if ends.shape[2] != 1:

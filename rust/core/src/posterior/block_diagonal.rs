@@ -340,6 +340,25 @@ impl BlockDiagonalPosterior {
         self.matrix(order, out, driver, Factor::product_rows)
     }
 
+    /// The covariance of the parameters of output `c` with one another (`D' x D'`) into `out`.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::Interrupted`], [`CoreError::Allocation`].
+    pub fn output_covariance(
+        &self,
+        c: usize,
+        out: &mut [f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        let last = self.num_outputs() - 1;
+        let Some(factor) = self.factors.get(c) else {
+            return Err(CoreError::Shape { what: "output", expected: last, found: c });
+        };
+        CoreError::check_len("the covariance of an output", self.dim * self.dim, out.len())?;
+        let mut rows = list::collect("rows of a covariance", out.chunks_exact_mut(self.dim))?;
+        factor.inverse_rows(&mut rows, driver)
+    }
+
     fn matrix(
         &self,
         order: &[usize],

@@ -4,6 +4,7 @@ use crate::error::{CoreError, check_prior_precision};
 use crate::input::check_matrix;
 use crate::kernel::dot::dot;
 use crate::normal::fill_standard_normal;
+use crate::posterior::matrix::mirror_each;
 use crate::storage::buffer::Buffer;
 use crate::threads::Driver;
 
@@ -86,18 +87,16 @@ impl DiagonalPosterior {
         let points = jacobian.len() / (c * n).max(1);
         CoreError::check_len("the functional covariance", points * c * c, out.len())?;
         check_matrix("jacobian", jacobian, points * c, n, driver)?;
-        let tasks = jacobian.chunks_exact(c * n).zip(out.chunks_exact_mut(c * c));
-        driver.for_each(tasks, (c * (c + 1) * n) as f64, n, |(point, v), scaled| {
-            for a in 0..c {
-                let x = point[a * n..(a + 1) * n].iter().zip(&*self.precision);
-                scaled.iter_mut().zip(x).for_each(|(scaled, (x, a))| *scaled = x / a);
-                for b in 0..=a {
-                    let value = dot(scaled, &point[b * n..(b + 1) * n]);
-                    v[a * c + b] = value;
-                    v[b * c + a] = value;
-                }
+        let rows = out.chunks_exact_mut(c).enumerate();
+        driver.for_each(rows, ((c + 1) * n) as f64, n, |(row, v), scaled| {
+            let x = jacobian[row * n..(row + 1) * n].iter().zip(&*self.precision);
+            scaled.iter_mut().zip(x).for_each(|(scaled, (x, a))| *scaled = x / a);
+            let point = jacobian[row / c * c * n..].chunks_exact(n);
+            for (v, other) in v.iter_mut().zip(point).take(row % c + 1) {
+                *v = dot(scaled, other);
             }
-        })
+        })?;
+        mirror_each(out, c, driver)
     }
 }
 

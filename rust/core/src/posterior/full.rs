@@ -6,7 +6,7 @@ use crate::error::{CoreError, check_prior_precision};
 use crate::input::check_matrix;
 use crate::kernel::dot::dot;
 use crate::posterior::PRIOR;
-use crate::posterior::matrix::{rows_in_order, scatter};
+use crate::posterior::matrix::{mirror_each, rows_in_order, scatter};
 use crate::storage::list;
 use crate::storage::tiles::TileMatrix;
 use crate::threads::Driver;
@@ -196,16 +196,16 @@ impl FullPosterior {
         CoreError::check_len("the functional covariance", points * c * c, out.len())?;
         check_matrix("jacobian", jacobian, points * c, n, driver)?;
         self.factor.solve_lower(jacobian, driver)?;
-        let tasks = jacobian.chunks_exact(c * n).zip(out.chunks_exact_mut(c * c));
-        driver.for_each(tasks, (c * c * n) as f64, 0, |(point, v), _| {
-            for a in 0..c {
-                for b in 0..=a {
-                    let value = dot(&point[a * n..(a + 1) * n], &point[b * n..(b + 1) * n]);
-                    v[a * c + b] = value;
-                    v[b * c + a] = value;
-                }
+        let solved = &*jacobian;
+        let rows = out.chunks_exact_mut(c).enumerate();
+        driver.for_each(rows, (c * n) as f64, 0, |(row, v), _| {
+            let own = &solved[row * n..(row + 1) * n];
+            let point = solved[row / c * c * n..].chunks_exact(n);
+            for (v, other) in v.iter_mut().zip(point).take(row % c + 1) {
+                *v = dot(own, other);
             }
-        })
+        })?;
+        mirror_each(out, c, driver)
     }
 
     /// The diagonals of [`FullPosterior::functional_covariance`]: `out` is `B x C`.

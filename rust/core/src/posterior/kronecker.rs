@@ -143,6 +143,35 @@ impl KroneckerPosterior {
         MatRef::from_column_major_slice(&self.basis.eigen.vectors, dim, dim)
     }
 
+    /// `U^T T^-1/2`, row by row, into `out`: the variance of an output at a point `a` is
+    /// `sum_k (U^T T^-1/2 a)_k^2 / (w s_k + scale)`.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`].
+    pub fn rotation(&self, out: &mut [f64]) -> Result<(), CoreError> {
+        let dim = self.num_features();
+        CoreError::check_len("the rotation", dim * dim, out.len())?;
+        for (row, vector) in
+            out.chunks_exact_mut(dim).zip(self.basis.eigen.vectors.chunks_exact(dim))
+        {
+            let pairs = vector.iter().zip(&self.basis.inverse_root);
+            row.iter_mut().zip(pairs).for_each(|(value, (u, root))| *value = u * root);
+        }
+        Ok(())
+    }
+
+    /// The precision of every output along every row of the rotation (`C x D'`) into `out`.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`].
+    pub fn rotated_precision(&self, out: &mut [f64]) -> Result<(), CoreError> {
+        CoreError::check_len("the precisions", self.num_params(), out.len())?;
+        for (c, row) in out.chunks_exact_mut(self.num_features()).enumerate() {
+            row.iter_mut().zip(self.precisions(c)).for_each(|(value, a)| *value = a);
+        }
+        Ok(())
+    }
+
     /// The basis, for other noise and other multiples of its prior.
     pub fn basis(&self) -> &Arc<KroneckerBasis> {
         &self.basis

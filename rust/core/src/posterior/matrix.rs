@@ -33,6 +33,17 @@ pub fn scatter(row: &mut [f64], order: &[usize], scratch: &mut [f64]) {
     }
 }
 
+/// Copies the lower triangle of each `n x n` matrix, one after the other, above its diagonal.
+pub fn mirror_each(out: &mut [f64], n: usize, driver: &mut Driver<'_>) -> Result<(), CoreError> {
+    driver.for_each(out.chunks_exact_mut(n * n), (n * n) as f64, 0, |matrix, _| {
+        for a in 1..n {
+            for b in 0..a {
+                matrix[b * n + a] = matrix[a * n + b];
+            }
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import jax
 
-from hoarfrost.checks import check_count, check_key, seed_from_key
+from hoarfrost.checks import check_count, check_key, check_switch, seed_from_key
 from hoarfrost.data import DataLoader
 from hoarfrost.errors import InvalidArgumentError, NotFittedError
 from hoarfrost.freezing import Partition, Subset
@@ -37,6 +37,7 @@ from hoarfrost.prob_model.posterior.map_fit import (
     run_map,
     start_of,
 )
+from hoarfrost.prob_model.posterior.write import write_state
 from hoarfrost.prob_model.state import JointState, PosteriorState, StateRepository
 from hoarfrost.training.first_batch import check_held_out
 from hoarfrost.types import Tree
@@ -135,7 +136,7 @@ class LaplacePosterior:
         with on_processor((map_fit_config or config).processor):
             start = start_of(self.joint, self.state, map_fit_config or config, train)
             # What cannot be used is found before anything is trained.
-            partition = partition_of(start, config)
+            partition = partition_of(self.joint, start, config, train)
             subset = Subset(self.joint.network, partition, start.params, start.mutable or {})
             if val is not None and self.approximator.tune_prior_log_variance:
                 check_held_out(subset, self.joint.likelihood.output, val, "val_data_loader")
@@ -216,6 +217,7 @@ class LaplacePosterior:
         InvalidArgumentError
             If arguments do not fit together, or the curvature was not kept.
         """
+        check_switch("distribute", distribute)
         bounds = check_tuning(mode, val_data_loader, min_prior_log_var, max_prior_log_var)
         check_count("grid_size", grid_size, 2)
         check_count("n_posterior_samples", n_posterior_samples, 1)
@@ -277,6 +279,29 @@ class LaplacePosterior:
         state = self.state.get()
         return JointState(params, state.mutable, state.calib_params, state.calib_mutable)
 
+    def write_to(
+        self, module: Any, state: JointState | None = None, *, name: str = "model"
+    ) -> None:
+        """Put parameters and running statistics into an NNX module, which training leaves alone.
+
+        Parameters
+        ----------
+        module : flax.nnx.Module
+            Changed in place: its random state and modes stay as they are.
+        state : JointState, optional
+            What `sample` returned; by default the state that training left.
+        name : {"model", "lik_log_var"}
+            Of which network.
+
+        Raises
+        ------
+        NotFittedError
+            If there is no state.
+        InvalidArgumentError, ShapeError
+            If the module is none of NNX, or not like the network. Nothing is written then.
+        """
+        write_state(self.joint, self.state.get() if state is None else state, module, name)
+
     def weight_samples(
         self, n_samples: int, key: jax.Array, link: str | None = None
     ) -> WeightSamples:
@@ -288,6 +313,7 @@ class LaplacePosterior:
         linearised network, and draws through the network itself may be far off.
         """
         check_sampling_link(link)
+        key, n_samples = check_key(key), check_count("n_samples", n_samples, 1)
         state = self._fitted()
         if link is None:
             link = "mc" if state.laplace.linearised.head is None else "nn"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import jax
 import numpy as np
 
+from hoarfrost.checks import is_choice, is_number, shown
 from hoarfrost.data import DataLoader
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.laplace import Laplace
@@ -114,8 +114,8 @@ def check_tuning(mode: Any, val: Any, low: Any, high: Any) -> tuple[float, float
     InvalidArgumentError
         If they do not.
     """
-    if mode not in ("cv", "marginal_lik"):
-        raise InvalidArgumentError(f"mode is {mode!r}; give 'cv' or 'marginal_lik'")
+    if not is_choice(mode, ("cv", "marginal_lik")):
+        raise InvalidArgumentError(f"mode is {shown(mode)}; give 'cv' or 'marginal_lik'")
     if mode == "cv" and val is None:
         raise InvalidArgumentError(
             "mode='cv' chooses the prior variance on validation data: give val_data_loader, or "
@@ -127,10 +127,10 @@ def check_tuning(mode: Any, val: Any, low: Any, high: Any) -> tuple[float, float
             "val_data_loader out, or give mode='cv'"
         )
     for name, value in (("min_prior_log_var", low), ("max_prior_log_var", high)):
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        if not number or not abs(float(value)) <= 700:
+        if not is_number(value) or not abs(float(value)) <= 700:
             raise InvalidArgumentError(
-                f"{name} is {value!r}; give the logarithm of a prior variance, between -700 and 700"
+                f"{name} is {shown(value)}; give the logarithm of a prior variance, between -700 "
+                "and 700"
             )
     if not low < high:
         raise InvalidArgumentError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from hoarfrost.checks import check_count, check_key
 from hoarfrost.predictive.weight_samples import WeightSamples, point_mass
 from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
@@ -19,6 +20,7 @@ from hoarfrost.prob_model.posterior.map_fit import (
     run_map,
     start_of,
 )
+from hoarfrost.prob_model.posterior.write import write_state
 from hoarfrost.prob_model.state import JointState, StateRepository
 
 
@@ -90,6 +92,8 @@ class MAPPosterior:
 
         `inputs_loader` is accepted for code written for Fortuna: no draw depends on inputs.
         """
+        if rng is not None:
+            check_key(rng)
         if inputs_loader is not None:
             as_inputs_loader(inputs_loader)
         state = self.state.get()
@@ -100,10 +104,35 @@ class MAPPosterior:
             calib_mutable=state.calib_mutable,
         )
 
+    def write_to(
+        self, module: Any, state: JointState | None = None, *, name: str = "model"
+    ) -> None:
+        """Put parameters and running statistics into an NNX module, which training leaves alone.
+
+        Parameters
+        ----------
+        module : flax.nnx.Module
+            Changed in place: its random state and modes stay as they are.
+        state : JointState, optional
+            What `sample` returned; by default the state that training left.
+        name : {"model", "lik_log_var"}
+            Of which network.
+
+        Raises
+        ------
+        NotFittedError
+            If there is no state.
+        InvalidArgumentError, ShapeError
+            If the module is none of NNX, or not like the network. Nothing is written then.
+        """
+        write_state(self.joint, self.state.get() if state is None else state, module, name)
+
     def weight_samples(
         self, n_samples: int, key: jax.Array, link: str | None = None
     ) -> WeightSamples:
         """The MAP as the only sample: all others would equal it, under either `link`."""
         check_sampling_link(link)
+        check_key(key)
+        check_count("n_samples", n_samples, 1)
         state = self.state.get()
         return point_mass(state.params, state.mutable or {})

@@ -4,6 +4,7 @@ use crate::cholesky::Factor;
 use crate::error::CoreError;
 use crate::posterior::head::{Basis, HeadPosterior};
 use crate::posterior::matrix::{FillRows, rows_in_order, scatter};
+use crate::storage::blocks::{Pattern, SymmetricBlocks};
 use crate::storage::list;
 use crate::threads::Driver;
 
@@ -35,6 +36,48 @@ impl HeadPosterior {
         driver: &mut Driver<'_>,
     ) -> Result<(), CoreError> {
         self.dense(order, out, driver, Factor::product_rows, |t| t)
+    }
+
+    /// The covariance of the parameters of output `c` with one another (`D' x D'`) into `out`: with
+    /// row `c` of the contrast `q`, `sum_kl q_k q_l Sigma'_kl + diag(1 / T) / C`. Cost: that of the
+    /// cached blocks once, and `C^2 D'^2` flops.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::Interrupted`], [`CoreError::Allocation`].
+    pub fn output_covariance(
+        &self,
+        c: usize,
+        out: &mut [f64],
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        let (dim, classes) = (self.dim, self.num_outputs);
+        if c >= classes {
+            return Err(CoreError::Shape { what: "output", expected: classes - 1, found: c });
+        }
+        CoreError::check_len("the covariance of an output", dim * dim, out.len())?;
+        let blocks = self.inverse(driver)?;
+        let pairs = list::collect("pairs of outputs", Pattern::Full.pairs(blocks.outputs()))?;
+        let weight = |k: usize, l: usize| match &self.basis {
+            Basis::Identity => f64::from(u8::from(k == c && l == c)),
+            Basis::Contrast { q, .. } => {
+                let twice = if k == l { 1.0 } else { 2.0 };
+                twice * q[c * (classes - 1) + k] * q[c * (classes - 1) + l]
+            }
+        };
+        let flops = (2 * pairs.len() * dim) as f64;
+        driver.for_each(out.chunks_exact_mut(dim).enumerate(), flops, dim, |(j, row), column| {
+            row.fill(0.0);
+            for (k, l) in &pairs {
+                let own = weight(*k, *l);
+                if own != 0.0 {
+                    SymmetricBlocks::copy_column(blocks.block(*k, *l), dim, j, 0, column);
+                    row.iter_mut().zip(&*column).for_each(|(sum, value)| *sum += own * value);
+                }
+            }
+            if let Basis::Contrast { prior, .. } = &self.basis {
+                row[j] += 1.0 / (classes as f64 * prior[j]);
+            }
+        })
     }
 
     fn dense(

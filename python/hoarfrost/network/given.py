@@ -1,0 +1,114 @@
+"""A module as a user gave it: its network, and where its variables come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from hoarfrost.checks import shown
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.network.base import Network
+from hoarfrost.network.keys import interned
+from hoarfrost.network.linen import LinenNetwork, init_linen
+from hoarfrost.network.modes import Call, checked_call, takes
+from hoarfrost.network.recognise import is_nnx_constructor, is_nnx_module
+from hoarfrost.types import Tree
+
+
+@dataclass(frozen=True, eq=False)
+class GivenModule:
+    """A Linen module, an NNX module, or what makes NNX modules.
+
+    Attributes
+    ----------
+    model : Any
+        As it was given; an NNX module is read when variables are asked for, and never written.
+    network : Network
+        The module as a pure function.
+    call : callable or None
+        What is done with the module instead of calling it.
+    argument : str
+        What the user calls it; errors say it.
+    """
+
+    model: Any
+    network: Network
+    call: Call | None
+    argument: str
+
+    @property
+    def starts_anew(self) -> bool:
+        """Whether variables are drawn, not read from the module."""
+        return not is_nnx_module(self.model)
+
+    def variables(self, inputs: Tree, params_key: jax.Array, other_key: jax.Array) -> Tree:
+        """What training starts from, as the network's `split` takes it.
+
+        Parameters
+        ----------
+        inputs : array or tree of arrays
+            As for `init_linen`; NNX needs none.
+        params_key, other_key : jax.Array
+            Keys of the "params" stream, and of "dropout" (Linen) or all others (NNX). An NNX
+            module has its variables already.
+        """
+        if isinstance(self.model, nn.Module):
+            return init_linen(self.model, inputs, params_key, other_key, self.call)
+        from hoarfrost.network.nnx_module import new_values, nnx_network, with_given
+
+        if self.starts_anew:
+            return new_values(self.model, params_key, other_key, self.argument)
+        network, own = nnx_network(self.model, self.call, argument=self.argument, warn=False)
+        if network != self.network:
+            raise InvalidArgumentError(
+                f"{self.argument} is not what it was when this model was made: its layers or their "
+                "settings have changed; make the model again"
+            )
+        return with_given(network, own, None)
+
+
+def given_module(
+    model: Any, call: Any = None, *, argument: str = "model", call_argument: str = "call"
+) -> GivenModule:
+    """A module of a probabilistic model.
+
+    Parameters
+    ----------
+    model : flax.linen.Module, flax.nnx.Module or callable
+        A module, or what makes an NNX module when it is called with ``rngs=``.
+    call : callable, optional
+        ``call(module, inputs)``, done instead of calling the module.
+    argument, call_argument : str
+        What the user calls `model` and `call`; errors say it.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is none of these, or cannot be called so.
+    """
+    call = checked_call(call, call_argument)
+    if isinstance(model, nn.Module):
+        return GivenModule(model, linen_network(model, call), call, argument)
+    if is_nnx_module(model) or is_nnx_constructor(model):
+        from hoarfrost.network.nnx_module import nnx_network
+
+        network, _ = nnx_network(model, call, argument=argument)
+        return GivenModule(model, interned(network), call, argument)
+    raise InvalidArgumentError(
+        f"{argument} is {shown(model)}; give an instance of a flax.linen.Module or "
+        "flax.nnx.Module, or a function that makes an NNX module of rngs (for a function of "
+        "parameters and inputs use hoarfrost.fit_laplace)"
+    )
+
+
+def linen_network(module: nn.Module, call: Call | None, *, bare: bool = False) -> LinenNetwork:
+    """A Linen module as a network, if `call` suits it."""
+    if call is not None and takes(call, "rngs"):
+        raise InvalidArgumentError(
+            "call names rngs, which only NNX modules are given; a Linen module draws its keys by "
+            "make_rng"
+        )
+    return interned(LinenNetwork(module, bare=bare, call=call))

@@ -1,0 +1,44 @@
+"""Values put back into a user's module, where it is one that holds values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.network.nested import by_path, nested
+from hoarfrost.network.recognise import is_nnx_module
+from hoarfrost.types import Tree
+
+
+def write_to_module(module: Any, values: Tree, changed: Tree = None) -> None:
+    """Put values into an NNX module: all that are given, or on an error none.
+
+    Parameters
+    ----------
+    module : flax.nnx.Module
+        Changed in place; what is not given stays as it is.
+    values : nested dict
+        Arrays at the module's own paths.
+    changed : nested dict, optional
+        Put in the place of those of `values`.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If `module` is no NNX module, or has no variable at a path.
+    ShapeError
+        If a variable there has another shape.
+    """
+    if not is_nnx_module(module):
+        raise InvalidArgumentError(
+            f"module is a {type(module).__name__}; give an NNX module (no other holds parameters: "
+            "what the posterior's merge gives goes where the parameters came from)"
+        )
+    if changed is not None and not isinstance(changed, Mapping):
+        raise InvalidArgumentError(
+            f"tree is a {type(changed).__name__}; give a nested dict, such as one draw of sample()"
+        )
+    from hoarfrost.network.nnx_module import write_values
+
+    write_values(module, nested({**by_path(values), **by_path(changed or {})}))

@@ -1,0 +1,26 @@
+"""What training came to, put into an NNX module that the user holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.network import write_to_module
+from hoarfrost.prob_model.joint import Joint
+from hoarfrost.prob_model.state import JointState
+
+
+def write_state(joint: Joint, state: Any, module: Any, name: str) -> None:
+    """Put the parameters and running statistics of one network into a module."""
+    if not isinstance(state, JointState):
+        raise InvalidArgumentError(
+            f"state is a {type(state).__name__}; give what sample() or state.get() returns, or "
+            "nothing for the state that training left"
+        )
+    if name not in joint.modules:
+        raise InvalidArgumentError(
+            f"name is {name!r}; the networks of this model are {', '.join(joint.modules)}"
+        )
+    network = joint.modules[name].network
+    mutable = (state.mutable or {}).get(name, {})
+    write_to_module(module, network.join(state.params[name], mutable))
