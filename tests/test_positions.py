@@ -640,6 +640,26 @@ def test_questions_that_do_not_fit_are_said():
             flat.predict(X, link)
 
 
+@pytest.mark.parametrize("form", ["probit", "covariance", "samples"])
+def test_what_is_served_has_positions(form, trainable):
+    posterior = fit(X, LABELS, trainable=trainable)
+    arrays, served = posterior.to_jax(form, inputs=X, n_samples=50)
+    assert served.largest_difference < 1e-4
+    longer = np.concatenate([X, X[:, ::-1]], axis=1)
+    got = jax.jit(served)(arrays, posterior.merge(), longer)
+    if form == "probit":
+        np.testing.assert_allclose(got, posterior.predict(longer), rtol=1e-4, atol=1e-5)
+    elif form == "covariance":
+        expected = posterior.functional_covariance(longer)
+        np.testing.assert_allclose(got[1], expected, rtol=1e-3, atol=1e-4 * expected.max())
+        assert got[0].shape == (N, 2 * T, C)
+    else:
+        points = fit(rows(X), LABELS.reshape(-1), trainable=trainable)
+        arrays, served = points.to_jax(form, n_samples=50)
+        expected = served(arrays, points.merge(), rows(longer)).reshape(N, 2 * T, C)
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_the_front_says_that_it_takes_points_only():
     model = hoarfrost.prob_model.ProbClassifier(model=Encoder())
     _, tokens, labels = encoder()

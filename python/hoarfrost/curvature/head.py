@@ -179,7 +179,8 @@ def _with_inputs(
         outputs, features, pushed, pulled = jax.vmap(point)(inputs)
         if positions:
             outputs, features, pushed, pulled = jax.tree.map(
-                lambda x: x.reshape(-1, *x.shape[2:]), (outputs, features, pushed, pulled)
+                lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]),
+                (outputs, features, pushed, pulled),
             )
         error = jnp.zeros((), jnp.float32)
         if direction is not None:
