@@ -660,6 +660,22 @@ def test_what_is_served_has_positions(form, trainable):
         np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_one_exported_program_for_any_number_of_examples(trainable):
+    export = pytest.importorskip("jax.export")
+    posterior = fit(X, LABELS, trainable=trainable)
+    (batch,) = export.symbolic_shape("b")
+    for form in ("probit", "samples", "covariance"):
+        arrays, served = posterior.to_jax(form, n_samples=5)
+        spec = jax.ShapeDtypeStruct((batch, T, D), jnp.float32)
+        program = export.export(jax.jit(served))(arrays, posterior.merge(), spec)
+        for count in (1, 4):
+            got = jax.tree.leaves(program.call(arrays, posterior.merge(), X[:count]))
+            expected = jax.tree.leaves(served(arrays, posterior.merge(), X[:count]))
+            for ours, theirs in zip(got, expected, strict=True):
+                assert ours.shape[:2] == (count, T)
+                np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_the_front_says_that_it_takes_points_only():
     model = hoarfrost.prob_model.ProbClassifier(model=Encoder())
     _, tokens, labels = encoder()
