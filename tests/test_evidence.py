@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import REFERENCE
 from jax.flatten_util import ravel_pytree
 
 from hoarfrost.errors import InvalidArgumentError, ShapeError
@@ -16,6 +16,8 @@ from hoarfrost.laplace import fit_laplace
 from hoarfrost.laplace.plan import make_plan
 from hoarfrost.laplace.structure.gaussian_head import GramFactor, SeparateFactors
 from hoarfrost.likelihood import Gaussian
+
+REFERENCE = Path(__file__).parent / "reference"
 
 
 def linear(params, x):

@@ -18,6 +18,9 @@ import time
 import numpy as np
 from posteriors import VERBS, Problem
 
+# A shell that starts a program in the background has it ignore SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def main(structure, size, points, verb, moments, within):
     problem = Problem(structure, int(size), int(points))

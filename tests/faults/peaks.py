@@ -1,7 +1,8 @@
 """Child: what the plan says of each verb, and the peak that it has, in bytes beside what was held.
 
 Arguments: structure, size, points. Programs are compiled before on a small problem, and the
-parameters lie on the device.
+parameters lie on the device. What is said of a sample and of a covariance is what its check of the
+room asks for, beside what the posterior holds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from posteriors import VERBS, Problem
 
 import hoarfrost
 from hoarfrost.benchmark.memory import mark, peak_bytes
+from hoarfrost.laplace import joint_covariance
+from hoarfrost.laplace import posterior as posterior_module
 
 
 def settled():
@@ -25,11 +28,34 @@ def settled():
     return mark()
 
 
+def layerwise(problem, posterior):
+    posterior.optimize_prior_precision("weights_biases")
+
+
+def several(problem, posterior):
+    posterior.functional_variance([problem.x] * 3)
+
+
+def room_of(run, problem, posterior):
+    """Bytes that a verb asks for, those that it takes, and those that there were, in this order."""
+    asked = []
+    modules, check = (posterior_module, joint_covariance), posterior_module.check_room
+    for module in modules:
+        module.check_room = lambda what, needed, *rest: asked.append(needed)
+    try:
+        base = settled()
+        run(problem, posterior)
+        return max(asked), peak_bytes() - base, base
+    finally:
+        for module in modules:
+            module.check_room = check
+
+
 def main(structure, size, points):
     small = Problem(structure, 60, int(points))
     posterior = small.fit()
-    for verb in ("tune", "functional variance"):
-        VERBS[verb](small, posterior)
+    for run in (VERBS["tune"], several, VERBS["sample"], VERBS["joint"]):
+        run(small, posterior)
     problem = Problem(structure, int(size), int(points))
     problem.params = jax.tree.map(jnp.asarray, problem.params)
     likelihood = problem.options.get("likelihood", "categorical")
@@ -37,12 +63,19 @@ def main(structure, size, points):
     name, keep = problem.options["hessian_structure"], "in place" not in structure
     held = settled()
     posterior = problem.fit(batches=3)
-    measured = {"fit": peak_bytes() - held}
-    for verb, run in (("tune", "tune"), ("predict", "functional variance")):
+    said, measured = plan.by_verb(name, keep), {"fit": peak_bytes() - held}
+    verbs = {"tune": VERBS["tune"], "predict": several}
+    if structure in ("gaussian", "bernoulli"):
+        verbs = {"tune": layerwise, "predict": several}
+    for verb, run in verbs.items():
         settled()
-        VERBS[run](problem, posterior)
+        run(problem, posterior)
         measured[verb] = peak_bytes() - held
-    print(json.dumps({"said": plan.by_verb(name, keep), "measured": measured}))
+    asking = ["sample", "joint"] + ["covariance"] * (posterior.num_params < 10000)
+    for verb in asking:
+        asked, taken, base = room_of(VERBS[verb], problem, posterior)
+        said[verb], measured[verb] = asked + base - held, taken + base - held
+    print(json.dumps({"said": said, "measured": measured}))
 
 
 if __name__ == "__main__":

@@ -29,8 +29,5 @@ def test_what_is_said_is_what_is_taken(child, full, structure):
     size, points = (FULL if full else QUICK)[structure]
     found = child("peaks.py", structure, size, points, timeout=300, optimised=True)
     said, measured = found["said"], found["measured"]
-    verbs = ("fit", "tune") if structure != "softmax" else ("fit",)
-    for verb in verbs:
-        assert abs(said[verb] - measured[verb]) < 0.1 * measured[verb] + PROGRAMS, found
-    # Few inputs leave the cache of a last layer aside: no more than is said.
-    assert measured["predict"] < 1.1 * said["predict"] + PROGRAMS, found
+    for verb, peak in measured.items():
+        assert abs(said[verb] - peak) < 0.1 * peak + PROGRAMS, (verb, found)

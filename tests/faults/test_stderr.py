@@ -26,7 +26,6 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_fit_goes_on_without_it(way):
-    pytest.importorskip("hoarfrost.fork", reason="comes with the bars that may be dropped")
     script = SCRIPT.format(breaks=WAYS[way])
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False

@@ -28,6 +28,7 @@ def agrees(found: Any, wanted: Any, rtol: float = 2e-6, atol: float = 1e-7) -> s
             np.abs(wanted) > np.finfo(np.float32).max, np.sign(wanted) * np.inf, wanted
         )
         equal = (found == wanted) | (found == wanted32)
+        equal |= np.isnan(found) & np.isnan(wanted)
         equal |= np.abs(found - wanted) <= atol + rtol * np.abs(wanted)
     if np.all(equal):
         return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from agreement import Arguments, Oracle, agrees, wide
 from scipy import special, stats
@@ -46,6 +47,28 @@ def prior_log_density(given: Arguments, result: Any) -> str:
             -((values - mean) ** 2) / (2 * np.exp(log_var)) - 0.5 * (np.log(2 * np.pi) + log_var)
         )
     return agrees(result, wanted, 1e-5, 1e-4)
+
+
+def tree_density(log_var: Any) -> Oracle:
+    """Of `log_joint_prob(params)` under the priors of the options: log-variances and mean 0."""
+
+    def oracle(given: Arguments, result: Any) -> str:
+        leaves = [wide(np.float32(leaf)).ravel() for leaf in jax.tree.leaves(given["params"])]
+        values = np.concatenate(leaves)
+        spread = np.broadcast_to(log_var, values.shape)
+        with np.errstate(over="ignore"):
+            terms = -(values**2) / (2 * np.exp(spread)) - 0.5 * (np.log(2 * np.pi) + spread)
+        return agrees(result, terms.sum(), 1e-5, 1e-4)
+
+    return oracle
+
+
+def noise(given: Arguments, result: Any) -> str:
+    """Of the targets of `more_subjects` under Gaussian noise of this size."""
+    from more_subjects import OUTPUTS, REAL
+
+    std = np.ravel(wide(given["noise_std"]))
+    return agrees(result, stats.norm.logpdf(wide(REAL), wide(OUTPUTS), std).sum(), 1e-6, 1e-5)
 
 
 def evidence(given: Arguments, result: Any) -> str:

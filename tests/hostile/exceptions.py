@@ -77,7 +77,52 @@ EXEMPTIONS += (
         "kind is checked, and it is not gone over",
         ("LaplacePosterior", "MAPPosterior"),
         "inputs_loader",
-        lambda recipe: recipe[0] in ("inputs", "broken", "form"),
+        lambda recipe: recipe[0] in ("inputs", "broken", "form") or recipe[1].startswith("list"),
+    ),
+    Exemption(
+        "a plan asks for the shapes of inputs alone",
+        ("plan",),
+        "inputs",
+        lambda recipe: recipe[0] == "with",
+    ),
+    Exemption(
+        "no metric is a right number of metrics, and a metric may be any number, a NaN too",
+        ("FitMonitor", "CalibMonitor"),
+        "metrics",
+        lambda recipe: recipe in (("gives", "number"), ("gives", "nan"), ("other", "tuple")),
+    ),
+    Exemption(
+        "two numbers are two targets",
+        ("DataLoader",),
+        "targets",
+        lambda recipe: recipe == ("other", "list"),
+    ),
+    Exemption(
+        "an interval may have no end",
+        ("picp", "prediction_interval_coverage_probability"),
+        "",
+        lambda recipe: recipe[:2] in (("with", "inf"), ("with", "-inf")),
+    ),
+    Exemption(
+        "a set without an error holds all classes",
+        ("ClassificationPredictive",),
+        "error",
+        lambda recipe: recipe[0] == "value" and float.fromhex(recipe[1]) == 0,
+    ),
+    Exemption(
+        "nothing more is asked for",
+        (
+            *("ClassificationPredictive", "RegressionPredictive"),
+            *("ClassificationLikelihood", "RegressionLikelihood"),
+        ),
+        "return_aux",
+        lambda recipe: recipe == ("other", "tuple"),
+    ),
+    Exemption(
+        "None is False, as in Fortuna",
+        ("FitCheckpointer", "CalibCheckpointer"),
+        "",
+        lambda recipe: recipe == ("other", "none"),
     ),
     Exemption(
         "one variance may stand for all points",

@@ -179,6 +179,8 @@ def with_special(array: np.ndarray, special: str, place: int) -> Hostile:
 
 
 def shaped(array: np.ndarray, shape: str) -> Hostile:
+    if array.ndim == 0:  # stands for an array of any shape
+        return either(array[None] if "axis" in shape else array)
     if shape == "no rows":
         return either(array[:0] if array.ndim else array)
     if shape == "one row less":

@@ -96,7 +96,7 @@ def make(recipe: Recipe, right: Any, argument: str, *, whole: bool = False) -> H
 
 def wrapped(right: Any, kind: str) -> Hostile:
     if kind in ("float64", "float32", "float16", "longdouble", "int64", "int8"):
-        value = np.dtype(kind).type(right)
+        value = np.dtype(kind).type(7 if kind == "int8" and right > 127 else right)
         plain = value.item() if kind != "longdouble" else float(value)
         return same(value, plain)
     if kind == "0-d":

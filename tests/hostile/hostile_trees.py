@@ -10,7 +10,7 @@ import hostile_choices
 import jax
 import numpy as np
 from hypothesis import strategies as st
-from meaning import Boom, Hostile, Raises, Recipe, Same, either, senseless
+from meaning import Boom, Hostile, Raises, Recipe, Same, Senseless, either, senseless
 
 LEAVES = ("float", "none", "string", "object", "int", "list", "callable", "zero rows", "key")
 TREES = ("extra", "missing", "empty", "list", "none", "number", "array", "string", "renamed")
@@ -56,6 +56,8 @@ def make_tree(recipe: Recipe, right: Any) -> Hostile:
     if name == "array":
         made = hostile_arrays.make(tuple(detail), np.asarray(leaves[place]))
         meaning = made.meaning
+        if isinstance(made.value, list | tuple):
+            meaning = Senseless()  # is a tree, and no leaf
         if isinstance(meaning, Same):
             meaning = Same(with_leaf(meaning.plain), max(meaning.eps, 2.0**-20))
         return Hostile(with_leaf(made.value), meaning)
@@ -86,7 +88,7 @@ def make_any_tree(recipe: Recipe, right: Any) -> Hostile:
     no_numbers = recipe[0] == "leaf" and recipe[1] in ("string", "object", "callable", "key")
     if recipe[0] == "other":
         numbers = ("none", "list", "dict", "array", "jax", "tuple", "zero", "one", "minus one")
-        no_numbers = recipe[1] not in (*numbers, "nan")
+        no_numbers = recipe[1] not in (*numbers, "nan", "huge")
     elif recipe[0] == "tree":
         no_numbers = recipe[1] in ("string", "class")
     elif recipe[0] == "array":

@@ -57,7 +57,12 @@ def mean(value: Any) -> Any:
     return prior.resolve_prior_mean(value, tree())
 
 
+def under_noise(noise_std: Any) -> float:
+    return log_likelihood(Gaussian(noise_std))(OUTPUTS, REAL)
+
+
 MORE: dict[str, Subject] = {
+    "Gaussian": Subject(Gaussian, under_noise, lambda: {"noise_std": 0.5}, {}),
     "Gaussian.log_prob": subject(log_likelihood(Gaussian(0.5)), outputs=OUTPUTS, targets=REAL),
     "HeteroscedasticGaussian.log_prob": subject(
         log_likelihood(HeteroscedasticGaussian()), outputs=OUTPUTS, targets=REAL[:, :1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import core_oracles
+import numpy as np
 from agreement import Oracle
 from density_oracles import (
     DENSITIES,
@@ -10,7 +11,9 @@ from density_oracles import (
     evidence,
     gaussian_quantile,
     log_likelihood,
+    noise,
     prior_log_density,
+    tree_density,
 )
 from loader_oracles import hands_out
 from metric_oracles import (
@@ -40,6 +43,9 @@ ORACLES: dict[str, Oracle] = {
     "RegressionPrediction.quantile": gaussian_quantile,
     "RegressionPrediction.credible_interval": credible_interval,
     "IsotropicGaussianPrior": prior_log_density,
+    "IsotropicGaussianPrior.log_joint_prob": tree_density(1.0),
+    "DiagonalGaussianPrior.log_joint_prob": tree_density(np.linspace(-1, 1, 15)),
+    "Gaussian": noise,
     "Laplace.log_marginal_likelihood": evidence,
     "DataLoader": hands_out("iterable"),
     "DataLoader.from_iterable": hands_out("iterable"),

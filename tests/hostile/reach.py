@@ -37,7 +37,8 @@ def subjects() -> dict[str, Subject]:
     from more_subjects import MORE
     from test_nothing_is_missing import TABLE
 
-    assert not set(MORE) & set(TABLE)
+    # Of a likelihood the table has a log-density in float32, and a fit has one in float64.
+    assert set(MORE) & set(TABLE) == {"Gaussian"}
     return {**TABLE, **MORE, **CORE}
 
 
@@ -67,13 +68,14 @@ def place(name: str, subject: Subject, argument: str) -> Place:
         return subject.run(**subject.base())
 
     oracle = (lambda given, result: "") if kind == "anything" else ORACLES.get(name)
-    default = inspect.signature(subject.documented).parameters[argument].default
+    parameter = inspect.signature(subject.documented).parameters[argument]
+    optional = parameter.default is None or "None" in str(parameter.annotation)
     bound = (
         None
         if oracle is None
         else (lambda value, result: oracle({**given, argument: value}, result))
     )
-    return Place(name, argument, kind, right, call, base, bound, default is None)
+    return Place(name, argument, kind, right, call, base, bound, optional)
 
 
 def places() -> list[tuple[str, str]]:

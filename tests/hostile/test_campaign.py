@@ -8,6 +8,7 @@ gave before. `--hostile-cases N` runs about N cases.
 
 from __future__ import annotations
 
+import folders  # noqa: F401
 import pytest
 
 

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import folders  # noqa: F401
 import numpy as np
 import pytest
 

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import folders  # noqa: F401
 import jax
 import numpy as np
 import pytest

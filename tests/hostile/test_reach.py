@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import folders  # noqa: F401
+
 
 def test_every_public_callable_has_an_entry_or_a_reason() -> None:
     from more_subjects import reason_of

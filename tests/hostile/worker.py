@@ -22,7 +22,7 @@ from cases import Case  # noqa: E402
 from exceptions import reason_for  # noqa: E402
 from judge import RAW, RIGHT, TYPED, WRONG, Verdict, close, judge, of_error  # noqa: E402
 from kinds import make  # noqa: E402
-from meaning import Boom, Senseless, either  # noqa: E402
+from meaning import Boom, Raises, Senseless, either  # noqa: E402
 from reach import Place, place, subjects  # noqa: E402
 
 # Bytes of address space: what asks for more gets an error and not the machine.
@@ -57,7 +57,7 @@ class Bench:
         if hostile.value is None and at.optional:
             hostile = either(None)
         exempt = reason_for(case.name, case.argument, case.recipe)
-        if exempt and isinstance(hostile.meaning, Senseless):
+        if exempt and isinstance(hostile.meaning, Senseless | Raises):
             hostile = either(hostile.value)
         verdict = judge(at.call, hostile, case.argument, at.oracle)
         if at.kind == "anything" and verdict.outcome == RAW:

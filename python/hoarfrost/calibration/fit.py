@@ -13,10 +13,11 @@ import numpy as np
 import optax
 
 from hoarfrost.calibration.calibrator import OutputCalibrator
+from hoarfrost.checks import shown
 from hoarfrost.data.batch import INPUTS, TARGETS, checked_batch, native
 from hoarfrost.data.numbers import check_numbers
-from hoarfrost.dtypes import in_float64, is_finite
-from hoarfrost.errors import DataError, NonFiniteError, ShapeError
+from hoarfrost.dtypes import in_float64, is_finite, is_real
+from hoarfrost.errors import DataError, InvalidArgumentError, NonFiniteError, ShapeError
 from hoarfrost.progress import progress_bar
 from hoarfrost.training.monitor import (
     EarlyStopping,
@@ -124,6 +125,9 @@ def fit_calibrator(
     opt_state = optimizer.init(variables)
     history = History()
     watch = None if early_stopping is None else Watch(early_stopping)
+
+    if metrics:
+        _check_statistics(calibrator, statistics, variables, [*train, *(val or [])][0])
 
     def measure(prefix: str, over: Sequence[OutputBatch]) -> None:
         parts = [_predictions(*known, variables, b.outputs) for b in over]
@@ -263,6 +267,30 @@ def _step(
         gradient, opt_state, variables, value=value, grad=gradient, value_fn=loss_of
     )
     return optax.apply_updates(variables, updates), opt_state
+
+
+def _check_statistics(
+    calibrator: OutputCalibrator,
+    statistics: CalibrationStatistics,
+    variables: Tree,
+    batch: OutputBatch,
+) -> None:
+    """Raise `InvalidArgumentError` unless `uncertainty` gives real numbers, some for each point."""
+    calibrated = jax.eval_shape(calibrator, variables, batch.outputs)
+    found: list[Any] = []
+
+    def uncertainty(outputs: jax.Array) -> None:
+        found.append(statistics.uncertainty(outputs))
+
+    jax.eval_shape(uncertainty, calibrated)
+    points = calibrated.shape[1]
+    shape, dtype = getattr(found[0], "shape", ()), getattr(found[0], "dtype", None)
+    if dtype is None or not is_real(dtype) or shape[:1] != (points,):
+        given = f"an array of shape {shape}" if dtype is not None else shown(found[0])
+        raise InvalidArgumentError(
+            f"uncertainty_fn gives {given} for outputs of shape {calibrated.shape}; it must return "
+            f"an array of real numbers, one for each of {points} points"
+        )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -38,6 +38,9 @@ from hoarfrost.types import Tree
 # may be a whole data set; in pieces, the core works on one while JAX works on the next.
 MAX_POINTS = 4096
 
+# Inputs of a layer that positions share which are found at once: tangents of so many columns.
+_INPUTS_AT_ONCE = 512
+
 # Times what rounding explains: leaves that miss the structure by less are named in a warning.
 _NEAR = 8.0
 
@@ -201,8 +204,7 @@ def _at_point(
     if layout.kernel is not None:
         place, kernel = layout.kernel, leaves[layout.kernel]
         if direction is not None:
-            directions = jnp.asarray(direction.kernel).astype(kernel.dtype)
-            pushed = jax.vmap(functools.partial(along, place))(directions)
+            pushed = _pushed(along, layout, kernel, direction)
 
         def first_output(column: jax.Array) -> jax.Array:
             index = (slice(None), 0) if layout.output_axis == 1 else (0, slice(None))
@@ -222,6 +224,19 @@ def _at_point(
     return features, pushed, pulled
 
 
+def _pushed(
+    along: _Along, layout: HeadLayout, kernel: jax.Array, direction: Directions
+) -> jax.Array:
+    """Products with the Jacobian along each direction of the kernel, a leading axis K."""
+    assert layout.kernel is not None
+    place = layout.kernel
+    towards = jnp.asarray(direction.kernel).astype(kernel.dtype)
+    signs = jnp.asarray(direction.signs).astype(kernel.dtype)
+    rows = jnp.expand_dims(signs, 1 if layout.output_axis == 0 else 2)
+    found: jax.Array = jax.lax.map(lambda row: along(place, towards * row), rows)
+    return found
+
+
 def _at_positions(
     along: _Along,
     leaves: list[jax.Array],
@@ -239,21 +254,26 @@ def _at_positions(
     pushed = pulled = None
     features = jnp.ones((count, 0), outputs.dtype)
     if layout.kernel is not None:
-        kernel, num_inputs = leaves[layout.kernel], layout.num_inputs
-        moved = jax.vmap(functools.partial(along, layout.kernel))
+        place, kernel, num_inputs = layout.kernel, leaves[layout.kernel], layout.num_inputs
         if direction is not None:
-            pushed = jnp.swapaxes(moved(jnp.asarray(direction.kernel).astype(kernel.dtype)), 0, 1)
-        tangents = -(-num_inputs // num_outputs)
-        ones = jnp.eye(num_inputs, tangents * num_outputs, dtype=kernel.dtype)
-        ones = jnp.swapaxes(ones.reshape(num_inputs, tangents, num_outputs), 0, 1)
-        found = moved(ones if layout.output_axis == 1 else jnp.swapaxes(ones, 1, 2))
+            pushed = jnp.swapaxes(_pushed(along, layout, kernel, direction), 0, 1)
+
+        def inputs_from(first: jax.Array) -> jax.Array:
+            ones = jnp.arange(num_inputs)[:, None] == first + jnp.arange(num_outputs)[None, :]
+            tangent = ones.astype(kernel.dtype)
+            return along(place, tangent if layout.output_axis == 1 else tangent.T)
+
+        starts = jnp.arange(0, num_inputs, num_outputs)
+        at_once = min(len(starts), max(1, _INPUTS_AT_ONCE // num_outputs))
+        found = jax.lax.map(inputs_from, starts, batch_size=at_once)
         features = jnp.swapaxes(found, 0, 1).reshape(count, -1)[:, :num_inputs]
     if layout.bias is not None:
         if direction is not None:
             bias = leaves[layout.bias]
             # Where J_n is the identity, J_n u is u just as J_n^T u is.
             moved = jax.vmap(functools.partial(along, layout.bias))
-            pulled = jnp.swapaxes(moved(jnp.asarray(direction.bias).astype(bias.dtype)), 0, 1)
+            found = moved(jnp.asarray(direction.bias).astype(bias.dtype))
+            pulled = jnp.swapaxes(found, 0, 1)
         features = jnp.append(features, jnp.ones((count, 1), features.dtype), axis=1)
     return features, pushed, pulled
 
@@ -280,8 +300,10 @@ def _structure_error(
     errors = [jnp.zeros((), jnp.float32)]
     if pushed is not None:
         kernel = jnp.asarray(direction.kernel)
-        kernel = kernel if layout.output_axis == 1 else jnp.swapaxes(kernel, 1, 2)
-        errors.append(kernel_error(features[:, : layout.num_inputs], pushed, kernel, eps))
+        kernel = kernel if layout.output_axis == 1 else kernel.T
+        signs = jnp.asarray(direction.signs)
+        inputs = features[:, : layout.num_inputs]
+        errors.append(kernel_error(inputs, pushed, kernel, signs, eps))
     if pulled is not None:
         errors.append(bias_error(pulled, jnp.asarray(direction.bias), eps))
     return jnp.max(jnp.stack([error.astype(jnp.float32) for error in errors]))

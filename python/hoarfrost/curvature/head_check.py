@@ -28,6 +28,9 @@ _COTANGENTS = 8
 # square and by 0.5 at most, a scale of 1.01 after a layer in bfloat16 by 1.
 _MEAN_ROUNDINGS = 0.75
 
+# Numbers of a direction that are made at once.
+_MADE_AT_ONCE = 2**20
+
 # What a single number may be off by.
 _ROUNDINGS = 4.0
 
@@ -42,13 +45,17 @@ class Directions(NamedTuple):
 
     Attributes
     ----------
-    kernel : ndarray or None
-        Directions V, float32, shape ``(K, *kernel.shape)``.
+    kernel : array or None
+        Direction V, float32, of the kernel's shape.
+    signs : ndarray or None
+        Of the layer's inputs, shape ``(K, D)``: the directions are ``diag(signs_k) V``, which are
+        made one by one, so that no more than one is held.
     bias : ndarray or None
         Cotangents u, float32, shape ``(8, C)``.
     """
 
-    kernel: np.ndarray | None
+    kernel: np.ndarray | jax.Array | None
+    signs: np.ndarray | None
     bias: np.ndarray | None
 
 
@@ -75,22 +82,31 @@ def check_directions(
     """
     generator = np.random.default_rng(0)
     signs = np.asarray([-1.0, 1.0], np.float32)
-    kernel = bias = None
+    kernel = flips = bias = None
     if kernel_shape is not None:
-        shape = (max(1, -(-_NUMBERS // num_points)), *kernel_shape)
-        sizes = 1 + generator.integers(0, 128, shape).astype(np.float32) / 128
         unit = np.float32(2.0 ** -round(math.log2(num_inputs) / 2))
-        kernel = generator.choice(signs, shape) * sizes * unit
+        numbers = np.empty(math.prod(kernel_shape), np.float32)
+        for start in range(0, len(numbers), _MADE_AT_ONCE):
+            part = numbers[start : start + _MADE_AT_ONCE]
+            # Eight bits of chance: seven of size and a sign.
+            chance = generator.integers(0, 256, len(part), np.uint8)
+            part[:] = (chance >> 1).astype(np.float32)
+            part += 128
+            part *= unit / 128
+            part *= signs[chance & 1]
+        kernel = jnp.asarray(numbers.reshape(kernel_shape))
+        flips = generator.choice(signs, (max(1, -(-_NUMBERS // num_points)), num_inputs))
+        flips[0] = 1
     if bias_size is not None:
         sizes = np.exp2(generator.integers(0, 4, (_COTANGENTS, bias_size))).astype(np.float32)
         bias = generator.choice(signs, sizes.shape) * sizes
-    return Directions(kernel, bias)
+    return Directions(kernel, flips, bias)
 
 
 def kernel_error(
-    features: jax.Array, pushed: jax.Array, directions: jax.Array, eps: float
+    features: jax.Array, pushed: jax.Array, direction: jax.Array, signs: jax.Array, eps: float
 ) -> jax.Array:
-    """How far ``J_n V`` is from ``V^T a_n``, as a multiple of what rounding may do; shape ``()``.
+    """How far ``J_n V_k`` is from ``V_k^T a_n``, in multiples of what rounding may do.
 
     Parameters
     ----------
@@ -98,16 +114,18 @@ def kernel_error(
         Inputs ``a_n`` of the layer, shape ``(B, D)``.
     pushed : jax.Array
         Products with the Jacobian, shape ``(B, K, C)``.
-    directions : jax.Array
-        V, shape ``(K, D, C)``.
+    direction, signs : jax.Array
+        V, shape ``(D, C)``, and what its rows are multiplied by, shape ``(K, D)``.
     eps : float
         The coarsest rounding unit between the parameters and the outputs.
     """
     dtype = wide_dtype(features, pushed)
-    features, directions = features.astype(dtype), directions.astype(dtype)
-    expected = jnp.einsum("bd,kdc->bkc", features, directions)
+    features, direction = features.astype(dtype), direction.astype(dtype)
+    along_each = jax.lax.map(lambda row: (features * row[None, :]) @ direction, signs.astype(dtype))
+    expected = jnp.swapaxes(along_each, 0, 1)
     # What such a sum is like under random signs: it does not vanish where this one cancels.
-    scale = jnp.sqrt(jnp.einsum("bd,kdc->bkc", features**2, directions**2))
+    scale = jnp.sqrt(jnp.einsum("bd,dc->bc", features**2, direction**2))
+    scale = jnp.broadcast_to(scale[:, None], expected.shape)
     return _error(pushed.astype(dtype), expected, scale, features.shape[1], eps)
 
 

@@ -189,7 +189,7 @@ def _as_numpy(dataset: Any) -> Any:
 
 
 def _check_no_dataset(iterable: Any, batch_size: int | None, shuffle: bool) -> None:
-    """Raise for several data sets, and if options of one come with batches, which stay as they are."""
+    """Raise for several data sets, and if options of one come with batches, which stay."""
     if isinstance(iterable, Mapping) and any(map(is_dataset, iterable.values())):
         raise InvalidArgumentError(
             f"iterable is a {type(iterable).__name__} of {', '.join(map(str, iterable))}; give one "

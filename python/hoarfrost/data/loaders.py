@@ -220,7 +220,8 @@ class DataLoader(Loader):
 
 
 def _check_sequence(name: str, value: Any) -> None:
-    if not hasattr(value, "__len__") or isinstance(value, str | bytes | Mapping | Loader):
+    scalar = np.ndim(value) == 0 if isinstance(value, np.ndarray) else not hasattr(value, "__len__")
+    if scalar or isinstance(value, str | bytes | Mapping | Loader):
         raise InvalidArgumentError(
             f"{name} is a {type(value).__name__}; give a list, with one entry for each loader"
         )

@@ -12,7 +12,7 @@ import numpy as np
 
 from hoarfrost.data.arrays import ArrayBatches
 from hoarfrost.data.batch import concatenate, num_points, take
-from hoarfrost.data.streams import Batches, StreamBatches
+from hoarfrost.data.streams import Batches, StreamBatches, own
 from hoarfrost.errors import DataError, InvalidArgumentError
 
 
@@ -115,6 +115,8 @@ def transformed(
     def results(epoch: int | None) -> Iterator[Any]:
         current = _copied_status(given)
         for index, batch in enumerate(batches.epoch(epoch)):
+            # A transform may change its batch in place, and not the arrays that it came from.
+            batch = own(batch)
             parts = batch if len(names) == 2 else (batch,)
             result = transform(*parts, current)
             if result is None:

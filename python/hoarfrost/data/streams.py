@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 from hoarfrost.data.batch import PAIR, checked_batch, is_sparse, native
 from hoarfrost.data.order import FixedOrder
 from hoarfrost.errors import DataError, InvalidArgumentError
@@ -75,6 +77,12 @@ class Reopened:
                 f"the function of this loader must return an iterable of batches, but it returned "
                 f"a value of type {type(iterable).__name__}"
             )
+        if isinstance(iterable, _NO_BATCHES) or _is_array(iterable):
+            raise DataError(
+                f"the function of this loader must return an iterable of batches, but it returned "
+                f"a {type(iterable).__name__}, which would be gone over row by row; give a list of "
+                "batches"
+            )
         if isinstance(iterable, Iterator):
             if iterable is self._last:
                 raise DataError(
@@ -83,12 +91,14 @@ class Reopened:
                     "one at every call"
                 )
             self._last = iterable
+        # A list holds its batches; what else there is may put the next one where the last one was.
+        listed = isinstance(iterable, list | tuple)
         count = 0
         try:
             for batch in iterable:
                 count += 1
                 self._batches_seen = max(self._batches_seen, count)
-                yield batch
+                yield batch if listed else own(batch)
         finally:
             # `_last` keeps a generator alive, so what it holds open must be let go here.
             if isinstance(iterable, Iterator) and hasattr(iterable, "close"):
@@ -99,6 +109,17 @@ class Reopened:
                 f"{self._batches_seen} or more: it goes over a one-shot iterable that is used up; "
                 "give one that starts from the beginning each time"
             )
+
+
+def own(batch: Any) -> Any:
+    """The batch with copies of its NumPy arrays, which the next batch cannot overwrite."""
+    if isinstance(batch, np.ndarray):
+        return batch.copy()
+    if isinstance(batch, dict):
+        return {name: own(part) for name, part in batch.items()}
+    if type(batch) in (list, tuple):
+        return type(batch)(map(own, batch))
+    return batch
 
 
 def reiterable(

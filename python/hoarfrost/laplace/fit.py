@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hoarfrost.checks import check_switch, is_whole, plain, shown
+from hoarfrost.checks import check_switch, is_choice, is_whole, plain, shown
 from hoarfrost.curvature import last_layer
 from hoarfrost.curvature.assembly import assemble
 from hoarfrost.curvature.sums import Sums
@@ -25,7 +25,7 @@ from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.laplace.structure.registry import check_structure, structure_for
 from hoarfrost.likelihood import Classification, Gaussian, Likelihood, resolve
-from hoarfrost.memory import check_memory_budget
+from hoarfrost.memory import check_memory_budget, memory_errors
 from hoarfrost.network import Call, as_network, param_kinds
 from hoarfrost.prior import resolve_prior_mean, resolve_prior_precision
 from hoarfrost.progress import progress_bar
@@ -139,21 +139,22 @@ def fit_laplace(
     >>> posterior.num_params, posterior.num_data
     (4, 3)
     """
-    subset = subset_of(
-        model, params, trainable, lambda: next(data_batches(data_loader, masks=True)), call
-    )
-    posterior = fit_network(
-        subset,
-        data_loader,
-        likelihood=likelihood,
-        hessian_structure=hessian_structure,
-        prior_precision=prior_precision,
-        prior_mean=prior_mean,
-        keep_curvature=keep_curvature,
-        memory_budget=memory_budget,
-        progress=progress,
-        ignored_label=ignored_label,
-    )
+    with memory_errors("fit_laplace"):
+        subset = subset_of(
+            model, params, trainable, lambda: next(data_batches(data_loader, masks=True)), call
+        )
+        posterior = fit_network(
+            subset,
+            data_loader,
+            likelihood=likelihood,
+            hessian_structure=hessian_structure,
+            prior_precision=prior_precision,
+            prior_mean=prior_mean,
+            keep_curvature=keep_curvature,
+            memory_budget=memory_budget,
+            progress=progress,
+            ignored_label=ignored_label,
+        )
     # What comes out of `merge` goes where `params` came from, so it holds what `params` held.
     return posterior.with_collections(subset.mutable)
 
@@ -263,7 +264,8 @@ def plan_network(
     """`plan_laplace` for a subset that exists already."""
     check_memory_budget(memory_budget)
     first = first_inputs(inputs)
-    return linearise(subset, resolve(likelihood), first).plan(memory_budget, first.size)
+    with memory_errors("the plan of a posterior"):
+        return linearise(subset, resolve(likelihood), first).plan(memory_budget, first.size)
 
 
 def subset_of(
@@ -364,7 +366,7 @@ def _check_ignored(label: Any, likelihood: Likelihood) -> int | None:
 
 def _check_choices(hessian_structure: Any, keep_curvature: Any) -> None:
     check_structure(hessian_structure)
-    if not isinstance(keep_curvature, bool) and keep_curvature != "auto":
+    if not isinstance(keep_curvature, bool) and not is_choice(keep_curvature, ("auto",)):
         raise InvalidArgumentError(
-            f"keep_curvature is {keep_curvature!r}; give True, False or 'auto'"
+            f"keep_curvature is {shown(keep_curvature)}; give True, False or 'auto'"
         )

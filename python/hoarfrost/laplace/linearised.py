@@ -214,23 +214,35 @@ class LinearisedNetwork:
         )
 
     def passes(self, batch_size: int) -> Passes:
-        """JAX's share of the memory, where batches have so many points.
+        """JAX's share of the memory, where there are several batches of so many points.
 
-        A piece is read while the next one is computed, which takes its result and, of rows of a
-        Jacobian, as much again before they are put together; predictions widen a piece.
+        Of rows of a Jacobian there are a piece that is read and two that are on their way, with
+        what they are put together from: four and a half pieces while a fit adds them up; a
+        prediction waits for each, and its solves take a copy in float64. A layer takes the
+        network's input, twice a piece for the check of its structure, and some of the next piece,
+        which may have begun; and its direction with what is multiplied by it.
         """
         run = self.predicting_pass()
         size = piece_size(batch_size, run.max_points) * self.points_each
         itemsize: int = wide_dtype(*jax.tree.leaves(self.trainable)).itemsize
         if self.head is None:
-            piece = size * self.num_outputs * self.mean.size * itemsize
-            fitting = 13 * piece // 4
-            predicting = 4 * piece + 8 * piece // itemsize
-            return Passes(0, fitting, predicting, min(fitting, _LINGERING))
-        # The direction that the structure is checked along, its sizes beside it in a program.
-        piece, layer = size * self.head.layout.num_features * itemsize, self.mean.size * itemsize
-        fitting = 4 * piece + 3 * layer
-        return Passes(layer, fitting, fitting + piece, min(fitting, _LINGERING))
+            rows = size * self.mean.size * itemsize
+            fitting = 9 * rows * self._root_columns() // 2
+            piece = rows * self.num_outputs
+            wide, lingering = 8 * piece // itemsize, min(fitting, _LINGERING)
+            return Passes(0, fitting, 5 * piece // 2, wide, lingering)
+        layer, signs = self.mean.size * itemsize, self.head.direction.signs
+        piece = size * self.head.layout.num_features * itemsize
+        fitting = 13 * piece // 2 + 5 * layer
+        kept = layer + (0 if signs is None else signs.nbytes)
+        wide, lingering = 8 * piece // itemsize, min(fitting, _LINGERING)
+        return Passes(kept, fitting, 5 * (piece + layer), wide, lingering)
+
+    def _root_columns(self) -> int:
+        """Rows of a point in a fit: columns of the root of its likelihood's curvature."""
+        outputs = jnp.zeros((1, self.num_outputs))
+        root: Any = jax.eval_shape(self.likelihood.curvature_root, outputs)
+        return int(root.shape[-1])
 
     def setting(self, prior_precision: Array | None = None) -> Setting:
         """What a structure is chosen and made for, with one prior for all or with this one."""

@@ -19,8 +19,8 @@ import numpy as np
 from hoarfrost.checks import check_count, check_draws, check_switch, is_number, plain, shown
 from hoarfrost.data.checked import CheckedBatch, data_batches
 from hoarfrost.data.positions import in_positions
-from hoarfrost.dtypes import narrowed
-from hoarfrost.errors import InvalidArgumentError, ShapeError
+from hoarfrost.dtypes import is_real, narrowed
+from hoarfrost.errors import InvalidArgumentError, SelectionError, ShapeError
 from hoarfrost.fork import check_not_forked
 from hoarfrost.laplace.evidence.evidence import Evidence
 from hoarfrost.laplace.evidence.noise import Residuals
@@ -39,7 +39,7 @@ from hoarfrost.predictive.evaluate import over_outputs, over_weights
 from hoarfrost.predictive.link import Draws, Link, Quantity, choose_link, quantity_of
 from hoarfrost.predictive.prediction import RegressionPrediction
 from hoarfrost.prior import PriorPrecision, resolve_prior_precision
-from hoarfrost.types import Tree
+from hoarfrost.types import Tree, join, path_of
 
 
 @dataclass(eq=False, repr=False)
@@ -257,7 +257,7 @@ class Laplace:
             If the bounds are not positive, finite and ordered, or the curvature was not kept.
         """
         _log_bounds(low, high)
-        low, high = plain(low), plain(high)
+        low, high = float(plain(low)), float(plain(high))
         return self._adopt(self._optimum("scale", noise=False, bounds=(low, high)))
 
     @changes
@@ -402,7 +402,8 @@ class Laplace:
         sizes = (leaf.size * (8 + leaf.dtype.itemsize) for leaf in self._leaves)
         check_room(
             f"{n_samples} draws of the parameters",
-            n_samples * sum(sizes),
+            # They are put in order one by one.
+            n_samples * sum(sizes) + 8 * self.num_params,
             "give a smaller n_samples",
         )
         draws = self.factor.deviations(seed, n_samples)
@@ -432,6 +433,10 @@ class Laplace:
         ------
         ShapeError
             If a leaf is not of the shape of the parameter that it stands for, leading axes apart.
+        SelectionError
+            If a leaf is missing, or is none of the trainable ones.
+        InvalidArgumentError
+            If a leaf is no array of real numbers.
         """
         if tree is None:
             tree = self.linearised.trainable
@@ -447,6 +452,18 @@ class Laplace:
                     f"shape {own.shape}; give a tree such as one draw of sample()"
                 )
         subset = self.linearised.subset
+        leaves = {path_of(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for place, leaf in leaves.items():
+            if not is_real(getattr(leaf, "dtype", np.dtype(object))):
+                raise InvalidArgumentError(
+                    f"tree at {join(place)!r} is {shown(leaf)}; give an array of real numbers"
+                )
+        extra = set(leaves).difference(subset.partition.trainable_paths)
+        if extra:
+            raise SelectionError(
+                f"tree has a leaf at {join(min(extra, key=str))!r}, which is no trainable "
+                "parameter; give a tree such as one draw of sample()"
+            )
         params = subset.partition.merge(tree, subset.frozen)
         return subset.network.join(params, self.collections)
 

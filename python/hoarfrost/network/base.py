@@ -115,7 +115,7 @@ def explained(name: str, params: Tree, inputs: Tree) -> Iterator[None]:
             "only when the program runs; use jnp.where, jax.lax.cond or jnp instead of if and "
             f"NumPy. JAX says: {error}"
         ) from error
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
         raise ShapeError(
             f"the model {name} cannot take inputs of shape {_shapes(inputs)} with parameters of "
             f"shape {_shapes(params)}: axis 0 of the inputs must run over the points, and the "

@@ -258,7 +258,8 @@ def _init(
     dropout_key: jax.Array,
 ) -> Tree:
     inputs = jax.tree.unflatten(structure, [jnp.zeros((1, *s), d) for s, d in points])
-    variables: Tree = network.init({"params": params_key, "dropout": dropout_key}, inputs)
+    with _explained(network.module, {}, inputs):
+        variables: Tree = network.init({"params": params_key, "dropout": dropout_key}, inputs)
     network.settle()
     return variables
 

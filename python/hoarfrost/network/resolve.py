@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 
 from hoarfrost.checks import shown
@@ -48,7 +49,7 @@ def as_network(model: Any, params: Tree, call: Any = None) -> tuple[Network, Tre
 
         made, own = nnx_network(model, call)
         return (interned(made), *made.split(with_given(made, own, params)))
-    _check_parameters(params)
+    params = _sound_parameters(params)
     if isinstance(model, nn.Module):
         whole = isinstance(params, Mapping) and isinstance(params.get("params"), Mapping)
         network: Network = linen_network(model, call, bare=not whole)
@@ -74,15 +75,28 @@ def as_network(model: Any, params: Tree, call: Any = None) -> tuple[Network, Tre
     return (interned(network), *network.split(params))
 
 
-def _check_parameters(params: Tree) -> None:
-    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+def _sound_parameters(params: Tree) -> Tree:
+    """The parameters in the byte order of this machine, if all are arrays of numbers."""
+    try:
+        leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    except ValueError as error:  # keys of a dict that have no order
+        raise InvalidArgumentError(f"params is no tree that JAX can go over: {error}") from error
+    for path, leaf in leaves:
         name = join(path_of(path))
         if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
             raise InvalidArgumentError(
                 f"the parameter {name!r} is {leaf!r}, a {type(leaf).__name__}; give an array, as "
                 "jnp.asarray makes one of a number"
             )
-        if getattr(leaf.dtype, "kind", "") in "OSUMm":
+        if getattr(leaf.dtype, "kind", "") in "OSUMm" or leaf.dtype in (np.longdouble, np.void):
             raise InvalidArgumentError(
                 f"the parameter {name!r} has dtype {leaf.dtype}; give an array of numbers"
             )
+    if all(getattr(leaf.dtype, "isnative", True) for _, leaf in leaves):
+        return params
+    return jax.tree.map(
+        lambda leaf: (
+            leaf.astype(leaf.dtype.newbyteorder("=")) if isinstance(leaf, np.ndarray) else leaf
+        ),
+        params,
+    )

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.checks import shown
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.types import Tree
 
@@ -61,12 +62,21 @@ def log_prior_density(prior: Prior, params: Tree) -> jax.Array:
     ------
     ShapeError
         If it says more than one number.
+    InvalidArgumentError
+        If it says none, or one without a gradient.
     """
-    density = jnp.asarray(prior.log_joint_prob(params))
+    name, said = type(prior).__name__, prior.log_joint_prob(params)
+    number = isinstance(said, float | np.floating | np.ndarray | jax.Array)
+    if not number or not jnp.issubdtype(jnp.result_type(said), np.floating):
+        raise InvalidArgumentError(
+            f"{name}.log_joint_prob gives {shown(said)}; it must be one floating-point number, the "
+            "sum over all parameters"
+        )
+    density = jnp.asarray(said)
     if density.shape != ():
         raise ShapeError(
-            f"{type(prior).__name__}.log_joint_prob gives shape {density.shape}; it must be one "
-            "number, the sum over all parameters"
+            f"{name}.log_joint_prob gives shape {density.shape}; it must be one number, the sum "
+            "over all parameters"
         )
     return density
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hoarfrost.checks import shown
-from hoarfrost.dtypes import at_least_float32
+from hoarfrost.dtypes import at_least_float32, is_real
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.types import Tree
 
@@ -29,7 +29,7 @@ def sound_mean(mean: Any) -> Any:
     if any(np.ma.getmaskarray(x).any() for x in masked):
         leaves = []
     wrong = not sum(leaf.size for leaf in leaves) or not all(map(_has_numbers, leaves))
-    largest = float(np.finfo(jax.dtypes.canonicalize_dtype(np.float64)).max)
+    largest = _largest()
     if wrong or not all(np.all(np.abs(leaf.astype(np.float64)) <= largest) for leaf in leaves):
         raise InvalidArgumentError(
             f"mean is {shown(mean)}; give a finite number of at most {largest:.3g} in size, a "
@@ -40,33 +40,56 @@ def sound_mean(mean: Any) -> Any:
 
 
 def _has_numbers(leaf: Any) -> bool:
-    """Whether an array, or what stands for one, is of real numbers: durations are none."""
-    dtype: Any = getattr(leaf, "dtype", None)
-    if dtype is None or not hasattr(leaf, "shape"):
+    """Whether an array, or what stands for one, is of real numbers."""
+    if isinstance(leaf, type) or not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
         return False
-    real = jnp.issubdtype(dtype, np.floating) or jnp.issubdtype(dtype, np.integer)
-    return bool(real) and getattr(dtype, "kind", "") != "m"
+    return is_real(leaf.dtype) and leaf.dtype != np.bool_
+
+
+def _in_jax(leaf: Any) -> Any:
+    """A number or a NumPy array as JAX has it; None where a number of it is too large for that."""
+    if isinstance(leaf, int | float) and type(leaf) is not bool:
+        leaf = None if abs(leaf) > _largest() else np.asarray(leaf)
+    if not isinstance(leaf, np.ndarray) or not _has_numbers(leaf):
+        return leaf
+    if leaf.dtype.itemsize > 4:
+        wide = leaf.astype(np.float64)
+        if (np.isfinite(wide) & (np.abs(wide) > _largest())).any():
+            return None
+    return jnp.asarray(leaf.astype(leaf.dtype.newbyteorder("="), copy=False))
+
+
+def _largest() -> float:
+    """The largest number of JAX's widest floating dtype."""
+    return float(np.finfo(jax.dtypes.canonicalize_dtype(np.float64)).max)
 
 
 def array_tree(name: str, tree: Tree) -> Tree:
-    """The tree with plain numbers made arrays; arrays stay as they are.
+    """The tree with plain numbers and NumPy arrays as arrays of JAX; what stands for arrays stays.
 
     Raises
     ------
     InvalidArgumentError
-        If a leaf is no array of real numbers, or there is none.
+        If a leaf is no array of real numbers, holds one that is too large for JAX's dtypes, or
+        there is no leaf.
     """
 
     def as_array(path: Any, leaf: Any) -> Any:
-        made = jnp.asarray(leaf) if type(leaf) in (int, float) else leaf
+        made = _in_jax(leaf)
         if _has_numbers(made):
             return made
         raise InvalidArgumentError(
             f"{name}{jax.tree_util.keystr(path)} is {shown(leaf)}; give a tree whose leaves are "
-            "arrays of real numbers, such as posterior.state.get().params"
+            f"arrays of real numbers of at most {_largest():.3g} in size, such as "
+            "posterior.state.get().params"
         )
 
-    arrays = jax.tree_util.tree_map_with_path(as_array, tree)
+    try:
+        arrays = jax.tree_util.tree_map_with_path(as_array, tree)
+    except InvalidArgumentError:
+        raise
+    except ValueError as error:  # keys of a dict that have no order
+        raise InvalidArgumentError(f"{name} is no tree that JAX can go over: {error}") from error
     if not jax.tree.leaves(arrays):
         raise InvalidArgumentError(f"{name} is {shown(tree)}, which holds no array; give a tree")
     return arrays

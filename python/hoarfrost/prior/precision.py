@@ -83,7 +83,7 @@ def _spread(
     """A value as users see it, and one number a parameter."""
     leaves_with_path, treedef = jax.tree_util.tree_flatten_with_path(trainable)
     shapes = {_names(path): tuple(np.shape(leaf)) for path, leaf in leaves_with_path}
-    if np.ndim(value) == 0 and jax.tree_util.all_leaves([value]):
+    if jax.tree_util.all_leaves([value]) and np.ndim(value) == 0:
         number = float(check(value, argument, ""))
         size = sum(int(np.prod(shape)) for shape in shapes.values())
         return number, np.full(size, number)

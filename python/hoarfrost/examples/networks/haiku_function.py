@@ -27,7 +27,8 @@ def as_function(transformed: Any, params: Tree, state: Tree) -> tuple[Apply, Tre
     def apply(state: Tree, params: Tree, inputs: Tree) -> Any:
         return transformed.apply(params, state, None, inputs, is_training=False)[0]
 
-    return jax.tree_util.Partial(apply, state), params
+    bound: Any = jax.tree_util.Partial(apply, state)  # type: ignore[no-untyped-call]
+    return bound, params
 
 
 def head(path: Path, value: Any) -> bool:

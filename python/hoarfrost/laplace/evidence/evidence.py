@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.errors import InvalidArgumentError, NonFiniteError
 from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.structure.base import Scale
 from hoarfrost.prior import PriorPrecision
@@ -82,9 +83,16 @@ class Evidence:
 
     def value(self, log_det: float) -> float:
         """The evidence, where the posterior precision has this log-determinant."""
-        return log_marginal_likelihood(
+        found = log_marginal_likelihood(
             self.log_likelihood, self.prior.vector, self.deviation, log_det
         )
+        if not math.isfinite(found):
+            raise NonFiniteError(
+                f"the evidence is {found}: a parameter lies {np.abs(self.deviation).max():.3g} "
+                f"from prior_mean, under a prior_precision of up to {self.prior.vector.max():.3g}, "
+                "which float64 does not hold; give a smaller precision, or another mean"
+            )
+        return found
 
 
 def log_marginal_likelihood(
@@ -105,5 +113,6 @@ def log_marginal_likelihood(
     log_det : float
         ``log |H + T|``.
     """
-    log_prior = np.log(prior_precision).sum() - (prior_precision * deviation**2).sum()
+    with np.errstate(over="ignore"):
+        log_prior = np.log(prior_precision).sum() - (prior_precision * deviation**2).sum()
     return float(log_likelihood + 0.5 * (log_prior - log_det))

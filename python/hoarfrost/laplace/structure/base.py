@@ -93,6 +93,8 @@ class Passes:
         What stays for later passes.
     fitting, predicting : int
         Of the pieces that are on their way at once.
+    widened : int
+        Of one piece in float64.
     lingering : int
         Of those, what the allocator does not give back before the factor is made.
     """
@@ -100,6 +102,7 @@ class Passes:
     kept: int = 0
     fitting: int = 0
     predicting: int = 0
+    widened: int = 0
     lingering: int = 0
 
 
@@ -117,6 +120,8 @@ class Cost:
     vectors, making, tuning : int
         Of vectors over the parameters in Python: kept, and there for a while where a factor is made
         or a prior is tuned. Only a diagonal counts them: beside ``P^2`` they are nothing.
+    widens : int
+        Copies of a piece in float64 that a prediction takes.
     in_place : bool
         Whether a curvature that is not kept gives its memory back as the factor takes it up.
     """
@@ -130,6 +135,7 @@ class Cost:
     vectors: int = 0
     making: int = 0
     tuning: int = 0
+    widens: int = 1
 
     def own(self) -> Cost:
         """Of curvature and factor alone, without Python's vectors."""
@@ -144,7 +150,10 @@ class Cost:
         return max(found[verb] for verb in found if keep_curvature or verb != "tune")
 
     def by_verb(self, keep_curvature: bool, passes: Passes | None = None) -> dict[str, int]:
-        """Bytes at the peak of each verb, with those of the network's passes: "fit", ..."""
+        """Bytes at the peak of each verb, with those of the network's passes: "fit", ...
+
+        "tune" is for priors that the outputs share, whichever structure of them takes the most.
+        """
         passes = Passes() if passes is None else passes
         adding = self.curvature + self.panel + passes.fitting
         if keep_curvature:
@@ -156,11 +165,13 @@ class Cost:
         else:
             made = self.factor + self.curvature + self.between
             predicting = self.factor + self.cache
+        # What lingers is room for what stands between.
+        making = max(self.making, passes.lingering - self.between, 0)
         kept = self.vectors + passes.kept
         return {
-            "fit": kept + max(adding, made + max(self.making, passes.lingering)),
+            "fit": kept + max(adding, made + making),
             "tune": kept + self.curvature + self.factor + self.between + self.tuning,
-            "predict": kept + predicting + passes.predicting,
+            "predict": kept + predicting + passes.predicting + self.widens * passes.widened,
         }
 
 

@@ -143,11 +143,15 @@ def diagonal_layer_bytes(points: int, num_outputs: int, num_params: int) -> int:
 
 
 def variances_bytes(points: int, num_outputs: int, num_params: int) -> int:
-    """Bytes that `from_variances` takes: the result, indices of pairs, and layer inputs."""
+    """Bytes that `from_variances` takes: the result, indices of pairs, and layer inputs.
+
+    Of the pairs at once there are two arrays, what is added, or the sum with the core's copy, and
+    beside them what a product works in.
+    """
     width = num_params // num_outputs
     pairs = points * (points - 1) // 2
     some = min(_pairs_at_once(width), pairs)
-    inputs = (4 + 8) * points * width + 4 * 8 * some * width
+    inputs = (4 + 8) * points * width + 9 * 8 * some * width // 4
     return 8 * (points * num_outputs) ** 2 + 2 * 8 * pairs + inputs
 
 

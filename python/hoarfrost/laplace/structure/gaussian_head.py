@@ -186,10 +186,10 @@ class GaussianHeadCurvature:
         curvature, factor, panel, _, _ = _core.head_bytes("independent", 1, setting.num_features)
         cache = 16 * setting.num_params
         if not setting.same_prior:
-            return Cost(curvature, setting.num_outputs * factor, panel, cache)
+            return Cost(curvature, setting.num_outputs * factor, panel, cache, widens=2)
         # The eigenvectors, and the matrix with the work space of their computation.
         square = 8 * setting.num_features**2
-        return Cost(curvature, square, panel, cache, between=3 * square)
+        return Cost(curvature, square, panel, cache, between=3 * square, widens=2)
 
     @classmethod
     def empty(cls, setting: Setting) -> GaussianHeadCurvature:
@@ -275,6 +275,7 @@ class GaussianHeadCurvature:
             # A multiple is one number up to its own rounding.
             if np.ptp(ratio) <= 4 * np.finfo(np.float64).eps * ratio[0]:
                 return self.basis[1], float(ratio[0])
+        self.basis = None  # there is no room for two
         start = self.gram.kronecker(prior)
         self.basis = (prior, start)
         return start, 1.0

@@ -107,7 +107,7 @@ class HeadCurvature:
         """Blocks; one prior for all outputs leaves a softmax head a class less to factor."""
         assert setting.head is not None
         sizes = (setting.num_outputs, setting.num_features, setting.same_prior)
-        return Cost(*_core.head_bytes(setting.head, *sizes), in_place=True)
+        return Cost(*_core.head_bytes(setting.head, *sizes), in_place=True, widens=2)
 
     @classmethod
     def empty(cls, setting: Setting) -> HeadCurvature:

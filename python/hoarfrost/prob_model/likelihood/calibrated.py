@@ -13,7 +13,8 @@ from hoarfrost.calibration import OutputCalibrator
 from hoarfrost.checks import shown
 from hoarfrost.data.batch import native
 from hoarfrost.data.numbers import check_numbers
-from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.dtypes import is_finite
+from hoarfrost.errors import InvalidArgumentError, NonFiniteError
 from hoarfrost.predictive.weight_samples import WeightSamples
 from hoarfrost.prior import array_tree
 from hoarfrost.types import Tree
@@ -60,8 +61,11 @@ def _sound_arrays(name: str, tree: Tree) -> Tree:
             )
         return leaf
 
-    arrays = jax.tree_util.tree_map_with_path(as_array, tree)
+    # None would leave a parameter out, and a layer without it is another one.
+    arrays = jax.tree_util.tree_map_with_path(as_array, tree, is_leaf=lambda leaf: leaf is None)
     check_numbers(arrays, name, "the call")
+    if not is_finite(arrays):
+        raise NonFiniteError(f"{name} of the call hold a NaN or an infinity; give finite numbers")
     return native(arrays)
 
 

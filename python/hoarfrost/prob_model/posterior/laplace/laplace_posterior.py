@@ -13,6 +13,7 @@ from hoarfrost.data import DataLoader
 from hoarfrost.errors import InvalidArgumentError, NotFittedError
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.laplace import Laplace, fit_network
+from hoarfrost.memory import memory_errors
 from hoarfrost.predictive.weight_samples import WeightSamples
 from hoarfrost.prior import IsotropicGaussianPrior, gaussian_prior
 from hoarfrost.prob_model.fit_config import FitConfig
@@ -219,7 +220,7 @@ class LaplacePosterior:
         """
         check_switch("distribute", distribute)
         bounds = check_tuning(mode, val_data_loader, min_prior_log_var, max_prior_log_var)
-        check_count("grid_size", grid_size, 2)
+        grid_size = check_count("grid_size", grid_size, 2)
         check_count("n_posterior_samples", n_posterior_samples, 1)
         state = self._fitted()
         reference = self._reference(state.partition, state.params)
@@ -342,15 +343,16 @@ class LaplacePosterior:
             if isinstance(prior, IsotropicGaussianPrior)
             else partition.split(prior.precision_tree(full))[0]
         )
-        laplace = fit_network(
-            Subset(self.joint.network, partition, full, state.mutable or {}),
-            train,
-            likelihood=self.joint.likelihood.output,
-            hessian_structure=self.approximator.hessian_structure,
-            prior_precision=precision,
-            prior_mean=partition.split(prior.mean_tree(full))[0],
-            progress=verbose,
-        )
+        with memory_errors("the Laplace posterior"):
+            laplace = fit_network(
+                Subset(self.joint.network, partition, full, state.mutable or {}),
+                train,
+                likelihood=self.joint.likelihood.output,
+                hessian_structure=self.approximator.hessian_structure,
+                prior_precision=precision,
+                prior_mean=partition.split(prior.mean_tree(full))[0],
+                progress=verbose,
+            )
         if not tunes:
             return laplace, {"tuned": "none"}
         if laplace.curvature is None:
