@@ -1,6 +1,6 @@
 """Child: what the plan says of each verb, and the peak that it has, in bytes beside what was held.
 
-Arguments: structure, size, points. Programs are compiled before on a small problem, and the
+Arguments: structure, size, points. Programs are compiled before, by all that is measured, and the
 parameters lie on the device. What is said of a sample and of a covariance is what its check of the
 room asks for, beside what the posterior holds.
 """
@@ -52,15 +52,15 @@ def room_of(run, problem, posterior):
 
 
 def main(structure, size, points):
-    small = Problem(structure, 60, int(points))
-    posterior = small.fit()
-    for run in (VERBS["tune"], several, VERBS["sample"], VERBS["joint"]):
-        run(small, posterior)
     problem = Problem(structure, int(size), int(points))
     problem.params = jax.tree.map(jnp.asarray, problem.params)
     likelihood = problem.options.get("likelihood", "categorical")
     plan = hoarfrost.plan(problem.apply, problem.params, problem.x, likelihood=likelihood)
     name, keep = problem.options["hessian_structure"], "in place" not in structure
+    posterior = problem.fit()
+    for run in (several, VERBS["tune"], VERBS["sample"], VERBS["joint"]):
+        run(problem, posterior)
+    del posterior
     held = settled()
     posterior = problem.fit(batches=3)
     said, measured = plan.by_verb(name, keep), {"fit": peak_bytes() - held}

@@ -11,10 +11,12 @@ from problems import tree
 
 import hoarfrost
 from hoarfrost import likelihood, prior
+from hoarfrost.data import HuggingFaceDataLoader
 from hoarfrost.likelihood import Bernoulli, Categorical, Gaussian, HeteroscedasticGaussian, Poisson
 
 OUTPUTS = np.float32([[0.5, -1.0], [1.5, 0.25], [-0.5, 0.75], [0.0, 1.0]])
 REAL = np.float32([[0.25, 1.0], [-1.5, 0.5], [2.0, 0.0], [0.5, -0.5]])
+SOME = np.float32([[0.5, -1.0], [1.5, 0.25]])
 COUNTS = np.array([[0, 3], [1, 2], [5, 0], [2, 2]], np.int32)
 
 
@@ -57,11 +59,48 @@ def mean(value: Any) -> Any:
     return prior.resolve_prior_mean(value, tree())
 
 
+def served(**given: Any) -> Any:
+    """What a posterior's function for serving gives on the points of the options."""
+    from entries import kept
+    from problems import X, laplace
+
+    posterior = kept("laplace 3", lambda: laplace(3))
+    arrays, function = posterior.to_jax(**given)
+    return function(arrays, posterior.merge(posterior.linearised.trainable), X)
+
+
+COLUMNS = {"a": np.float32([[1.0, 2.0], [3.0, 4.0]]), "label": np.array([0, 1])}
+
+
+def columns(**given: Any) -> Any:
+    """All batches of a loader of columns."""
+    return list(HuggingFaceDataLoader(**given))
+
+
+def columns_of(**given: Any) -> Any:
+    return list(HuggingFaceDataLoader.from_callable_iterable(**given))
+
+
 def under_noise(noise_std: Any) -> float:
     return log_likelihood(Gaussian(noise_std))(OUTPUTS, REAL)
 
 
 MORE: dict[str, Subject] = {
+    "Laplace.to_jax": Subject(
+        hoarfrost.Laplace.to_jax,
+        served,
+        lambda: {"form": "probit", "dtype": "float32", "n_samples": 3, "inputs": SOME},
+        {},
+    ),
+    "HuggingFaceDataLoader": Subject(
+        HuggingFaceDataLoader, columns, lambda: {"iterable": [COLUMNS], "num_inputs": 2}, {}
+    ),
+    "HuggingFaceDataLoader.from_callable_iterable": Subject(
+        HuggingFaceDataLoader.from_callable_iterable,
+        columns_of,
+        lambda: {"fun": lambda: [COLUMNS]},
+        {},
+    ),
     "Gaussian": Subject(Gaussian, under_noise, lambda: {"noise_std": 0.5}, {}),
     "Gaussian.log_prob": subject(log_likelihood(Gaussian(0.5)), outputs=OUTPUTS, targets=REAL),
     "HeteroscedasticGaussian.log_prob": subject(
@@ -83,6 +122,7 @@ MADE_BY_US = "is made by Hoarfrost and handed out"
 PROTOCOL = "is what its classes have in common, and is reached by them"
 OTHER_ROOMS = "is for other rooms of the house, which hand it what they checked: reached by them"
 IN_PROGRAMS = "is called in compiled programs, with values that were checked: reached by fits"
+OF_A_SIZE = "is the network of that name with its sizes filled in"
 NO_VALUES = "takes no value of a user's"
 COPIES = "copies a record with other fields, which are checked where they are used"
 BY_USERS = "is overridden by users, whose own are hostile callbacks, priors and likelihoods here"
@@ -129,6 +169,8 @@ def reason_of(name: str, member: Any, reached: set[Any]) -> str:
         return REASONS[name]
     if attribute and owner in REASONS and REASONS[owner] in (PROTOCOL, BY_USERS):
         return REASONS[owner]
+    if name.startswith("model.") and name[-1].isdigit() and not name.endswith("LeNet5"):
+        return OF_A_SIZE
     if isinstance(member, type) and issubclass(member, BaseException):
         return MADE_BY_US
     if isinstance(getattr(hoarfrost.errors, owner, None), type):

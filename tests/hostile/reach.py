@@ -38,8 +38,7 @@ def subjects() -> dict[str, Subject]:
     from test_nothing_is_missing import TABLE
 
     # Of a likelihood the table has a log-density in float32, and a fit has one in float64.
-    assert set(MORE) & set(TABLE) == {"Gaussian"}
-    return {**TABLE, **MORE, **CORE}
+    return {**MORE, **TABLE, **CORE, "Gaussian": MORE["Gaussian"]}
 
 
 def place(name: str, subject: Subject, argument: str) -> Place:

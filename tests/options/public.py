@@ -49,14 +49,22 @@ def public_callables() -> dict[str, Any]:
     """Functions and classes by their names, and their public methods as "Class.method"."""
     found: dict[str, Any] = {}
     for module in public_modules():
+        # The ready-made networks have the same names in Linen and in NNX.
+        place = module.__name__.removeprefix("hoarfrost").removeprefix(".")
+        prefix = f"{place}." if place.startswith("model") else ""
         for name in names_of(module):
             member = getattr(module, name)
             if not callable(member) or inspect.ismodule(member):
                 continue
-            found[name] = member
+            found[prefix + name] = member
             if inspect.isclass(member):
                 for attribute, method in inspect.getmembers(member):
-                    public = not attribute.startswith("_")
-                    if public and (inspect.isfunction(method) or inspect.ismethod(method)):
-                        found[f"{name}.{attribute}"] = method
+                    if not attribute.startswith("_") and is_ours(method):
+                        found[f"{prefix}{name}.{attribute}"] = method
     return found
+
+
+def is_ours(method: Any) -> bool:
+    """Whether a member of a class is a method, and none that Flax gives to every network."""
+    function = inspect.isfunction(method) or inspect.ismethod(method)
+    return function and method.__module__.startswith(hoarfrost.__name__)

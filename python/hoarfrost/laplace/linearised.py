@@ -219,8 +219,8 @@ class LinearisedNetwork:
         Of rows of a Jacobian there are a piece that is read and two that are on their way, with
         what they are put together from: four and a half pieces while a fit adds them up; a
         prediction waits for each, and its solves take a copy in float64. A layer takes the
-        network's input, twice a piece for the check of its structure, and some of the next piece,
-        which may have begun; and its direction with what is multiplied by it.
+        network's input, its own, and two pieces for the check of its structure, beside five arrays
+        like its kernel, twice in a fit, where the next run may have begun.
         """
         run = self.predicting_pass()
         size = piece_size(batch_size, run.max_points) * self.points_each
@@ -233,7 +233,7 @@ class LinearisedNetwork:
             return Passes(0, fitting, 5 * piece // 2, wide, lingering)
         layer, signs = self.mean.size * itemsize, self.head.direction.signs
         piece = size * self.head.layout.num_features * itemsize
-        fitting = 13 * piece // 2 + 5 * layer
+        fitting = 5 * piece + 10 * layer
         kept = layer + (0 if signs is None else signs.nbytes)
         wide, lingering = 8 * piece // itemsize, min(fitting, _LINGERING)
         return Passes(kept, fitting, 5 * (piece + layer), wide, lingering)
