@@ -26,7 +26,7 @@ INTEGERS = """output_dim num_filters depth widen_factor width num_heads mlp_dim 
     max_length pad_id patch_size num_inputs batch_size divisor n n_bins n_data n_epochs
     n_samples n_posterior_samples n_output_samples n_target_samples grid_size
     num_unique_labels gradient_accumulation_steps eval_every_n_epochs early_stopping_patience
-    memory_budget devices keep_top_n_checkpoints save_every_n_steps"""
+    memory_budget ignored_label devices keep_top_n_checkpoints save_every_n_steps"""
 SWITCHES = """plot shuffle prefetch replace joint log verbose tune_prior_log_variance progress
     distribute
     disable_jit disable_calibration_metrics_computation disable_training_metrics_computation
