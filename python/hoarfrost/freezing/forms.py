@@ -75,6 +75,20 @@ def chosen_by(selector: Any, leaves: Leaves, argument: str) -> Mask:
     raise refusal(selector, argument)
 
 
+def has_form(selector: Any) -> bool:
+    """Whether this has one of the forms, whatever leaves there are; a str is a name in a list."""
+    if nnx_predicate(selector) is not None or isinstance(selector, re.Pattern):
+        return True
+    if isinstance(selector, str):
+        return False
+    if isinstance(selector, list | tuple) and not _is_tree(selector):
+        return all(isinstance(entry, str) or has_form(entry) for entry in selector)
+    if _is_tree(selector):
+        entries = jax.tree.leaves(selector, is_leaf=is_nnx_variable)
+        return all(_answer(nnx_value(entry)) is not None for entry in entries)
+    return callable(selector) and not inspect.isclass(selector)
+
+
 def _by_function(selector: Callable[..., Any], leaves: Leaves, argument: str) -> Mask:
     mask = []
     for path, leaf in zip(leaves.paths, leaves.values, strict=True):

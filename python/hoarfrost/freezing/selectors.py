@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from hoarfrost.errors import SelectionError
-from hoarfrost.freezing.forms import Leaves, chosen_by
+from hoarfrost.freezing.forms import Leaves, chosen_by, has_form
 from hoarfrost.freezing.partition import Partition
 from hoarfrost.freezing.table import listing
 from hoarfrost.types import Path, Tree, join, path_of
@@ -74,9 +74,7 @@ def make_partition(
 
 def is_selector(value: Any) -> bool:
     """Whether `value` has a form of a selector; the rest can only be judged beside a tree."""
-    if isinstance(value, str):
-        return value == LAST_LAYER
-    return isinstance(value, bool) or not isinstance(value, bytes | int | float)
+    return value is None or has_form(value) or (isinstance(value, str) and value == LAST_LAYER)
 
 
 def _check_mask(
