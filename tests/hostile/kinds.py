@@ -20,7 +20,8 @@ from hoarfrost.data import DataLoader, InputsLoader, TargetsLoader
 
 ARRAYS = """inputs preds probs targets lower_bounds upper_bounds means variances variance
     aleatoric_variances epistemic_variances"""
-NUMBERS = """dropout_rate q error log_var mean low high prior_mean prior_precision noise_std max_grad_norm
+NUMBERS = """dropout_rate q error log_var mean low high prior_mean prior_precision noise_std
+    max_grad_norm
     early_stopping_min_delta min_prior_log_var max_prior_log_var value"""
 INTEGERS = """output_dim num_filters depth widen_factor width num_heads mlp_dim lora_rank vocab_size
     max_length pad_id patch_size num_inputs batch_size divisor n n_bins n_data n_epochs
@@ -38,7 +39,8 @@ PAIRS = """data_loader train_data_loader val_data_loader calib_data_loader itera
 TREES = "params params_like tree mutable calib_params calib_mutable collections"
 CALLABLES = """call log_variance_call activation initializer_fun fun freeze_fun trainable
     transform uncertainty_fn"""
-OBJECTS = """widths activations dense dropout dtype stage_sizes block_cls conv shortcut_size input_shape
+OBJECTS = """widths activations dense dropout dtype stage_sizes block_cls conv shortcut_size
+    input_shape
     rngs module state likelihood_log_variance_model posterior_approximator model_editor
     optimizer plot_options output_calibrator checkpointer monitor processor hyperparameters
     metrics method fit_config map_fit_config calib_config inputs_loaders data"""
