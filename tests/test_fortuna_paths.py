@@ -13,6 +13,7 @@ import hoarfrost
 PATHS = {
     "data": "DataLoader InputsLoader TargetsLoader",
     "data.loader": "DataLoader InputsLoader TargetsLoader",
+    "data.loader.huggingface_loaders": "HuggingFaceDataLoader",
     "metric.classification": """accuracy brier_score expected_calibration_error
         maximum_calibration_error""",
     "metric.regression": """picp prediction_interval_coverage_probability rmse
@@ -58,7 +59,8 @@ PATHS = {
 }
 # Modules that hold no code of their own.
 RE_EXPORTS = [
-    "data/loader.py",
+    "data/loader/__init__.py",
+    "data/loader/huggingface_loaders.py",
     "joint/state.py",
     "posterior/state.py",
     "utils/random.py",
@@ -70,6 +72,7 @@ RE_EXPORTS = [
 EXAMPLES = """
 from fortuna.data import DataLoader
 from fortuna.data import InputsLoader
+from fortuna.data.loader.huggingface_loaders import HuggingFaceDataLoader
 from fortuna.metric.classification import accuracy
 from fortuna.metric.classification import accuracy, expected_calibration_error, brier_score
 from fortuna.metric.regression import rmse

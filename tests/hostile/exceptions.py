@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from meaning import Recipe
 
-LOADERS = ("DataLoader", "InputsLoader", "TargetsLoader")
+LOADERS = ("DataLoader", "HuggingFaceDataLoader", "InputsLoader", "TargetsLoader")
 FUNCTIONS = ("fit_laplace", "plan", "describe")
 
 
@@ -43,6 +43,12 @@ EXEMPTIONS = (
         ("InputsLoader", "TargetsLoader"),
         "",
         lambda recipe: recipe[1] in ("one of a pair", "triples", "dict"),
+    ),
+    Exemption(
+        "two numbers are the targets of two loaders",
+        ("DataLoader", "HuggingFaceDataLoader"),
+        "targets",
+        lambda recipe: recipe == ("other", "list"),
     ),
     Exemption(
         "a transform that gives None leaves the batch out, as in Fortuna",

@@ -17,6 +17,7 @@ from meaning import Hostile, Recipe, either, same, senseless
 POSITIVE = {"noise_std", "prior_precision", "low", "high", "max_grad_norm"}
 BETWEEN_0_AND_1 = {"q", "error"}
 LEAST = {"n": 0, "devices": -1, "n_data": 0, "num_params": 0, "num_outputs": 0, "num_features": 0}
+LEAST["ignored_label"] = -(2**63)
 WRAPPED = ("float64", "float32", "0-d", "jax", "longdouble", "Fraction", "Decimal", "float16")
 NO_NUMBER = ("true", "np.true", "string", "bytes", "none", "complex", "datetime", "object", "class")
 NO_NUMBER += ("empty", "set", "callable", "nested")

@@ -21,13 +21,12 @@ from hoarfrost.data import DataLoader, InputsLoader, TargetsLoader
 ARRAYS = """inputs preds probs targets lower_bounds upper_bounds means variances variance
     aleatoric_variances epistemic_variances"""
 NUMBERS = """dropout_rate q error log_var mean low high prior_mean prior_precision noise_std
-    max_grad_norm
-    early_stopping_min_delta min_prior_log_var max_prior_log_var value"""
+    max_grad_norm early_stopping_min_delta min_prior_log_var max_prior_log_var value"""
 INTEGERS = """output_dim num_filters depth widen_factor width num_heads mlp_dim lora_rank vocab_size
     max_length pad_id patch_size num_inputs batch_size divisor n n_bins n_data n_epochs
     n_samples n_posterior_samples n_output_samples n_target_samples grid_size
     num_unique_labels gradient_accumulation_steps eval_every_n_epochs early_stopping_patience
-    memory_budget devices keep_top_n_checkpoints save_every_n_steps"""
+    memory_budget ignored_label devices keep_top_n_checkpoints save_every_n_steps"""
 SWITCHES = """plot shuffle prefetch replace joint log verbose tune_prior_log_variance progress
     distribute
     disable_jit disable_calibration_metrics_computation disable_training_metrics_computation
@@ -40,8 +39,7 @@ TREES = "params params_like tree mutable calib_params calib_mutable collections"
 CALLABLES = """call log_variance_call activation initializer_fun fun freeze_fun trainable
     transform uncertainty_fn"""
 OBJECTS = """widths activations dense dropout dtype stage_sizes block_cls conv shortcut_size
-    input_shape
-    rngs module state likelihood_log_variance_model posterior_approximator model_editor
+    input_shape rngs module state likelihood_log_variance_model posterior_approximator model_editor
     optimizer plot_options output_calibrator checkpointer monitor processor hyperparameters
     metrics method fit_config map_fit_config calib_config inputs_loaders data"""
 PATHS = "save_checkpoint_dir restore_checkpoint_path"
@@ -74,15 +72,21 @@ KINDS: dict[str, str] = {
 }
 # Where an argument of that name asks for something else.
 OTHERWISE: dict[str, str] = {
-    "DataLoader.from_inputs_loaders.targets": "object",
+    **{
+        f"{loader}.{argument}": kind
+        for loader in ("DataLoader", "HuggingFaceDataLoader")
+        for argument, kind in (
+            ("from_inputs_loaders.targets", "object"),
+            ("from_array_data.data", "data"),
+        )
+    },
     "DiagonalGaussianPrior.log_var": "array",
     "Laplace.to_jax.dtype": "choice",
-    "HuggingFaceDataLoader.iterable": "object",
-    "HuggingFaceDataLoader.inputs": "choice",
-    "HuggingFaceDataLoader.targets": "choice",
+    # Names of columns.
+    "HuggingFaceDataLoader.inputs": "object",
+    "HuggingFaceDataLoader.targets": "object",
     "FitMonitor.metrics": "metrics",
     "CalibMonitor.metrics": "metrics",
-    "DataLoader.from_array_data.data": "data",
     "InputsLoader.from_data_loader.data_loader": "object",
     "TargetsLoader.from_data_loader.data_loader": "object",
     **{

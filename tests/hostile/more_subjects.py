@@ -11,7 +11,6 @@ from problems import tree
 
 import hoarfrost
 from hoarfrost import likelihood, prior
-from hoarfrost.data import HuggingFaceDataLoader
 from hoarfrost.likelihood import Bernoulli, Categorical, Gaussian, HeteroscedasticGaussian, Poisson
 
 OUTPUTS = np.float32([[0.5, -1.0], [1.5, 0.25], [-0.5, 0.75], [0.0, 1.0]])
@@ -69,18 +68,6 @@ def served(**given: Any) -> Any:
     return function(arrays, posterior.merge(posterior.linearised.trainable), X)
 
 
-COLUMNS = {"a": np.float32([[1.0, 2.0], [3.0, 4.0]]), "label": np.array([0, 1])}
-
-
-def columns(**given: Any) -> Any:
-    """All batches of a loader of columns."""
-    return list(HuggingFaceDataLoader(**given))
-
-
-def columns_of(**given: Any) -> Any:
-    return list(HuggingFaceDataLoader.from_callable_iterable(**given))
-
-
 def under_noise(noise_std: Any) -> float:
     return log_likelihood(Gaussian(noise_std))(OUTPUTS, REAL)
 
@@ -90,15 +77,6 @@ MORE: dict[str, Subject] = {
         hoarfrost.Laplace.to_jax,
         served,
         lambda: {"form": "probit", "dtype": "float32", "n_samples": 3, "inputs": SOME},
-        {},
-    ),
-    "HuggingFaceDataLoader": Subject(
-        HuggingFaceDataLoader, columns, lambda: {"iterable": [COLUMNS], "num_inputs": 2}, {}
-    ),
-    "HuggingFaceDataLoader.from_callable_iterable": Subject(
-        HuggingFaceDataLoader.from_callable_iterable,
-        columns_of,
-        lambda: {"fun": lambda: [COLUMNS]},
         {},
     ),
     "Gaussian": Subject(Gaussian, under_noise, lambda: {"noise_std": 0.5}, {}),

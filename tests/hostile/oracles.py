@@ -47,11 +47,17 @@ ORACLES: dict[str, Oracle] = {
     "DiagonalGaussianPrior.log_joint_prob": tree_density(np.linspace(-1, 1, 15)),
     "Gaussian": noise,
     "Laplace.log_marginal_likelihood": evidence,
-    "DataLoader": hands_out("iterable"),
-    "DataLoader.from_iterable": hands_out("iterable"),
-    "DataLoader.from_array_data": hands_out("data"),
-    "DataLoader.from_tensorflow_data_loader": hands_out("tf_data_loader"),
-    "DataLoader.from_torch_data_loader": hands_out("torch_data_loader"),
+    **{
+        f"{loader}{made}": hands_out(argument)
+        for loader in ("DataLoader", "HuggingFaceDataLoader")
+        for made, argument in {
+            "": "iterable",
+            ".from_iterable": "iterable",
+            ".from_array_data": "data",
+            ".from_tensorflow_data_loader": "tf_data_loader",
+            ".from_torch_data_loader": "torch_data_loader",
+        }.items()
+    },
     "InputsLoader": hands_out("iterable"),
     "InputsLoader.from_iterable": hands_out("iterable"),
     "InputsLoader.from_array_inputs": hands_out("inputs"),

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from entries import Elsewhere, Entry, Other, Pair, Subject, built, cases, check, table
+from entries import Elsewhere, Entry, Other, Pair, Refused, Subject, built, cases, check, table
 from problems import CLASSES, INPUTS, INPUTS2, X2, X, Y
 
-from hoarfrost.data import DataLoader, InputsLoader
+from hoarfrost.data import DataLoader, HuggingFaceDataLoader, InputsLoader
 
 
 def batches(loader: Any) -> Any:
@@ -48,7 +48,7 @@ def gatherers(from_arrays: Callable[..., Any]) -> Callable[[bool], Any]:
     def run(prefetch: bool) -> list[str]:
         array = np.arange(6.0).view(Watched)
         array.threads = set()
-        data = (array, np.arange(6)) if from_arrays == DataLoader.from_array_data else array
+        data = (array, np.arange(6)) if from_arrays.__name__ == "from_array_data" else array
         found = list(from_arrays(data, batch_size=2, prefetch=prefetch).epoch(0))
         assert len(found) == 3
         return sorted(array.threads)
@@ -71,8 +71,10 @@ def of_data() -> Iterator[tuple[str, Subject]]:
         "shuffle": Other(True),
         "seed": Pair({"shuffle": True}, {"shuffle": True, "seed": 1}),
     }
+    pairs = ((X, Y), (X2, Y), "from_array_data", "data")
     kinds: list[tuple[str, Any, Any, Any, str, str]] = [
-        ("DataLoader", CLASSES, (X, Y), (X2, Y), "from_array_data", "data"),
+        ("DataLoader", CLASSES, *pairs),
+        ("HuggingFaceDataLoader", HuggingFaceDataLoader([(X, Y)]), *pairs),
         ("InputsLoader", INPUTS, X, X2, "from_array_inputs", "inputs"),
         ("TargetsLoader", CLASSES.to_targets_loader(), Y, Y[::-1], "from_array_targets", "targets"),
     ]
@@ -82,7 +84,9 @@ def of_data() -> Iterator[tuple[str, Subject]]:
         def call(attribute: str, on: Any = cls) -> Callable[..., Any]:
             return lambda **given: batches(getattr(on, attribute)(**given))
 
-        unique = {"num_unique_labels": Other(7)} if cls is DataLoader else {}
+        unique = {"num_unique_labels": Other(7)} if issubclass(cls, DataLoader) else {}
+        if cls is HuggingFaceDataLoader:
+            unique |= of_columns()
         yield built(
             name,
             lambda cls=cls, **given: batches(cls(**given)),
@@ -110,7 +114,7 @@ def of_data() -> Iterator[tuple[str, Subject]]:
             {"fun": lambda data=data: [data]},
             fun=Other(lambda other=other: [other]),
         )
-        if cls is not DataLoader:
+        if not issubclass(cls, DataLoader):
             yield built(
                 f"{name}.from_data_loader",
                 call("from_data_loader"),
@@ -118,7 +122,7 @@ def of_data() -> Iterator[tuple[str, Subject]]:
                 data_loader=Other(DataLoader.from_array_data((X2, Y[::-1]))),
             )
         epochs = cls(DataLoader.from_array_data((X, Y), shuffle=True)._batches)
-        if cls is not DataLoader:
+        if not issubclass(cls, DataLoader):
             epochs = getattr(cls, from_arrays)(data, shuffle=True)
         yield built(
             f"{name}.epoch",
@@ -138,6 +142,7 @@ def of_data() -> Iterator[tuple[str, Subject]]:
         )
         transform = {
             "DataLoader": "to_transformed_data_loader",
+            "HuggingFaceDataLoader": "to_transformed_data_loader",
             "InputsLoader": "to_transformed_inputs_loader",
             "TargetsLoader": "to_transformed_targets_loader",
         }[name]
@@ -148,9 +153,45 @@ def of_data() -> Iterator[tuple[str, Subject]]:
             transform=Other(negated),
             status=Other(2),
         )
+    for cls in (DataLoader, HuggingFaceDataLoader):
+        yield from of_other_loaders(cls)
+
+
+class Rows:
+    """Points in columns, as a data set of Hugging Face."""
+
+    column_names = ("x", "more", "label", "other")
+
+    def __len__(self) -> int:
+        return len(Y)
+
+    def __getitem__(self, rows: Any) -> dict[str, Any]:
+        columns = {"x": X, "more": X2, "label": Y, "other": Y[::-1]}
+        return {name: column[rows] for name, column in columns.items()}
+
+    def iter(self, batch_size: int) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(Y), batch_size):
+            yield self[start : start + batch_size]
+
+
+def of_columns() -> dict[str, Entry]:
+    """What the loader of columns takes beside batches."""
+    rows = {"iterable": Rows(), "batch_size": 4}
+    return {
+        "num_inputs": Refused(len(Y) + 1, "num_inputs"),
+        "batch_size": Pair(rows, {**rows, "batch_size": 5}),
+        "inputs": Pair(rows, {**rows, "inputs": ["x"]}),
+        "targets": Pair(rows, {**rows, "targets": "other"}),
+        "shuffle": Pair(rows, {**rows, "shuffle": True}),
+        "seed": Pair({**rows, "shuffle": True}, {**rows, "shuffle": True, "seed": 1}),
+    }
+
+
+def of_other_loaders(cls: Any) -> Iterator[tuple[str, Subject]]:
+    """Loaders made from loaders."""
     yield built(
-        "DataLoader.from_inputs_loaders",
-        lambda **given: batches(DataLoader.from_inputs_loaders(**given)),
+        f"{cls.__name__}.from_inputs_loaders",
+        lambda **given: batches(cls.from_inputs_loaders(**given)),
         {"inputs_loaders": [INPUTS.sample(0, 4), INPUTS2], "targets": [0, 1]},
         inputs_loaders=Other([INPUTS2, INPUTS]),
         targets=Other([1, 0]),
@@ -165,8 +206,8 @@ def of_data() -> Iterator[tuple[str, Subject]]:
     for library, argument in (("tensorflow", "tf_data_loader"), ("torch", "torch_data_loader")):
         name = f"from_{library}_data_loader"
         yield built(
-            f"DataLoader.{name}",
-            lambda name=name, **given: batches(getattr(DataLoader, name)(**given)),
+            f"{cls.__name__}.{name}",
+            lambda name=name, **given: batches(getattr(cls, name)(**given)),
             {argument: [[Tensor(X), Tensor(Y)]]},
             **{argument: Other([[Tensor(X2), Tensor(Y)]])},
         )

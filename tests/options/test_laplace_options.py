@@ -116,6 +116,7 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         memory_budget=Refused(100, "memory_budget|bytes"),
         progress=Other(True),
         call=Pair({"model": Net(), "params": VARIABLES}, TWICE),
+        ignored_label=Other(2),
     )
     yield built(
         "plan",

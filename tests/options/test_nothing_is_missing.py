@@ -20,7 +20,7 @@ from test_predictive_options import TABLE as PREDICTIVES
 
 import hoarfrost
 from hoarfrost import prob_model
-from hoarfrost.data import DataLoader, InputsLoader, TargetsLoader
+from hoarfrost.data import DataLoader, HuggingFaceDataLoader, InputsLoader, TargetsLoader
 from hoarfrost.predictive import RegressionPrediction
 from hoarfrost.prior import DiagonalGaussianPrior, IsotropicGaussianPrior
 from hoarfrost.prob_model.posterior import LaplacePosterior, MAPPosterior
@@ -33,6 +33,7 @@ WHOLE = (
     prob_model.ProbClassifier,
     RegressionPrediction,
     DataLoader,
+    HuggingFaceDataLoader,
     InputsLoader,
     TargetsLoader,
     LaplacePosterior,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from hoarfrost.curvature.result import PassResult
+from hoarfrost.data.positions import examples_at_once
 from hoarfrost.dtypes import all_finite, wide_dtype
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.likelihood import Likelihood
@@ -30,8 +31,9 @@ def _rows(
     mutable: Tree,
     inputs: Tree,
     size: jax.Array,
+    positions: tuple[int, ...] = (),
 ) -> PassResult:
-    """Outputs and rows of one piece; rows of the points from `size` on are zero."""
+    """Outputs and rows of one piece; rows of the examples from `size` on are zero."""
     trainable, frozen = partition.split(params)
     leaves, treedef = jax.tree.flatten(trainable)
     dtype = wide_dtype(*leaves)
@@ -41,22 +43,29 @@ def _rows(
             merged = partition.merge(jax.tree.unflatten(treedef, values), frozen)
             batch = jax.tree.map(lambda leaf: leaf[None], example)
             outputs = network.evaluate(merged, mutable, batch)
-            check_rows(outputs.shape, 1)
-            return outputs[0]
+            check_rows(outputs.shape, 1, positions=positions)
+            return outputs.reshape(-1, outputs.shape[-1])
 
         outputs, pull = jax.vjp(outputs_of, leaves)
+        count, num_outputs = outputs.shape
         if likelihood is None:
-            columns = jnp.eye(outputs.shape[0], dtype=outputs.dtype)
+            columns = jnp.eye(num_outputs, dtype=outputs.dtype)[None]
+            columns = jnp.broadcast_to(columns, (count, num_outputs, num_outputs))
         else:
-            columns = likelihood.curvature_root(outputs[None])[0].T.astype(outputs.dtype)
-        (tangents,) = jax.vmap(pull)(columns)
-        flat = [tangent.reshape(columns.shape[0], -1).astype(dtype) for tangent in tangents]
-        return outputs, jnp.concatenate(flat, axis=1)
+            root = likelihood.curvature_root(outputs)
+            columns = jnp.swapaxes(root, 1, 2).astype(outputs.dtype)
+        # A cotangent is a column of the root at one position and zero at all others.
+        own = jnp.eye(count, dtype=outputs.dtype)[:, None, :, None]
+        cotangents = own * columns[:, :, None, :]
+        (tangents,) = jax.vmap(pull)(cotangents.reshape(-1, count, num_outputs))
+        flat = [t.reshape(count, columns.shape[1], -1).astype(dtype) for t in tangents]
+        return outputs, jnp.concatenate(flat, axis=2)
 
     with jax.default_matmul_precision("highest"):
         outputs, rows = jax.vmap(point)(inputs)
     real = jnp.arange(rows.shape[0]) < size
-    rows = jnp.where(real[:, None, None], rows, jnp.zeros((), rows.dtype))
+    rows = jnp.where(real[:, None, None, None], rows, jnp.zeros((), rows.dtype))
+    outputs, rows = (x.reshape(-1, *x.shape[2:]) for x in (outputs, rows))
     return PassResult(
         outputs=outputs,
         block=rows,
@@ -67,7 +76,7 @@ def _rows(
     )
 
 
-_rows_program = NetworkProgram(_rows, static=("partition",))
+_rows_program = NetworkProgram(_rows, static=("partition", "positions"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,18 +91,22 @@ class JacobianPass:
         Rows are ``R_n^T J_n`` with the root of its curvature; None: the Jacobian itself.
     num_outputs, num_params : int
         ``C`` and ``P``, which set the number of points of a chunk.
+    positions : tuple of int
+        Of one example, each of which is a point.
     """
 
     subset: Subset
     likelihood: Likelihood | None
     num_outputs: int
     num_params: int
+    positions: tuple[int, ...] = ()
 
     @property
     def max_points(self) -> int:
-        """Points of a chunk whose rows take about `CHUNK_BYTES`."""
+        """Examples of a chunk whose rows take about `CHUNK_BYTES`."""
         itemsize: int = wide_dtype(*jax.tree.leaves(self.subset.trainable)).itemsize
-        return max(1, CHUNK_BYTES // (self.num_outputs * self.num_params * itemsize))
+        points = CHUNK_BYTES // (self.num_outputs * self.num_params * itemsize)
+        return examples_at_once(points, self.positions)
 
     def __call__(self, inputs: Tree, size: int) -> PassResult:
         """Dispatch one piece, of which the first `size` points are real."""
@@ -106,5 +119,6 @@ class JacobianPass:
             subset.mutable,
             inputs,
             size,
+            self.positions,
         )
         return result

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.curvature.head import find_head
+from hoarfrost.curvature.head import MAX_POINTS, find_head, matrix_shape
+from hoarfrost.data.pieces import cut, piece_size
+from hoarfrost.data.positions import examples_at_once
 from hoarfrost.errors import SelectionError
 from hoarfrost.freezing import Partition, Subset, make_partition
 from hoarfrost.network import Network
@@ -38,13 +40,16 @@ def last_layer(network: Network, params: Tree, mutable: Tree, inputs: Tree) -> P
     whole = Subset(network, make_partition(params, _is_floating), params, mutable)
     shape = whole.output_shape(inputs)
     found: list[tuple[Path, ...]] = []
-    if len(shape) == 2:
+    if len(shape) >= 2:
+        # The same piece that a fit looks at.
+        size = piece_size(shape[0], examples_at_once(MAX_POINTS, shape[1:-1]))
+        inputs, shape = cut(inputs, 0, size, min(size, shape[0])), (size, *shape[1:])
         shapes = {
-            path_of(key): tuple(np.shape(leaf))
+            path_of(key): matrix_shape(tuple(np.shape(leaf)), shape[1:-1])
             for key, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
         }
         for kernel, own in shapes.items():
-            if len(own) == 2 and shape[1] in own:
+            if len(own) == 2 and shape[-1] in own:
                 layer = _layer_of(kernel, shapes, whole, inputs, shape)
                 found += [] if layer is None else [layer]
     if len(found) == 1:
@@ -63,7 +68,7 @@ def _layer_of(
     inputs: Tree,
     output_shape: tuple[int, ...],
 ) -> tuple[Path, ...] | None:
-    for paths in _tried(kernel, shapes, output_shape[1]):
+    for paths in _tried(kernel, shapes, output_shape[-1]):
         partition = _only(whole.params, paths)
         subset = Subset(whole.network, partition, whole.params, whole.mutable)
         if find_head(subset, inputs, output_shape) is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -33,7 +34,7 @@ class Piece:
 
     ``outputs`` has shape ``(B, C)``, ``block`` the leading axis ``B``, ``log_prob`` shape ``(B,)``
     (None where there are no targets); each float32 or float64, C-contiguous. ``targets`` are as
-    the loader gave them.
+    the loader gave them. Of an example with positions, each that its mask leaves is a point.
     """
 
     outputs: np.ndarray
@@ -59,7 +60,7 @@ def stream(
     batches : iterable of CheckedBatch
         From `data_batches` or `input_batches`.
     size : int
-        Points of a piece.
+        Examples of a piece.
     likelihood : Likelihood, optional
         Gives the log-probability of the targets; without one it is not computed.
 
@@ -75,22 +76,26 @@ def stream(
         for start in range(0, batch.size, size):
             length = min(size, batch.size - start)
             result = run(cut(batch.inputs, start, size, length), length)
+            each = result.outputs.shape[0] // size  # rows of an example
             log_prob = None
             if likelihood is not None:
-                targets = cut(batch.targets, start, size, length)
+                targets = cut(batch.targets, start * each, size * each, length * each)
                 with density_precision(likelihood):
                     log_prob = _log_prob_program(likelihood, result.outputs, targets)
             if waiting is not None:
-                yield _read(*waiting)
-            waiting = (batch, start, length, result, log_prob)
+                yield from _read(*waiting)
+            waiting = (batch, start * each, length * each, result, log_prob)
     if waiting is not None:
-        yield _read(*waiting)
+        yield from _read(*waiting)
 
 
 def _read(
     batch: CheckedBatch, start: int, length: int, result: PassResult, log_prob: jax.Array | None
-) -> Piece:
-    """Wait for a pass, check what it gave, and drop the padding."""
+) -> Iterator[Piece]:
+    """Wait for a pass, check what it gave, and drop the padding and the rows that do not count.
+
+    A piece of which no row counts is none.
+    """
     where = f"batch {batch.index}"
     if not result.inputs_finite:
         raise NonFiniteError(
@@ -112,9 +117,16 @@ def _read(
             "outputs are not a plain Dense layer of the trainable leaves there (is something "
             "applied after it?); select more leaves, or move that operation before the layer"
         )
-    return Piece(
-        outputs=as_core_array(result.outputs)[:length],
-        block=as_core_array(result.block)[:length],
-        log_prob=None if log_prob is None else np.asarray(log_prob)[:length],
-        targets=None if batch.targets is None else batch.targets[start : start + length],
+    rows = slice(start, start + length)
+    parts: tuple[Any, ...] = (
+        as_core_array(result.outputs)[:length],
+        as_core_array(result.block)[:length],
+        None if log_prob is None else np.asarray(log_prob)[:length],
+        None if batch.targets is None else batch.targets[rows],
     )
+    if batch.mask is not None and not batch.mask[rows].all():
+        counted = batch.mask[rows]
+        if not counted.any():
+            return
+        parts = tuple(None if part is None else part[counted] for part in parts)
+    yield Piece(*parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 
 from hoarfrost.data.base import Loader, batches_of
@@ -59,7 +60,8 @@ def _targets_as_arrays(
 
     def converted(epoch: int | None) -> Iterator[Any]:
         for index, batch in enumerate(batches(epoch)):
-            if not _is_pair(batch) or not isinstance(batch[1], list | tuple):
+            listed = _is_pair(batch) and isinstance(batch[1], list | tuple)
+            if not listed or _is_masked(batch[1]):
                 yield batch
                 continue
             try:
@@ -72,6 +74,14 @@ def _targets_as_arrays(
             yield batch[0], targets
 
     return converted
+
+
+def _is_masked(targets: Any) -> bool:
+    """Whether targets are a pair ``(targets, mask)`` of arrays, rather than a list of rows."""
+    if not isinstance(targets, tuple) or len(targets) != 2:
+        return False
+    arrays = all(isinstance(part, np.ndarray | jax.Array) and part.ndim for part in targets)
+    return arrays and targets[1].dtype == np.bool_
 
 
 def _is_pair(batch: Any) -> bool:

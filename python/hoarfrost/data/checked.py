@@ -34,12 +34,16 @@ CheckTargets = Callable[[np.ndarray, int], None]
 
 @dataclass(frozen=True)
 class CheckedBatch:
-    """One batch of a loader, checked: `index` counts from 0, `size` is its number of points."""
+    """One batch of a loader, checked: `index` counts from 0, `size` is its number of examples.
+
+    `mask` is True where a target counts; None where all do.
+    """
 
     index: int
     inputs: Tree
     targets: Any
     size: int
+    mask: np.ndarray | None = None
 
 
 def epoch_batches(
@@ -84,6 +88,7 @@ def data_batches(
     *,
     argument: str = "data_loader",
     one_shape: bool = True,
+    masks: bool = False,
 ) -> Iterator[CheckedBatch]:
     """Batches of ``(inputs, targets)`` in the order given, each checked before it is handed on.
 
@@ -97,6 +102,8 @@ def data_batches(
         The loader's name, for the text of errors.
     one_shape : bool
         Whether inputs of all batches must have the same shape beyond axis 0.
+    masks : bool
+        Whether targets may be pairs ``(targets, mask)``.
 
     Raises
     ------
@@ -104,19 +111,30 @@ def data_batches(
         If it is no loader of pairs, or a batch holds something else than real numbers.
     DataError
         For a one-shot iterator, an empty loader, a batch that is no pair, inputs and targets of
-        different length, or inputs that differ in shape from the first batch's.
+        different length, or inputs that differ in shape from the first batch's; for a mask that is
+        not boolean, or that only some batches have.
     """
     loader = as_data_loader(data_loader, argument)
     shapes = _Shapes() if one_shape else None
+    masked: bool | None = None
     for index, (inputs, targets) in enumerate(_named(loader.in_order(), argument)):
         where = f"batch {index} of {argument}"
+        mask = None
+        if masks and isinstance(targets, tuple) and len(targets) == 2:
+            targets, mask = targets[0], _checked_mask(targets[1], where)
+        if masked not in (None, mask is not None):
+            raise DataError(
+                f"{where} comes {'without a' if masked else 'with a'} mask, unlike those before "
+                "it; give one with every batch (of ones, where all targets count) or with none"
+            )
+        masked = mask is not None
         _check_pair(inputs, targets, where)
         if shapes is not None:
             shapes.check(inputs, where)
         targets = np.asarray(targets)
         if check_targets is not None:
             check_targets(targets, index)
-        yield CheckedBatch(index, inputs, targets, len(targets))
+        yield CheckedBatch(index, inputs, targets, len(targets), mask)
 
 
 def num_batches(data_loader: Any) -> int | None:
@@ -209,6 +227,16 @@ def _check_pair(inputs: Tree, targets: Any, where: str) -> None:
         )
     check_numbers(inputs, "inputs", where)
     check_numbers(targets, "targets", where)
+
+
+def _checked_mask(mask: Any, where: str) -> np.ndarray:
+    mask = np.asarray(mask)
+    if mask.dtype != np.bool_:
+        raise DataError(
+            f"the mask of {where} has dtype {mask.dtype}; give targets as (targets, mask) with a "
+            "boolean mask, True where a target counts: mask.astype(bool)"
+        )
+    return mask
 
 
 class _Shapes:

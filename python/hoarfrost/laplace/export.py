@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -61,12 +62,27 @@ class ServedPredictive:
         return f"{said}, at most {self.largest_difference:.1e} from the float64 answer)"
 
     def __call__(self, arrays: Tree, params: Tree, inputs: Tree) -> Any:
-        """The predictive distribution at inputs, axis 0 over the B points."""
+        """The predictive distribution at inputs, axis 0 over the B points.
+
+        Of outputs with positions each is a point, and what is given has their axes.
+        """
         params, mutable = self.network.split(params)
+        shape: tuple[Any, ...] = jax.eval_shape(
+            self.network.evaluate, params, mutable, inputs
+        ).shape
+        found = self._at_rows(arrays, params, mutable, inputs, shape[1:-1])
+        if len(shape) == 2:
+            return found
+        return jax.tree.map(lambda rows: rows.reshape(*shape[:-1], *rows.shape[1:]), found)
+
+    def _at_rows(
+        self, arrays: Tree, params: Tree, mutable: Tree, inputs: Tree, positions: tuple[int, ...]
+    ) -> Any:
+        """The same with one axis for all points."""
         with jax.default_matmul_precision("highest"):
             if self.form == "samples":
-                return self._mixture(self._sampled(arrays, params, mutable, inputs))
-            outputs, block = self._linearised(params, mutable, inputs)
+                return self._mixture(self._sampled(arrays, params, mutable, inputs, positions))
+            outputs, block = self._linearised(params, mutable, inputs, positions)
             dtype = jax.tree.leaves(arrays)[0].dtype
             assert self.apply is not None
             found = self.apply(arrays, block.astype(dtype), self.form == "covariance")
@@ -76,17 +92,21 @@ class ServedPredictive:
             shrunk = outputs.astype(found.dtype) / jnp.sqrt(1 + np.pi / 8 * found)
             return self.likelihood.mean(shrunk)
 
-    def _linearised(self, params: Tree, mutable: Tree, inputs: Tree) -> tuple[jax.Array, jax.Array]:
+    def _linearised(
+        self, params: Tree, mutable: Tree, inputs: Tree, positions: tuple[int, ...]
+    ) -> tuple[jax.Array, jax.Array]:
         """Outputs, and layer inputs ``(B, D')`` or Jacobians ``(B, C, P)``."""
         if self.layout is not None:
-            return layer_inputs(self.network, self.partition, self.layout, params, mutable, inputs)
+            return layer_inputs(
+                self.network, self.partition, self.layout, params, mutable, inputs, positions
+            )
         trainable, frozen = self.partition.split(params)
 
         def point(example: Tree) -> tuple[jax.Array, jax.Array]:
             def outputs_of(tree: Tree) -> jax.Array:
                 merged = self.partition.merge(tree, frozen)
                 batch = jax.tree.map(lambda leaf: leaf[None], example)
-                return self.network.evaluate(merged, mutable, batch)[0]
+                return self.network.evaluate(merged, mutable, batch)[0].reshape(-1)
 
             outputs, pull = jax.vjp(outputs_of, trainable)
             (rows,) = jax.vmap(pull)(jnp.eye(outputs.shape[0], dtype=outputs.dtype))
@@ -94,14 +114,20 @@ class ServedPredictive:
             return outputs, jnp.concatenate(flat, axis=1)
 
         # A point at a time: the Jacobians of a whole batch would not fit.
-        found: tuple[jax.Array, jax.Array] = jax.lax.map(point, inputs)
-        return found
+        outputs, rows = jax.lax.map(point, inputs)
+        if not positions:
+            return outputs, rows
+        each = math.prod(positions)
+        count, width = outputs.shape[0] * each, outputs.shape[1] // each
+        return outputs.reshape(count, width), rows.reshape(count, width, rows.shape[-1])
 
-    def _sampled(self, arrays: Tree, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
+    def _sampled(
+        self, arrays: Tree, params: Tree, mutable: Tree, inputs: Tree, positions: tuple[int, ...]
+    ) -> jax.Array:
         """Outputs of the linearised network under every draw, ``(S, B, C)``."""
         if self.layout is not None:
             outputs, features = layer_inputs(
-                self.network, self.partition, self.layout, params, mutable, inputs
+                self.network, self.partition, self.layout, params, mutable, inputs, positions
             )
             moved = jnp.einsum("bi,sci->sbc", features.astype(arrays.dtype), arrays)
             return outputs.astype(moved.dtype) + moved
@@ -109,7 +135,10 @@ class ServedPredictive:
 
         def outputs_of(tree: Tree) -> jax.Array:
             merged = self.partition.merge(tree, frozen)
-            return self.network.evaluate(merged, mutable, inputs)
+            outputs = self.network.evaluate(merged, mutable, inputs)
+            if not positions:
+                return outputs
+            return outputs.reshape(outputs.shape[0] * math.prod(positions), outputs.shape[-1])
 
         outputs, push = jax.linearize(outputs_of, trainable)
 

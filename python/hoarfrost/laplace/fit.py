@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from hoarfrost.checks import check_switch, is_choice, shown
+from hoarfrost.checks import check_switch, is_choice, is_whole, plain, shown
 from hoarfrost.curvature import last_layer
 from hoarfrost.curvature.assembly import assemble
-from hoarfrost.curvature.head import MAX_POINTS
 from hoarfrost.curvature.sums import Sums
 from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches, num_batches
-from hoarfrost.data.pieces import cut, piece_size
+from hoarfrost.data.pieces import piece_size
 from hoarfrost.errors import DataError, InvalidArgumentError, NotPositiveDefiniteError
 from hoarfrost.freezing import Partition, Selector, Subset, make_partition
 from hoarfrost.laplace.evidence.noise import Residuals
@@ -24,7 +24,7 @@ from hoarfrost.laplace.posterior import Laplace
 from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.laplace.structure.registry import check_structure, structure_for
-from hoarfrost.likelihood import Gaussian, Likelihood, resolve
+from hoarfrost.likelihood import Classification, Gaussian, Likelihood, resolve
 from hoarfrost.memory import check_memory_budget, memory_errors
 from hoarfrost.network import Call, as_network, param_kinds
 from hoarfrost.prior import resolve_prior_mean, resolve_prior_precision
@@ -49,20 +49,25 @@ def fit_laplace(
     memory_budget: int | None = None,
     progress: bool = True,
     call: Call | None = None,
+    ignored_label: int | None = None,
 ) -> Laplace:
     """The Laplace posterior over the trainable parameters of a network trained anywhere.
 
     Parameters
     ----------
     model : flax.linen.Module, flax.nnx.Module or callable
-        A module, or a function ``apply(params, inputs) -> outputs`` of shape ``(B, C)``. An NNX
-        module is evaluated in evaluation mode and stays as it is.
+        A module, or a function ``apply(params, inputs) -> outputs`` of shape ``(B, C)``, or
+        ``(B, T, C)`` or ``(B, H, W, C)``: each of the T tokens or H W pixels is a data point then.
+        An NNX module is evaluated in evaluation mode and stays as it is.
     params : tree of arrays or None
         For a Linen module its variables, or its "params" alone; for an NNX module None, which
         means its own, or its parameters and statistics (a State or nested dict); for a function
         its parameters. They are taken as the MAP.
     data_loader : DataLoader or iterable
         Gives batches ``(inputs, targets)`` and can be iterated again. It is gone over once.
+        Targets have a value for each position of the outputs, ``(B, T)``, or ``(B, T, D)`` for
+        numbers. They may be pairs ``(targets, mask)``, with a boolean mask ``(B, T)`` (or ``(B,)``)
+        that is False where a data point does not count.
     likelihood : {"categorical", "bernoulli", "poisson", "gaussian"} or Likelihood
         How targets follow from outputs: one of `hoarfrost.likelihood`, or one of your own.
         "gaussian" has unit noise, which `Laplace.optimize_hyperparameters` can tune.
@@ -97,6 +102,9 @@ def fit_laplace(
         the module trains (here it does not) by whichever of ``train``, ``training``,
         ``deterministic`` and ``use_running_average`` it names; if it names ``rngs``, NNX gives it
         keys in training. The same function object means the same compiled programs.
+    ignored_label : int, optional
+        Of classes: data points with this label do not count (often -100), neither here nor in
+        `Laplace.log_prob`.
 
     Returns
     -------
@@ -132,7 +140,9 @@ def fit_laplace(
     (4, 3)
     """
     with memory_errors("fit_laplace"):
-        subset = subset_of(model, params, trainable, lambda: next(data_batches(data_loader)), call)
+        subset = subset_of(
+            model, params, trainable, lambda: next(data_batches(data_loader, masks=True)), call
+        )
         posterior = fit_network(
             subset,
             data_loader,
@@ -143,6 +153,7 @@ def fit_laplace(
             keep_curvature=keep_curvature,
             memory_budget=memory_budget,
             progress=progress,
+            ignored_label=ignored_label,
         )
     # What comes out of `merge` goes where `params` came from, so it holds what `params` held.
     return posterior.with_collections(subset.mutable)
@@ -159,20 +170,22 @@ def fit_network(
     keep_curvature: Keep = "auto",
     memory_budget: int | None = None,
     progress: bool = True,
+    ignored_label: int | None = None,
 ) -> Laplace:
     """`fit_laplace` for a subset that exists already."""
     likelihood = resolve(likelihood)
     check_switch("progress", progress)
     _check_choices(hessian_structure, keep_curvature)
     check_memory_budget(memory_budget)
+    ignored_label = _check_ignored(ignored_label, likelihood)
     trainable = subset.trainable
     prior = resolve_prior_precision(prior_precision, trainable)
     centre = resolve_prior_mean(prior_mean, trainable)
-    batches = data_batches(data_loader)
+    batches = data_batches(data_loader, masks=True)
     first = next(batches, None)
     if first is None:  # data_batches raises by itself; this is for the reader and the type checker
         raise DataError("data_loader is empty: it gave no data point; give at least one batch")
-    linearised = linearise(subset, likelihood, first)
+    linearised = linearise(subset, likelihood, first, ignored_label)
     plan = linearised.plan(memory_budget, first.size, prior.vector)
     structure, keep = plan.choose(hessian_structure, keep_curvature)
     if hessian_structure == "auto" and structure != "full":
@@ -266,10 +279,7 @@ def subset_of(
     network, tree, mutable = as_network(model, params, call)
 
     def found() -> Partition:
-        batch = first_batch()
-        size = piece_size(batch.size, MAX_POINTS)
-        inputs = cut(batch.inputs, 0, size, min(size, batch.size))
-        return last_layer(network, tree, mutable, inputs)
+        return last_layer(network, tree, mutable, first_batch().inputs)
 
     kinds = param_kinds(network)
     return Subset(network, make_partition(tree, trainable, kinds=kinds, head=found), tree, mutable)
@@ -295,17 +305,11 @@ def _assemble(
     likelihood, num_outputs = linearised.likelihood, linearised.num_outputs
     run = linearised.fitting_pass()
     size = piece_size(first.size, run.max_points)
-
-    def checked() -> Iterator[CheckedBatch]:
-        yield first
-        for batch in rest:
-            likelihood.check_targets(batch.targets, num_outputs, batch.index)
-            yield batch
-
+    checked = map(linearised.checked, itertools.chain([first], rest))
     squares = np.zeros(num_outputs) if isinstance(likelihood, Gaussian) else None
-    return assemble(
+    sums = assemble(
         run,
-        checked(),
+        checked,
         size,
         likelihood,
         curvature,
@@ -313,6 +317,12 @@ def _assemble(
         num_pieces=None if total is None else total * -(-first.size // size),
         progress=progress,
     )
+    if not sums.num_data:
+        raise DataError(
+            "no target of data_loader counts: every one is masked or the ignored label; check the "
+            "mask, which is True where a target counts, and ignored_label"
+        )
+    return sums
 
 
 def _residuals(likelihood: Likelihood, sums: Sums) -> Residuals | None:
@@ -335,6 +345,23 @@ def _factor(curvature: Curvature, prior: Array, keep: bool, progress: bool) -> F
             bar.update(min(100, int(100 * done / flops)) - bar.n)
 
         return curvature.factor(prior, keep=keep, progress=show)
+
+
+def _check_ignored(label: Any, likelihood: Likelihood) -> int | None:
+    if label is None:
+        return None
+    label = plain(label)
+    if not is_whole(label, -(2**63)) or label >= 2**63:
+        raise InvalidArgumentError(
+            f"ignored_label is {shown(label)}; give the label of targets that do not count, a "
+            "whole number such as -100"
+        )
+    if not isinstance(likelihood, Classification):
+        raise InvalidArgumentError(
+            f"ignored_label is {label}, but targets of the {likelihood.name} likelihood are no "
+            "labels; give them as pairs (targets, mask), the mask True where a target counts"
+        )
+    return int(label)
 
 
 def _check_choices(hessian_structure: Any, keep_curvature: Any) -> None:

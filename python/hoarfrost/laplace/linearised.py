@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,14 +18,16 @@ from hoarfrost.curvature.head import MAX_POINTS
 from hoarfrost.curvature.stream import Piece, stream
 from hoarfrost.data.checked import CheckedBatch, input_batches
 from hoarfrost.data.pieces import bucket_size, cut, piece_size
+from hoarfrost.data.positions import examples_at_once, in_rows
 from hoarfrost.dtypes import is_finite, wide_dtype
-from hoarfrost.errors import DataError, NonFiniteError, SelectionError
+from hoarfrost.errors import DataError, NonFiniteError, SelectionError, ShapeError
 from hoarfrost.fork import check_not_forked
 from hoarfrost.freezing import Subset
 from hoarfrost.laplace.plan import MemoryPlan, make_plan
 from hoarfrost.laplace.structure.base import Factor, HeadKind, Passes, Setting
 from hoarfrost.likelihood import Gaussian, Likelihood
-from hoarfrost.network import check_points_apart
+from hoarfrost.likelihood.base import check_finite_targets
+from hoarfrost.network import check_points_apart, check_rows
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
 from hoarfrost.predictive.link import Needs
 from hoarfrost.predictive.weight_samples import WeightSamples
@@ -52,6 +56,10 @@ class LinearisedNetwork:
         The last-layer pass, where the trainable leaves are a last layer.
     input_structure : jax.tree_util.PyTreeDef
         Of one batch of inputs.
+    positions : tuple of int
+        Of one example, each of which is a data point; () where an example is one.
+    ignored_label : int or None
+        Targets with this label do not count.
     """
 
     subset: Subset
@@ -59,6 +67,8 @@ class LinearisedNetwork:
     num_outputs: int
     head: HeadPass | None
     input_structure: Any = None
+    positions: tuple[int, ...] = ()
+    ignored_label: int | None = None
 
     @property
     def trainable(self) -> Tree:
@@ -85,6 +95,54 @@ class LinearisedNetwork:
     def predicting_pass(self) -> HeadPass | JacobianPass:
         """The pass that gives outputs with layer inputs or the Jacobian itself."""
         return self.head or self._jacobian(None)
+
+    @property
+    def points_each(self) -> int:
+        """Data points of one example."""
+        return math.prod(self.positions)
+
+    def at(
+        self, batches: Iterator[CheckedBatch]
+    ) -> tuple[LinearisedNetwork, Iterator[CheckedBatch]]:
+        """The same for batches whose examples may have other positions, and the batches again.
+
+        A network over tokens can be asked about sequences of another length.
+
+        Raises
+        ------
+        ShapeError
+            If the outputs have another number of axes, or of outputs.
+        """
+        first = next(batches, None) if self.positions else None
+        if first is None:
+            return self, batches
+        batches = itertools.chain([first], batches)
+        shape = self.subset.output_shape(first.inputs)
+        positions = shape[1:-1]
+        if positions == self.positions:
+            return self, batches
+        expected = positions if len(positions) == len(self.positions) else self.positions
+        check_rows(shape, first.size, self.num_outputs, expected)
+        head = None if self.head is None else replace(self.head, positions=positions)
+        return replace(self, positions=positions, head=head), batches
+
+    def checked(self, batch: CheckedBatch) -> CheckedBatch:
+        """A batch with its targets in rows, one a position, those that count checked.
+
+        Raises
+        ------
+        ShapeError, InvalidArgumentError, NonFiniteError
+            If they do not fit.
+        """
+        before = batch.targets.shape
+        batch = in_rows(batch, self.positions, self.ignored_label)
+        if self.positions:
+            # Here an index is that of the targets as they came.
+            check_finite_targets(batch.targets.reshape(before), batch.index)
+        targets = batch.targets if batch.mask is None else batch.targets[batch.mask]
+        with _own_shape("the targets", before, self.positions):
+            self.likelihood.check_targets(targets, self.num_outputs, batch.index)
+        return batch
 
     def walk(self, inputs: Tree) -> Iterator[Piece]:
         """Outputs and layer inputs or Jacobians, piece by piece, in the order of the inputs.
@@ -120,7 +178,7 @@ class LinearisedNetwork:
         """
         start = 0
         ahead = list(itertools.islice(batches, 2))
-        question = ahead[0].size if len(ahead) == 1 else _MANY
+        question = ahead[0].size * self.points_each if len(ahead) == 1 else _MANY
         for piece in self.walk_batches(itertools.chain(ahead, batches)):
             variance = covariance = None
             if needs == "variance":
@@ -136,7 +194,9 @@ class LinearisedNetwork:
     def weight_samples(self, trainable: Tree) -> WeightSamples:
         """Draws of the trainable tree beside the frozen parameters, for the network itself."""
         subset = self.subset
-        return WeightSamples(subset.partition, trainable, subset.frozen, subset.mutable)
+        return WeightSamples(
+            subset.partition, trainable, subset.frozen, subset.mutable, positions=self.positions
+        )
 
     def plan(
         self, memory_budget: int | None, batch_size: int, prior_precision: Array | None = None
@@ -163,11 +223,11 @@ class LinearisedNetwork:
         like its kernel, twice in a fit, where the next run may have begun.
         """
         run = self.predicting_pass()
-        size = piece_size(batch_size, run.max_points)
+        size = piece_size(batch_size, run.max_points) * self.points_each
         itemsize: int = wide_dtype(*jax.tree.leaves(self.trainable)).itemsize
         if self.head is None:
             rows = size * self.mean.size * itemsize
-            fitting = 9 * rows * self._root_columns() // 2
+            fitting = 9 * rows * self._root_columns // 2
             piece = rows * self.num_outputs
             wide, lingering = 8 * piece // itemsize, min(fitting, _LINGERING)
             return Passes(0, fitting, 5 * piece // 2, wide, lingering)
@@ -178,6 +238,7 @@ class LinearisedNetwork:
         wide, lingering = 8 * piece // itemsize, min(fitting, _LINGERING)
         return Passes(kept, fitting, 5 * (piece + layer), wide, lingering)
 
+    @functools.cached_property
     def _root_columns(self) -> int:
         """Rows of a point in a fit: columns of the root of its likelihood's curvature."""
         outputs = jnp.zeros((1, self.num_outputs))
@@ -204,10 +265,17 @@ class LinearisedNetwork:
         )
 
     def _jacobian(self, likelihood: Likelihood | None) -> JacobianPass:
-        return JacobianPass(self.subset, likelihood, self.num_outputs, self.mean.size)
+        return JacobianPass(
+            self.subset, likelihood, self.num_outputs, self.mean.size, self.positions
+        )
 
 
-def linearise(subset: Subset, likelihood: Likelihood, first: CheckedBatch) -> LinearisedNetwork:
+def linearise(
+    subset: Subset,
+    likelihood: Likelihood,
+    first: CheckedBatch,
+    ignored_label: int | None = None,
+) -> LinearisedNetwork:
     """Check a network against its likelihood and the first batch, and find its structure.
 
     Raises
@@ -232,19 +300,37 @@ def linearise(subset: Subset, likelihood: Likelihood, first: CheckedBatch) -> Li
             "the trainable parameters hold no number: all of them have an axis of length 0"
         )
     shape = subset.output_shape(first.inputs)
-    likelihood.check_outputs(shape)
+    positions = shape[1:-1]
+    with _own_shape("the outputs", shape, positions):
+        likelihood.check_outputs((shape[0], shape[-1]) if positions else shape)
+    structure = jax.tree.structure(first.inputs)
+    linearised = LinearisedNetwork(
+        subset, likelihood, shape[-1], None, structure, positions, ignored_label
+    )
     if first.targets is not None:
-        likelihood.check_targets(first.targets, shape[1], first.index)
+        linearised.checked(first)
     check_points_apart(subset.network, params, mutable, first.inputs)
     # The structure is looked for on the piece that the first pass will go over anyway, so that the
     # search and the pass are one program.
-    size = piece_size(first.size, MAX_POINTS)
+    size = piece_size(first.size, examples_at_once(MAX_POINTS, positions))
     inputs = cut(first.inputs, 0, size, min(size, first.size))
-    head = None
-    if likelihood.head != "general":  # the core has a form for every other curvature
-        head = find_head(subset, inputs, (size, *shape[1:]), warn=True)
-    structure = jax.tree.structure(first.inputs)
-    return LinearisedNetwork(subset, likelihood, shape[1], head, structure)
+    if likelihood.head == "general":  # the core has a form for every other curvature
+        return linearised
+    head = find_head(subset, inputs, (size, *shape[1:]), warn=True)
+    return replace(linearised, head=head)
+
+
+@contextlib.contextmanager
+def _own_shape(what: str, shape: tuple[int, ...], positions: tuple[int, ...]) -> Iterator[None]:
+    """Errors of a shape say what it was before each position was a point."""
+    try:
+        yield
+    except ShapeError as error:
+        if not positions:
+            raise
+        raise ShapeError(
+            f"{error} ({what} have shape {shape}: each of the positions {positions} is a point)"
+        ) from error
 
 
 def _check_finite(tree: Tree, kind: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import itertools
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 
 from hoarfrost.checks import check_count, check_draws, check_switch, is_number, plain, shown
 from hoarfrost.data.checked import CheckedBatch, data_batches
+from hoarfrost.data.positions import in_positions
 from hoarfrost.dtypes import is_real, narrowed
 from hoarfrost.errors import InvalidArgumentError, SelectionError, ShapeError
 from hoarfrost.fork import check_not_forked
@@ -34,8 +36,7 @@ from hoarfrost.likelihood import Classification, Gaussian, Regression
 from hoarfrost.memory import check_room
 from hoarfrost.network import write_to_module
 from hoarfrost.predictive.evaluate import over_outputs, over_weights
-from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
-from hoarfrost.predictive.link import Draws, Link, Needs, Quantity, choose_link, quantity_of
+from hoarfrost.predictive.link import Draws, Link, Quantity, choose_link, quantity_of
 from hoarfrost.predictive.prediction import RegressionPrediction
 from hoarfrost.prior import PriorPrecision, resolve_prior_precision
 from hoarfrost.types import Tree, join, path_of
@@ -56,7 +57,7 @@ class Laplace:
     log_likelihood : float
         Of all data at the mean, constants included.
     num_data : int
-        Number of data points.
+        Number of data points: of positions, where outputs have them, without those masked.
     tuning : Tuning or None
         The certificate of the last `optimize_prior_precision` or `optimize_hyperparameters`.
     """
@@ -502,7 +503,8 @@ class Laplace:
         Returns
         -------
         ndarray
-            Shape ``(B, C, C)``, with `joint` ``(B, C, B, C)``, float64.
+            Shape ``(B, C, C)``, with `joint` ``(B, C, B, C)``, float64. Of outputs with positions
+            ``(B, T, C, C)`` and ``(B, T, C, B, T, C)``.
 
         Raises
         ------
@@ -516,9 +518,11 @@ class Laplace:
 
     @reads
     def functional_variance(self, inputs: Tree) -> np.ndarray:
-        """The diagonal of `functional_covariance`, without forming it; shape ``(B, C)``."""
-        outputs = self._outputs(self.linearised.batches(inputs), "variance")
-        return np.concatenate([piece.known_variance for piece in outputs])
+        """The diagonal of `functional_covariance`, without forming it; shaped as the outputs."""
+        linearised, batches = self.linearised.at(self.linearised.batches(inputs))
+        outputs = linearised.gaussian_outputs(self.factor, batches, "variance")
+        found = np.concatenate([piece.known_variance for piece in outputs])
+        return in_positions(found, linearised.positions)
 
     @reads
     def predict(
@@ -555,7 +559,7 @@ class Laplace:
             Classification: probabilities, shape ``(B, C)``. Real targets and counts: mean and
             variance of the targets, each ``(B, D)``, the noise included (`predict_regression` has
             its parts). Any other likelihood: mean of the targets. In the outputs' dtype (at least
-            float32).
+            float32). Outputs with positions ``(B, T, C)`` give ``(B, T, C)`` and ``(B, T, D)``.
         """
         likelihood = self.linearised.likelihood
         quantity = quantity_of(likelihood)
@@ -565,7 +569,7 @@ class Laplace:
                 f"log is True, but predictions of the {likelihood.name} likelihood are no "
                 "probabilities; leave it out, or use log_prob for the density of given targets"
             )
-        found = self._targets(quantity, chosen, self.linearised.batches(inputs), draws)
+        found = self._predicted(quantity, chosen, inputs, draws)
         if quantity == "moments":
             mean, epistemic, noise = found
             return mean, epistemic + noise
@@ -584,8 +588,8 @@ class Laplace:
         Returns
         -------
         ndarray
-            Shape ``(B, C)``, rows that add up to 1. Of a single Bernoulli logit ``(B, 2)``, of no
-            and of yes; of several the probability of a yes for each.
+            Shape ``(B, C)`` or ``(B, T, C)``, rows that add up to 1. Of a single Bernoulli logit
+            ``(B, 2)``, of no and of yes; of several the probability of a yes for each.
 
         Raises
         ------
@@ -599,7 +603,7 @@ class Laplace:
                 "predict or predict_regression"
             )
         found: np.ndarray = self.predict(inputs, link, n_samples, seed)
-        return np.concatenate([1 - found, found], axis=1) if found.shape[1] == 1 else found
+        return np.concatenate([1 - found, found], axis=-1) if found.shape[-1] == 1 else found
 
     @reads
     def predict_regression(
@@ -631,7 +635,7 @@ class Laplace:
                 f"{likelihood.name!r}; use predict"
             )
         chosen, draws = choose_link("moments", likelihood, link), _draws(seed, n_samples)
-        found = self._targets("moments", chosen, self.linearised.batches(inputs), draws)
+        found = self._predicted("moments", chosen, inputs, draws)
         gaussian = bool(getattr(likelihood, "gaussian_targets", False))
         mean, epistemic, noise = found
         return RegressionPrediction(mean, epistemic, noise, likelihood.name, gaussian)
@@ -649,7 +653,7 @@ class Laplace:
         Parameters
         ----------
         data_loader : DataLoader or iterable of (inputs, targets)
-            Data that the posterior need not have seen.
+            Data that the posterior need not have seen; targets as for `fit_laplace`.
         link : {"probit", "mc", "bridge", "nn"}, optional
             As in `predict`. With a Gaussian likelihood "mc" or "nn", or nothing for the exact
             density under the linearised network; "mc", the default, or "nn" with any other
@@ -660,11 +664,19 @@ class Laplace:
         Returns
         -------
         ndarray
-            One number a point, in the order of the data, finite for logits of any finite size.
+            One number a point, in the order of the data, finite for logits of any finite size. With
+            positions ``(N, T)``. Where targets have a mask, or `ignored_label` was given to the
+            fit, one number for each that counts, in one axis: `mean` and `sum` are over those.
         """
         likelihood = self.linearised.likelihood
         chosen, draws = choose_link("density", likelihood, link), _draws(seed, n_samples)
-        return self._targets("density", chosen, self._checked(data_loader), draws)
+        linearised, batches = self.linearised.at(data_batches(data_loader, masks=True))
+        batches = map(linearised.checked, batches)
+        first = next(batches)
+        found = self._targets(
+            linearised, "density", chosen, itertools.chain([first], batches), draws
+        )
+        return found if first.mask is not None else in_positions(found, linearised.positions)
 
     @reads
     def to_jax(
@@ -735,25 +747,25 @@ class Laplace:
             )
         return dataclasses.replace(self, collections=collections)
 
+    def _predicted(self, quantity: Quantity, link: Link, inputs: Tree, draws: Draws) -> np.ndarray:
+        linearised, batches = self.linearised.at(self.linearised.batches(inputs))
+        found = self._targets(linearised, quantity, link, batches, draws)
+        return in_positions(found, linearised.positions, 1 if quantity == "moments" else 0)
+
     def _targets(
-        self, quantity: Quantity, link: Link, batches: Iterator[CheckedBatch], draws: Draws
+        self,
+        linearised: LinearisedNetwork,
+        quantity: Quantity,
+        link: Link,
+        batches: Iterator[CheckedBatch],
+        draws: Draws,
     ) -> np.ndarray:
-        likelihood = self.linearised.likelihood
+        likelihood = linearised.likelihood
         if link.needs == "weights":
-            samples = self.linearised.weight_samples(self.sample(draws.seed, draws.n_samples))
-            network = self.linearised.subset.network
-            return over_weights(quantity, likelihood, network, samples, batches)
-        return over_outputs(link, quantity, likelihood, self._outputs(batches, link.needs), draws)
-
-    def _outputs(self, batches: Iterator[CheckedBatch], needs: Needs) -> Iterator[GaussianOutputs]:
-        return self.linearised.gaussian_outputs(self.factor, batches, needs)
-
-    def _checked(self, data_loader: Any) -> Iterator[CheckedBatch]:
-        likelihood, num_outputs = self.linearised.likelihood, self.linearised.num_outputs
-        return data_batches(
-            data_loader,
-            lambda targets, index: likelihood.check_targets(targets, num_outputs, index),
-        )
+            samples = linearised.weight_samples(self.sample(draws.seed, draws.n_samples))
+            return over_weights(quantity, likelihood, linearised.subset.network, samples, batches)
+        outputs = linearised.gaussian_outputs(self.factor, batches, link.needs)
+        return over_outputs(link, quantity, likelihood, outputs, draws)
 
     def _under(
         self, prior_precision: Any = None, noise_std: float | Sequence[float] | None = None

@@ -83,13 +83,18 @@ def first_array(outputs: Any, name: str) -> jax.Array:
     return array
 
 
-def check_rows(shape: tuple[int, ...], size: int, num_outputs: int | None = None) -> None:
-    """Raise `ShapeError` unless outputs for `size` points are ``(size, C)``."""
-    if len(shape) != 2 or shape[0] != size or num_outputs not in (None, shape[1]):
-        wanted = "outputs" if num_outputs is None else num_outputs
+def check_rows(
+    shape: tuple[int, ...],
+    size: int,
+    num_outputs: int | None = None,
+    positions: tuple[int, ...] = (),
+) -> None:
+    """Raise `ShapeError` unless outputs for `size` points are ``(size, *positions, C)``."""
+    if shape[:-1] != (size, *positions) or num_outputs not in (None, shape[-1]):
+        wanted = ", ".join(map(str, (size, *positions, num_outputs or "outputs")))
         raise ShapeError(
             f"the network's outputs have shape {tuple(shape)} for {size} points; they must be "
-            f"({size}, {wanted}): give inputs of the shape that the network was made for, axis 0 "
+            f"({wanted}): give inputs of the shape that the network was made for, axis 0 "
             "over the points"
         )
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from hoarfrost.data.checked import CheckedBatch
 from hoarfrost.data.pieces import cut
+from hoarfrost.data.positions import examples_at_once
 from hoarfrost.dtypes import first_not_finite, narrowed
 from hoarfrost.errors import DataError, NonFiniteError
 from hoarfrost.likelihood import Likelihood, density_precision
@@ -44,6 +45,8 @@ def over_outputs(
     ------
     NonFiniteError
         If a number is too large for that dtype.
+    DataError
+        If there is no point: the mask of targets leaves none.
     """
     parts = []
     for outputs in pieces:
@@ -51,6 +54,8 @@ def over_outputs(
         if quantity != "density":
             found = narrowed(found, outputs.dtype, f"a prediction ({quantity})", _REMEDY)
         parts.append(found)
+    if not parts:
+        raise DataError("no target counts: every one is masked or the ignored label")
     return np.concatenate(parts, axis=_axis(quantity))
 
 
@@ -75,11 +80,16 @@ def over_weights(
     precision: Precision = nullcontext
     if quantity == "density":
         precision = functools.partial(density_precision, likelihood)
-    pieces = _cut(batches)
+    counted: list[Array] = []
+    pieces = _cut(batches, examples_at_once(_POINTS_AT_ONCE, samples.positions), counted)
     parts = list(over_samples(network, samples, statistic, pieces, axis=axis, precision=precision))
     if not parts:
         raise DataError("inputs are empty: there is no point along axis 0 to predict for")
     found = np.concatenate(parts, axis=axis)
+    if counted:
+        found = found[np.concatenate(counted)]
+        if not len(found):
+            raise DataError("no target counts: every one is masked or the ignored label")
     if quantity in ("moments", "mean") and not np.isfinite(found).all():
         raise NonFiniteError(
             f"a prediction ({quantity}) is {found[first_not_finite(found)]} at index "
@@ -92,13 +102,21 @@ def _axis(quantity: Quantity) -> int:
     return 1 if quantity == "moments" else 0
 
 
-def _cut(batches: Iterable[CheckedBatch]) -> Iterator[tuple[Any, ...]]:
-    """Inputs, and targets where there are any, of so many points that fit at once."""
+def _cut(
+    batches: Iterable[CheckedBatch], at_once: int, counted: list[Array]
+) -> Iterator[tuple[Any, ...]]:
+    """Inputs, and targets where there are any, of so many examples that fit at once.
+
+    Masks of targets are appended to `counted`.
+    """
     for batch in batches:
-        for start in range(0, batch.size, _POINTS_AT_ONCE):
-            length = min(_POINTS_AT_ONCE, batch.size - start)
+        if batch.mask is not None:
+            counted.append(batch.mask)
+        for start in range(0, batch.size, at_once):
+            length = min(at_once, batch.size - start)
             inputs = cut(batch.inputs, start, length, length)
             if batch.targets is None:
                 yield (inputs,)
             else:
-                yield inputs, batch.targets[start : start + length]
+                each = len(batch.targets) // batch.size  # rows of an example
+                yield inputs, batch.targets[start * each : (start + length) * each]

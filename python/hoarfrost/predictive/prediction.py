@@ -72,7 +72,7 @@ class RegressionPrediction:
             )
         normal = NormalDist()
         scores = np.asarray([normal.inv_cdf(level) for level in levels]).astype(self.mean.dtype)
-        found: Array = self.mean + scores[:, None, None] * self.std
+        found: Array = self.mean + scores.reshape(-1, *(1 for _ in self.mean.shape)) * self.std
         return found[0] if single else found
 
     def credible_interval(

@@ -7,6 +7,7 @@ once for all of them; frozen parameters are passed once, not once a sample.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -64,6 +65,8 @@ class WeightSamples:
         ``(S, B, C)``, before any statistic.
     transform_variables : tree of arrays
         Its first argument.
+    positions : tuple of int
+        Of one example's outputs; each is a point, a row of the outputs of shape ``(S, B, C)``.
     """
 
     partition: Partition
@@ -73,6 +76,7 @@ class WeightSamples:
     center: Tree | None = None
     transform: Transform | None = None
     transform_variables: Tree = None
+    positions: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -146,17 +150,21 @@ def over_samples(
             check_points_apart(network, params, samples.mutable, inputs, again=False)
         if size > rows:
             rows, chunk = size, chunk_size(network, samples, inputs)
-        inputs, extra = padded((inputs, tuple(rest)), size, rows)
+        each = math.prod(samples.positions)
+        inputs = padded(inputs, size, rows)
+        extra = padded(tuple(rest), size * each, rows * each)
         if key is not None:
             extra = (*extra, jax.random.fold_in(key, index))
-        outputs = _program(network, samples.partition, chunk, _arrays(samples), inputs)
+        outputs = _program(
+            network, samples.partition, chunk, _arrays(samples), inputs, samples.positions
+        )
         with precision():
             result, sound = _statistic_program(
                 samples.transform, samples.transform_variables, argument, outputs, extra
             )
         if waiting is not None:
             yield _read(*waiting, axis)
-        waiting = result, sound, index, size
+        waiting = result, sound, index, size * each
     if waiting is not None:
         yield _read(*waiting, axis)
 
@@ -171,7 +179,7 @@ def _one(samples: WeightSamples) -> Tree:
 def num_outputs(network: Network, samples: WeightSamples, inputs: Tree) -> int:
     """How many outputs the network has for a point; nothing is computed."""
     outputs = _program.eval_shape(
-        network, samples.partition, samples.size, _arrays(samples), inputs
+        network, samples.partition, samples.size, _arrays(samples), inputs, samples.positions
     )
     # A calibrator keeps the shape.
     return int(outputs.shape[-1])
@@ -203,13 +211,16 @@ def chunk_size(network: Network, samples: WeightSamples, inputs: Tree) -> int:
     shapes = tuple((np.shape(x), jax.dtypes.result_type(x)) for x in leaves)
     # Networks are hashable, which a protocol cannot say.
     find: Any = _chunk_sizes.of(network)
-    size: int = find(network.unowned, samples.partition, samples.size, structure, shapes)
+    size: int = find(
+        network.unowned, samples.partition, samples.positions, samples.size, structure, shapes
+    )
     return size
 
 
 def _chunk_size(
     network: Any,
     partition: Partition,
+    positions: tuple[int, ...],
     size: int,
     structure: Any,
     shapes: tuple[tuple[tuple[int, ...], Any], ...],
@@ -218,7 +229,7 @@ def _chunk_size(
     trainable, *others = jax.tree.unflatten(structure, arrays)
 
     def program(some: Tree, *rest: Tree) -> jax.Array:
-        return jax.vmap(_at_sample(network, partition, *rest))(some)
+        return jax.vmap(_at_sample(network, partition, positions, *rest))(some)
 
     def part(x: Any, chunk: int) -> Any:
         return jax.ShapeDtypeStruct((chunk, *x.shape[1:]), x.dtype)  # type: ignore[no-untyped-call]
@@ -242,24 +253,26 @@ def _arrays(samples: WeightSamples) -> tuple[Tree, ...]:
 
 
 def _outputs(
-    network: Network, partition: Partition, chunk: int, arrays: tuple[Tree, ...], inputs: Tree
+    network: Network,
+    partition: Partition,
+    chunk: int,
+    arrays: tuple[Tree, ...],
+    inputs: Tree,
+    positions: tuple[int, ...] = (),
 ) -> jax.Array:
     """Outputs under all samples, shape ``(S, B, C)``."""
     trainable, center, frozen, mutable = arrays
-    size = jax.tree.leaves(inputs)[0].shape[0]
     leaves = jax.tree.leaves(trainable)
     if not leaves:
-        params = partition.merge(trainable, frozen)
-        outputs = network.evaluate(params, mutable, inputs)
-        check_rows(outputs.shape, size)
-        return outputs[None]
-    one = _at_sample(network, partition, center, frozen, mutable, inputs)
+        fixed = _at_sample(network, partition, positions, None, frozen, mutable, inputs)
+        return fixed(trainable)[None]
+    one = _at_sample(network, partition, positions, center, frozen, mutable, inputs)
     if chunk >= leaves[0].shape[0]:
         return jax.vmap(one)(trainable)
     return jax.lax.map(one, trainable, batch_size=chunk)
 
 
-_program = NetworkProgram(_outputs, static=("partition", "chunk"))
+_program = NetworkProgram(_outputs, static=("partition", "positions", "chunk"))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -280,6 +293,7 @@ def _statistic_program(
 def _at_sample(
     network: Network,
     partition: Partition,
+    positions: tuple[int, ...],
     center: Tree | None,
     frozen: Tree,
     mutable: Tree,
@@ -289,8 +303,9 @@ def _at_sample(
 
     def one(sample: Tree) -> jax.Array:
         outputs = network.evaluate(partition.merge(sample, frozen), mutable, inputs)
-        check_rows(outputs.shape, jax.tree.leaves(inputs)[0].shape[0])
-        return outputs
+        size = jax.tree.leaves(inputs)[0].shape[0]
+        check_rows(outputs.shape, size, positions=positions)
+        return outputs.reshape(-1, outputs.shape[-1]) if positions else outputs
 
     if center is None:
         return one

@@ -9,18 +9,18 @@ from typing import Any
 from flax import nnx
 
 from hoarfrost.examples.networks.demonstration import Apply, digits, show
+from hoarfrost.network import as_network
 from hoarfrost.types import Path, Tree
 
 
 def as_function(module: Any) -> tuple[Apply, Tree]:
-    """An NNX module whose call wants `rngs` as ``(apply, params)``, in evaluation mode.
+    """An NNX module as ``(apply, params)``, in evaluation mode; one whose call wants `rngs` too.
 
-    Its arrays are copied out at once: what `nnx.split` gives is the module's own variables.
+    ``params`` are copies of its parameters. `hoarfrost.fit_laplace` and `hoarfrost.plan` take the
+    module as it is as well, ``fit_laplace(module, None, loader)``, and give the same.
     """
-    view = nnx.view(module, deterministic=True, use_running_average=True, raise_if_not_found=False)
-    graph, params, rest = nnx.split(view, nnx.Param, ...)
-    params, rest = nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
-    return lambda params, inputs: nnx.merge(graph, params, rest)(inputs, rngs=None), params
+    network, params, mutable = as_network(module, None)
+    return lambda params, inputs: network.evaluate(params, mutable, inputs), params
 
 
 def head(path: Path, value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from hoarfrost.examples.networks.demonstration import (
@@ -33,8 +34,12 @@ def as_function(model: Any) -> tuple[Apply, Tree]:
 
     check_evaluation_mode(model)
     params, call = torchax.extract_jax(model)
-    # What the model returns is no tree of JAX: its logits are taken out here.
-    return lambda params, inputs: call(params, (), dict(inputs))["logits"], params
+
+    def apply(params: Tree, inputs: Tree) -> Any:
+        # What the model returns is no tree of JAX: its logits are taken out here.
+        return call(params, (), {name: jnp.asarray(x) for name, x in inputs.items()})["logits"]
+
+    return apply, params
 
 
 def head(path: Path, value: Any) -> bool:
@@ -56,6 +61,7 @@ def network(seed: int = 0) -> Any:
         intermediate_size=64,
         max_position_embeddings=_LENGTH,
         num_labels=_CLASSES,
+        initializer_range=0.2,
     )
     return BertForSequenceClassification(config).eval()
 
@@ -70,7 +76,7 @@ def sequences(size: int = 400, seed: int = 0) -> Data:
     def batch(likes: np.ndarray) -> Tree:
         own = 1 + 10 * likes[:, None] + rng.integers(0, 10, (len(likes), _LENGTH))
         common = rng.integers(31, 41, own.shape)
-        ids = np.where(rng.random(own.shape) < 0.6, own, common)
+        ids = np.where(rng.random(own.shape) < 0.9, own, common)
         mask = np.arange(_LENGTH) < rng.integers(_LENGTH // 2, _LENGTH + 1, (len(likes), 1))
         return {"input_ids": np.where(mask, ids, _PAD), "attention_mask": mask.astype(np.int32)}
 

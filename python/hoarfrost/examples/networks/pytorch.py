@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
+
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.examples.networks.demonstration import (
     Apply,
@@ -30,7 +32,8 @@ def as_function(module: Any) -> tuple[Apply, Tree]:
 
     check_evaluation_mode(module)
     params, call = torchax.extract_jax(module)
-    return lambda params, inputs: call(params, (inputs,)), params
+    # torchax takes JAX's arrays, not NumPy's.
+    return lambda params, inputs: call(params, (jnp.asarray(inputs),)), params
 
 
 def check_evaluation_mode(module: Any) -> None:
