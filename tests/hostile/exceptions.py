@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from meaning import Recipe
 
 LOADERS = ("DataLoader", "HuggingFaceDataLoader", "InputsLoader", "TargetsLoader")
-FUNCTIONS = ("fit_laplace", "plan")
+FUNCTIONS = ("fit_laplace", "plan", "describe")
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,20 @@ EXEMPTIONS += (
         lambda recipe: recipe[0] in ("inputs", "broken", "form") or recipe[1].startswith("list"),
     ),
     Exemption(
+        "parameters are put in their places as they are; no number is computed with them",
+        ("Laplace",),
+        "tree",
+        lambda recipe: recipe[0] == "array" and recipe[1][0] == "with",
+    ),
+    Exemption(
+        "no dtype is the one of the inputs, in Flax",
+        ("model",),
+        "dtype",
+        lambda recipe: recipe == ("other", "none"),
+    ),
+    Exemption(
         "a plan asks for the shapes of inputs alone",
-        ("plan",),
+        ("plan", "describe"),
         "inputs",
         lambda recipe: recipe[0] == "with",
     ),
@@ -96,6 +108,12 @@ EXEMPTIONS += (
         ("FitMonitor", "CalibMonitor"),
         "metrics",
         lambda recipe: recipe in (("gives", "number"), ("gives", "nan"), ("other", "tuple")),
+    ),
+    Exemption(
+        "two numbers are two stages",
+        ("model",),
+        "stage_sizes",
+        lambda recipe: recipe == ("other", "list"),
     ),
     Exemption(
         "two numbers are two targets",
@@ -146,6 +164,17 @@ EXEMPTIONS += (
         lambda recipe: recipe[0] == "shape",
     ),
 )
+
+
+# A building block, a dtype or a shape that a ready-made network hands on: Flax, NumPy or Python
+# says what is wrong with it as the network is made, and nothing is computed before.
+HANDED_ON = ("dense", "dropout", "conv", "block_cls", "activation", "dtype", "initializer_fun")
+HANDED_ON += ("input_shape", "rngs", "shortcut_size")
+
+
+def handed_on(name: str, argument: str) -> bool:
+    """Whether an argument is one that is handed on, whose errors are those of others."""
+    return name.startswith("model.") and argument in HANDED_ON
 
 
 def reason_for(name: str, argument: str, recipe: Recipe) -> str:

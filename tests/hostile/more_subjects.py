@@ -15,7 +15,6 @@ from hoarfrost.likelihood import Bernoulli, Categorical, Gaussian, Heteroscedast
 
 OUTPUTS = np.float32([[0.5, -1.0], [1.5, 0.25], [-0.5, 0.75], [0.0, 1.0]])
 REAL = np.float32([[0.25, 1.0], [-1.5, 0.5], [2.0, 0.0], [0.5, -0.5]])
-SOME = np.float32([[0.5, -1.0], [1.5, 0.25]])
 COUNTS = np.array([[0, 3], [1, 2], [5, 0], [2, 2]], np.int32)
 
 
@@ -58,27 +57,11 @@ def mean(value: Any) -> Any:
     return prior.resolve_prior_mean(value, tree())
 
 
-def served(**given: Any) -> Any:
-    """What a posterior's function for serving gives on the points of the options."""
-    from entries import kept
-    from problems import X, laplace
-
-    posterior = kept("laplace 3", lambda: laplace(3))
-    arrays, function = posterior.to_jax(**given)
-    return function(arrays, posterior.merge(posterior.linearised.trainable), X)
-
-
 def under_noise(noise_std: Any) -> float:
     return log_likelihood(Gaussian(noise_std))(OUTPUTS, REAL)
 
 
 MORE: dict[str, Subject] = {
-    "Laplace.to_jax": Subject(
-        hoarfrost.Laplace.to_jax,
-        served,
-        lambda: {"form": "probit", "dtype": "float32", "n_samples": 3, "inputs": SOME},
-        {},
-    ),
     "Gaussian": Subject(Gaussian, under_noise, lambda: {"noise_std": 0.5}, {}),
     "Gaussian.log_prob": subject(log_likelihood(Gaussian(0.5)), outputs=OUTPUTS, targets=REAL),
     "HeteroscedasticGaussian.log_prob": subject(

@@ -19,16 +19,18 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "options"), str(HERE.parent)]
 
 import jax  # noqa: E402
 from cases import Case  # noqa: E402
-from exceptions import reason_for  # noqa: E402
+from exceptions import handed_on, reason_for  # noqa: E402
 from judge import RAW, RIGHT, TYPED, WRONG, Verdict, close, judge, of_error  # noqa: E402
 from kinds import make  # noqa: E402
-from meaning import Boom, Raises, Senseless, either  # noqa: E402
+from meaning import Boom, Raises, Same, Senseless, either  # noqa: E402
 from reach import Place, place, subjects  # noqa: E402
 
 # Bytes of address space: what asks for more gets an error and not the machine.
 ROOM = 24 * 2**30
 # Compiled programs are given back after so many cases.
 KEPT = 1500
+# It says how much memory there is at the moment.
+NEVER_THE_SAME = ("describe",)
 AFTERWARDS = "afterwards the right call"
 
 
@@ -56,14 +58,19 @@ class Bench:
             return of_error(error, case.argument)
         if hostile.value is None and at.optional:
             hostile = either(None)
+        texts = case.name == "describe" or case.name.startswith("model.")
+        if texts and isinstance(hostile.meaning, Same):
+            hostile = either(hostile.value)  # their results are texts, which show dtypes
         exempt = reason_for(case.name, case.argument, case.recipe)
         if exempt and isinstance(hostile.meaning, Senseless | Raises):
             hostile = either(hostile.value)
         verdict = judge(at.call, hostile, case.argument, at.oracle)
         if at.kind == "anything" and verdict.outcome == RAW:
             # What the user's own function raises of the user's own value.
-            return Verdict(RIGHT)
-        if verdict.outcome not in (RIGHT, TYPED):
+            return Verdict(RIGHT, verdict.message)
+        if handed_on(case.name, case.argument):
+            return Verdict(RIGHT if verdict.outcome in (RAW, WRONG) else verdict.outcome)
+        if verdict.outcome not in (RIGHT, TYPED) or case.name in NEVER_THE_SAME:
             return verdict
         try:
             again = at.base()

@@ -69,6 +69,14 @@ TWICE = {"model": Net(), "params": VARIABLES, "call": twice}
 OF_HEAD = {"model": Net(), "params": VARIABLES, "trainable": ["head"]}
 
 
+def run_to_jax(**given: Any) -> Any:
+    """What the function for serving gives, and whether it was compared with the posterior's own."""
+    posterior = kept("laplace 3", lambda: laplace(3))
+    arrays, function = posterior.to_jax(**given)
+    outputs = function(arrays, posterior.merge(posterior.linearised.trainable), X)
+    return outputs, function.largest_difference is None
+
+
 def run_write_to(**given: Any) -> Any:
     """What a module holds afterwards."""
     posterior = hoarfrost.fit_laplace(nnx_net(), None, CLASSES, trainable=["head"], progress=False)
@@ -204,6 +212,16 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
     for outputs, group in ((3, of_classes), (1, of_numbers)):
         for name, (base, entries) in group.items():
             yield built(f"Laplace.{name}", on_laplace(name, outputs), base, **entries)
+    yield built(
+        "Laplace.to_jax",
+        run_to_jax,
+        {},
+        form=Other("covariance"),
+        dtype=Other("bfloat16"),
+        n_samples=Pair({"form": "samples"}, {"form": "samples", "n_samples": 7}),
+        seed=Pair({"form": "samples"}, {"form": "samples", "seed": 7}),
+        inputs=Other(X2),
+    )
     yield built(
         "Laplace.write_to",
         run_write_to,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hoarfrost.checks import is_choice, shown
 from hoarfrost.curvature import HeadLayout
 from hoarfrost.curvature.head import layer_inputs
 from hoarfrost.dtypes import in_float64
@@ -182,8 +183,10 @@ def to_jax(
     """
     likelihood = linearised.likelihood
     kind = _dtype(dtype)
-    if form not in ("probit", "samples", "covariance"):
-        raise InvalidArgumentError(f"form is {form!r}; give 'probit', 'samples' or 'covariance'")
+    if not is_choice(form, ("probit", "samples", "covariance")):
+        raise InvalidArgumentError(
+            f"form is {shown(form)}; give 'probit', 'samples' or 'covariance'"
+        )
     if form == "probit" and not isinstance(likelihood, Classification):
         raise InvalidArgumentError(
             f"form is 'probit', which is for classes, and the likelihood is {likelihood.name!r}; "

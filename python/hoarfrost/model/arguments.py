@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
-from hoarfrost.checks import check_counts, is_number, is_whole
+from hoarfrost.checks import check_count, check_counts, is_choice, is_number, is_whole, shown
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -18,9 +19,10 @@ POOLS = ("mean", "first", "tokens")
 
 def check_rate(dropout_rate: Any) -> None:
     """Raise unless the share of units that are dropped is at least 0 and below 1."""
-    if not is_number(dropout_rate) or not 0 <= dropout_rate < 1:
+    long = isinstance(dropout_rate, np.longdouble)  # which JAX does not have
+    if not is_number(dropout_rate) or long or not 0 <= dropout_rate < 1:
         raise InvalidArgumentError(
-            f"dropout_rate is {dropout_rate!r}; give a number of at least 0 and below 1"
+            f"dropout_rate is {shown(dropout_rate)}; give a number of at least 0 and below 1"
         )
 
 
@@ -34,6 +36,16 @@ def check_widths(widths: Any, activations: Any) -> None:
         raise InvalidArgumentError(
             f"widths has {len(widths)} entries and activations has {len(activations)}; give one "
             "activation for each hidden layer"
+        )
+
+
+def check_stages(stage_sizes: Any) -> None:
+    """Raise unless there is at least one stage, and each has at least one block."""
+    sizes = isinstance(stage_sizes, Sequence) and not isinstance(stage_sizes, str | bytes)
+    if not sizes or not stage_sizes or not all(is_whole(size, 1) for size in stage_sizes):
+        raise InvalidArgumentError(
+            f"stage_sizes is {shown(stage_sizes)}; give a tuple of positive integers, the number "
+            "of blocks of each stage"
         )
 
 
@@ -64,16 +76,15 @@ def check_encoder(width: Any, depth: Any, num_heads: Any, mlp_dim: Any, lora_ran
         raise InvalidArgumentError(
             f"width is {width} and num_heads is {num_heads}; width must be a multiple of num_heads"
         )
-    if not is_whole(lora_rank, 0):
-        raise InvalidArgumentError(
-            f"lora_rank is {lora_rank!r}; give a whole number, 0 for attention without LoRA"
-        )
+    check_count("lora_rank", lora_rank, 0)
 
 
 def check_pool(pool: Any) -> None:
     """Raise unless `pool` is a way from tokens to outputs."""
-    if pool not in POOLS:
-        raise InvalidArgumentError(f"pool is {pool!r}; give one of {', '.join(map(repr, POOLS))}")
+    if not is_choice(pool, POOLS):
+        raise InvalidArgumentError(
+            f"pool is {shown(pool)}; give one of {', '.join(map(repr, POOLS))}"
+        )
 
 
 def check_pad_id(pad_id: Any) -> None:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from hoarfrost.checks import check_counts
-from hoarfrost.model.arguments import Activation, ModuleDef, check_image
+from hoarfrost.model.arguments import Activation, ModuleDef, check_image, check_stages
 from hoarfrost.model.output import OutputSubNet
 from hoarfrost.model.utils.spectral_norm import WithSpectralConv2DNorm, normalised
 
@@ -201,6 +201,7 @@ class ResNet(nn.Module):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         check_counts(output_dim=self.output_dim, num_filters=self.num_filters)
+        check_stages(self.stage_sizes)
         super().__post_init__()
 
     def setup(self) -> None:

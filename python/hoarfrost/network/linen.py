@@ -131,6 +131,8 @@ class LinenNetwork:
         """
         if self._mode(True):
             return ()
+        # Of JAX, so that nothing that is looked at can change the user's own.
+        inputs = jax.tree.map(jnp.asarray, inputs)
         found: list[str] = []
 
         def look(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -156,6 +158,11 @@ class LinenNetwork:
         """Variables ``{"params": ..., "batch_stats": ...}`` as ``(params, mutable)``."""
         if self.bare:
             return variables, {}
+        if "params" not in variables:
+            raise InvalidArgumentError(
+                f"the model {type(self.module).__name__} has no parameters: its variables hold "
+                f"{', '.join(variables) or 'nothing'}"
+            )
         params = {"params": variables["params"]}
         return params, {name: tree for name, tree in variables.items() if name != "params"}
 

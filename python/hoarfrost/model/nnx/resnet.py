@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from hoarfrost.checks import check_counts
-from hoarfrost.model.arguments import Activation, ModuleDef, check_image, check_shape
+from hoarfrost.model.arguments import Activation, ModuleDef, check_image, check_shape, check_stages
 from hoarfrost.model.nnx.layers import OutputSubNet, numbered, set_numbered
 
 ONE = (1, 1)
@@ -238,6 +238,7 @@ class ResNet(nnx.Module):  # type: ignore[misc]
         rngs: nnx.Rngs,
     ) -> None:
         check_counts(output_dim=output_dim, num_filters=num_filters)
+        check_stages(stage_sizes)
         channels = check_shape(input_shape, 3, "(height, width, channels)")[-1]
         self.dfe_subnet = DeepFeatureExtractorSubNet(
             channels, stage_sizes, block_cls, num_filters, dtype, activation, conv, rngs=rngs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hoarfrost.checks import is_choice, shown
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.network import write_to_module
 from hoarfrost.prob_model.joint import Joint
@@ -17,9 +18,9 @@ def write_state(joint: Joint, state: Any, module: Any, name: str) -> None:
             f"state is a {type(state).__name__}; give what sample() or state.get() returns, or "
             "nothing for the state that training left"
         )
-    if name not in joint.modules:
+    if not is_choice(name, joint.modules):
         raise InvalidArgumentError(
-            f"name is {name!r}; the networks of this model are {', '.join(joint.modules)}"
+            f"name is {shown(name)}; the networks of this model are {', '.join(joint.modules)}"
         )
     network = joint.modules[name].network
     mutable = (state.mutable or {}).get(name, {})
