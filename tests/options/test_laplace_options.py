@@ -104,13 +104,6 @@ def on_laplace(name: str, outputs: int = 3) -> Callable[..., Any]:
     return run
 
 
-def run_to_jax(**given: Any) -> Any:
-    """What is served at other inputs, with what is said of it."""
-    posterior = hoarfrost.fit_laplace(apply, tree(), CLASSES, progress=False)
-    arrays, served = posterior.to_jax(**given)
-    return served(arrays, posterior.merge(), X), served.largest_difference
-
-
 def of_functional_front() -> Iterator[tuple[str, Subject]]:
     yield built(
         "fit_laplace",
@@ -228,16 +221,6 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         lambda: {"module": nnx_net(1)},
         module=Refused(Net(), "module is a Net; give an NNX module"),
         tree=Other({"head": {"bias": np.ones(3, np.float32)}}),
-    )
-    yield built(
-        "Laplace.to_jax",
-        run_to_jax,
-        {"form": "samples"},
-        form=Other("covariance"),
-        dtype=Other("bfloat16"),
-        n_samples=Other(20),
-        seed=Other(5),
-        inputs=Other(X2),
     )
     prediction = RegressionPrediction(T, np.ones_like(T), 2 * np.ones_like(T))
     yield built("RegressionPrediction.quantile", prediction.quantile, {"q": 0.3}, q=Other(0.4))
