@@ -64,9 +64,10 @@ def _sound_arrays(name: str, tree: Tree) -> Tree:
     # None would leave a parameter out, and a layer without it is another one.
     arrays = jax.tree_util.tree_map_with_path(as_array, tree, is_leaf=lambda leaf: leaf is None)
     check_numbers(arrays, name, "the call")
+    arrays = native(arrays)
     if not is_finite(arrays):
         raise NonFiniteError(f"{name} of the call hold a NaN or an infinity; give finite numbers")
-    return native(arrays)
+    return arrays
 
 
 def calibrated(
