@@ -64,6 +64,8 @@ def narrowed(array: np.ndarray, dtype: Any, what: str, remedy: str) -> np.ndarra
 
 def is_real(dtype: Any) -> bool:
     """Whether a dtype is one of real numbers of at most 64 bits, or of yes and no."""
+    if not isinstance(dtype, np.dtype):  # a key of JAX, or what a class has under that name
+        return False
     if not (jnp.issubdtype(dtype, np.number) or dtype == np.bool_):
         return False
     # Durations count as whole numbers to NumPy.

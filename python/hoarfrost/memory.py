@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hoarfrost.checks import is_whole
+from hoarfrost.checks import is_whole, shown
 from hoarfrost.errors import InvalidArgumentError, MemoryLimitError
 
 
@@ -16,10 +16,10 @@ def check_memory_budget(memory_budget: Any) -> None:
     """Raise `InvalidArgumentError` unless it is None or a positive whole number of bytes."""
     if memory_budget is None:
         return
-    if not is_whole(memory_budget, 1):
+    if not is_whole(memory_budget, 1) or int(memory_budget) >= 2**63:
         raise InvalidArgumentError(
-            f"memory_budget is {memory_budget!r}; give a positive whole number of bytes, or None "
-            "for what the machine has"
+            f"memory_budget is {shown(memory_budget)}; give a positive whole number of bytes below "
+            "2**63, or None for what the machine has"
         )
 
 

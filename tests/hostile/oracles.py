@@ -65,5 +65,8 @@ ORACLES: dict[str, Oracle] = {
     "TargetsLoader.from_iterable": hands_out("iterable"),
     "TargetsLoader.from_array_targets": hands_out("targets"),
     **{f"{of}.log_prob": log_likelihood(of) for of in DENSITIES},
+    # They hand on what they are given, a NaN too.
+    "Laplace.merge": lambda given, result: "",
+    "Laplace.write_to": lambda given, result: "",
     **core_oracles.ORACLES,
 }

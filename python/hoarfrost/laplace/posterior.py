@@ -454,7 +454,8 @@ class Laplace:
         subset = self.linearised.subset
         leaves = {path_of(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(tree)}
         for place, leaf in leaves.items():
-            if not is_real(getattr(leaf, "dtype", np.dtype(object))):
+            masked = isinstance(leaf, np.ma.MaskedArray) and np.ma.getmaskarray(leaf).any()
+            if masked or not is_real(getattr(leaf, "dtype", np.dtype(object))):
                 raise InvalidArgumentError(
                     f"tree at {join(place)!r} is {shown(leaf)}; give an array of real numbers"
                 )
@@ -845,9 +846,9 @@ def _check_room_for(what: str, numbers: int) -> None:
 
 def _log_bounds(low: Any, high: Any) -> tuple[float, float]:
     low, high = plain(low), plain(high)
-    if not is_number(low) or not is_number(high) or not 0 < low < high:
+    if not is_number(low) or not is_number(high) or not 0 < float(low) < float(high):
         raise InvalidArgumentError(
             f"bounds are low={shown(low)} and high={shown(high)}; give two positive "
             "numbers, the smaller one first"
         )
-    return math.log(low), math.log(high)
+    return math.log(float(low)), math.log(float(high))

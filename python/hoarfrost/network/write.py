@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from hoarfrost.checks import shown
+from hoarfrost.dtypes import is_real
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.network.nested import by_path, nested
 from hoarfrost.network.recognise import is_nnx_module
-from hoarfrost.types import Tree
+from hoarfrost.types import Tree, join
 
 
 def write_to_module(module: Any, values: Tree, changed: Tree = None) -> None:
@@ -41,4 +45,16 @@ def write_to_module(module: Any, values: Tree, changed: Tree = None) -> None:
         )
     from hoarfrost.network.nnx_module import write_values
 
-    write_values(module, nested({**by_path(values), **by_path(changed or {})}))
+    own, others = by_path(values), by_path(changed or {})
+    for path, leaf in others.items():
+        masked = isinstance(leaf, np.ma.MaskedArray) and np.ma.getmaskarray(leaf).any()
+        if masked or not is_real(getattr(leaf, "dtype", np.dtype(object))):
+            raise InvalidArgumentError(
+                f"tree at {join(path)!r} is {shown(leaf)}; give an array of real numbers"
+            )
+        if any(path[: len(place)] == place != path for place in own):
+            raise InvalidArgumentError(
+                f"tree has a leaf at {join(path)!r}, below one of the module's variables; give a "
+                "tree such as one draw of sample()"
+            )
+    write_values(module, nested({**own, **others}))
