@@ -132,7 +132,11 @@ def test_a_prior_says_one_floating_point_number(value: Any) -> None:
         model.train(CLASSES, fit_config=config())
 
 
-@pytest.mark.parametrize("value", [None, "a", 3, 1j, np.zeros(0), object(), np.zeros(2)], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [None, "a", 3, 1j, np.zeros(0), object(), np.zeros(2)],
+    ids=["none", "text", "number", "complex", "empty", "object", "too few"],
+)
 def test_uncertainties_are_numbers_of_each_point(value: Any) -> None:
     from problems import CLASSES, calib, fitted
 
