@@ -17,8 +17,9 @@ from cases import Case
 from judge import ABORT, HANG, OUTCOMES, RIGHT, TYPED, Verdict
 
 WORKER = Path(__file__).with_name("worker.py")
-# Seconds that a case may take, its compilation included, on a machine that does other things too.
-PATIENCE = 40.0
+# Seconds that a case may take, with the first right call and its compilation, on a machine that
+# does other things too.
+PATIENCE = 90.0
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,12 @@ def noise(given: Arguments, result: Any) -> str:
     return agrees(result, stats.norm.logpdf(wide(REAL), wide(OUTPUTS), std).sum(), 1e-6, 1e-5)
 
 
+def finite_loss(given: Arguments, result: Any) -> str:
+    """Of a training or a calibration, whatever its metrics are."""
+    loss = result[0].get("fit_status", result[0])["loss"]
+    return "" if np.all(np.isfinite(loss)) else f"a loss of {loss}"
+
+
 def evidence(given: Arguments, result: Any) -> str:
     """Of the regression posterior of the options, from its dense precision."""
     from entries import kept

@@ -9,6 +9,7 @@ from density_oracles import (
     DENSITIES,
     credible_interval,
     evidence,
+    finite_loss,
     gaussian_quantile,
     log_likelihood,
     noise,
@@ -65,6 +66,8 @@ ORACLES: dict[str, Oracle] = {
     "TargetsLoader.from_iterable": hands_out("iterable"),
     "TargetsLoader.from_array_targets": hands_out("targets"),
     **{f"{of}.log_prob": log_likelihood(of) for of in DENSITIES},
+    "FitMonitor": finite_loss,
+    "CalibMonitor": finite_loss,
     # They hand on what they are given, a NaN too.
     "Laplace.merge": lambda given, result: "",
     "Laplace.write_to": lambda given, result: "",

@@ -161,14 +161,15 @@ def test_parameters_of_the_other_byte_order_are_the_same() -> None:
 
 
 @pytest.mark.parametrize("prior", [IsotropicGaussianPrior(1.0), DiagonalGaussianPrior([0.5] * 15)])
-@pytest.mark.parametrize("form", [">f4", "f8", ">f8", "list of numbers"])
+@pytest.mark.parametrize("form", [">f4", "f8", ">f8", "i4", ">i8", "list of numbers"])
 def test_a_prior_takes_a_tree_in_any_form(prior: Any, form: str) -> None:
     from problems import tree
 
-    plain = {"a": np.float32(tree()["a"]), "b": np.float32(tree()["b"])}
+    plain = {name: np.float32(np.round(3 * leaf)) for name, leaf in tree().items()}
     numbers = form == "list of numbers"
     other = jax.tree.map(lambda x: x if numbers else x.astype(form), plain)
     assert prior.log_joint_prob(other) == prior.log_joint_prob(plain)
+    assert prior.log_joint_prob(other).dtype == np.float32
     drawn = [prior.sample(params, 0) for params in (other, plain)]
     assert np.array_equal(drawn[0]["a"], drawn[1]["a"])
     assert jax.tree.structure(prior.mean_tree(other)) == jax.tree.structure(plain)

@@ -87,7 +87,6 @@ def main(cases: str, results: str, start: str) -> None:
     with open(results, "a", encoding="utf-8", buffering=1) as out:
         for index in range(int(start), len(lines)):
             case = Case.of(lines[index])
-            bench.at(case)
             out.write(json.dumps({"begun": index}) + "\n")
             verdict = bench.run(case)
             spoilt = verdict.message.startswith(AFTERWARDS)

@@ -89,8 +89,10 @@ def check_pool(pool: Any) -> None:
 
 def check_pad_id(pad_id: Any) -> None:
     """Raise unless `pad_id` is a token or None."""
-    if pad_id is not None and not is_whole(pad_id, 0):
-        raise InvalidArgumentError(f"pad_id is {pad_id!r}; give the id of the padding, or None")
+    if pad_id is not None and (not is_whole(pad_id, 0) or int(pad_id) >= 2**31):
+        raise InvalidArgumentError(
+            f"pad_id is {shown(pad_id)}; give the id of the padding, below 2**31, or None"
+        )
 
 
 def check_shape(input_shape: Any, least: int, described: str) -> tuple[int, ...]:

@@ -134,9 +134,17 @@ def cut(vector: Any, leaves: list[Any], what: str) -> list[Any]:
     return pieces
 
 
+def _floating(leaf: Any) -> jax.Array:
+    """The leaf in a floating dtype: whole numbers have no logarithms of variances beside them."""
+    if jnp.issubdtype(leaf.dtype, np.floating):
+        return at_least_float32(leaf)
+    found: jax.Array = leaf.astype(jax.dtypes.canonicalize_dtype(np.float64))
+    return found
+
+
 def deviations(params: Tree, mean: Any) -> list[jax.Array]:
-    """Each leaf less its prior mean, at least in float32."""
-    wide = [at_least_float32(leaf) for leaf in jax.tree.leaves(params)]
+    """Each leaf less its prior mean, in float32 or wider."""
+    wide = [_floating(leaf) for leaf in jax.tree.leaves(params)]
     means = mean_leaves(params, mean)
     return [leaf - jnp.asarray(own, leaf.dtype) for leaf, own in zip(wide, means, strict=True)]
 
