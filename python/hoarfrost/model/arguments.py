@@ -61,9 +61,11 @@ def check_equal_widths(widths: Sequence[int]) -> None:
 def check_wide(depth: Any, widen_factor: Any) -> None:
     """Raise unless a wide residual network of that depth has whole blocks."""
     check_counts(widen_factor=widen_factor)
-    if not is_whole(depth, 10) or (depth - 4) % 6:
+    # A layer is made at a time: of a depth beyond this one there would be no end.
+    if not is_whole(depth, 10) or depth > 10_000 or (depth - 4) % 6:
         raise InvalidArgumentError(
-            f"depth is {depth!r}; give 6 n + 4 with a whole n of at least 1, as 16, 22 or 28"
+            f"depth is {shown(depth)}; give 6 n + 4 with a whole n of at least 1, as 16, 22 or 28, "
+            "and at most 10,000"
         )
 
 
