@@ -26,6 +26,7 @@ BOTH = [
     ("ResNet", {"num_filters": 0}, "num_filters is 0"),
     ("ResNet", {"output_dim": None}, "output_dim is None"),
     ("WideResNet", {"depth": 12}, "give 6 n"),
+    ("WideResNet", {"depth": 10**400}, "at most 10,000"),
     ("WideResNet", {"widen_factor": 0}, "widen_factor is 0"),
     ("WideResNet", {"output_dim": 0}, "output_dim is 0"),
     ("WideResNet", {"dropout_rate": 2}, "dropout_rate is 2"),
