@@ -177,9 +177,10 @@ def test_float32_roots_keep_what_a_covariance_in_float32_would_lose() -> None:
     assert errors.max() < 64 * np.finfo(np.float32).eps
 
 
-def test_one_program_for_any_number_of_points_after_export() -> None:
+@pytest.mark.parametrize("trainable", ["last_layer", kernel_only], ids=["head", "kernels"])
+def test_one_program_for_any_number_of_points_after_export(trainable: Any) -> None:
     export = pytest.importorskip("jax.export")
-    posterior, x = posterior_of("categorical", "full", "last_layer")
+    posterior, x = posterior_of("categorical", "full", trainable)
     for form in ("probit", "samples", "covariance"):
         arrays, fn = posterior.to_jax(form, n_samples=20)
         (batch,) = export.symbolic_shape("b")

@@ -6,6 +6,7 @@ vector-Jacobian product for each column of the root, and a symmetric product in 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -23,17 +24,19 @@ from hoarfrost.types import Tree
 CHUNK_BYTES = 64 * 2**20
 
 
-def _rows(
+def rows_at(
     network: Network,
     partition: Partition,
     likelihood: Likelihood | None,
     params: Tree,
     mutable: Tree,
-    inputs: Tree,
-    size: jax.Array,
     positions: tuple[int, ...] = (),
-) -> PassResult:
-    """Outputs and rows of one piece; rows of the examples from `size` on are zero."""
+) -> Callable[[Tree], tuple[jax.Array, jax.Array]]:
+    """A function of one example: outputs ``(T, C)`` and rows ``(T, R, P)`` of its T positions.
+
+    T is 1 without positions. Rows are those of the Jacobian where `likelihood` is None, else those
+    times a root of its curvature.
+    """
     trainable, frozen = partition.split(params)
     leaves, treedef = jax.tree.flatten(trainable)
     dtype = wide_dtype(*leaves)
@@ -61,6 +64,21 @@ def _rows(
         flat = [t.reshape(count, columns.shape[1], -1).astype(dtype) for t in tangents]
         return outputs, jnp.concatenate(flat, axis=2)
 
+    return point
+
+
+def _rows(
+    network: Network,
+    partition: Partition,
+    likelihood: Likelihood | None,
+    params: Tree,
+    mutable: Tree,
+    inputs: Tree,
+    size: jax.Array,
+    positions: tuple[int, ...] = (),
+) -> PassResult:
+    """Outputs and rows of one piece; rows of the examples from `size` on are zero."""
+    point = rows_at(network, partition, likelihood, params, mutable, positions)
     with jax.default_matmul_precision("highest"):
         outputs, rows = jax.vmap(point)(inputs)
     real = jnp.arange(rows.shape[0]) < size

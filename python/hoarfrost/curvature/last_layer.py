@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.curvature.head import MAX_POINTS, find_head, matrix_shape
+from hoarfrost.curvature.head import MAX_POINTS, find_head
+from hoarfrost.curvature.layout import matrix_shape
 from hoarfrost.data.pieces import cut, piece_size
 from hoarfrost.data.positions import examples_at_once
 from hoarfrost.errors import SelectionError

@@ -15,6 +15,7 @@ import numpy as np
 from hoarfrost.checks import is_choice, shown
 from hoarfrost.curvature import HeadLayout
 from hoarfrost.curvature.head import layer_inputs
+from hoarfrost.curvature.jacobian import rows_at
 from hoarfrost.dtypes import in_float64
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Partition
@@ -100,26 +101,11 @@ class ServedPredictive:
             return layer_inputs(
                 self.network, self.partition, self.layout, params, mutable, inputs, positions
             )
-        trainable, frozen = self.partition.split(params)
-
-        def point(example: Tree) -> tuple[jax.Array, jax.Array]:
-            def outputs_of(tree: Tree) -> jax.Array:
-                merged = self.partition.merge(tree, frozen)
-                batch = jax.tree.map(lambda leaf: leaf[None], example)
-                return self.network.evaluate(merged, mutable, batch)[0].reshape(-1)
-
-            outputs, pull = jax.vjp(outputs_of, trainable)
-            (rows,) = jax.vmap(pull)(jnp.eye(outputs.shape[0], dtype=outputs.dtype))
-            flat = [leaf.reshape(outputs.shape[0], -1) for leaf in jax.tree.leaves(rows)]
-            return outputs, jnp.concatenate(flat, axis=1)
-
-        # A point at a time: the Jacobians of a whole batch would not fit.
+        point = rows_at(self.network, self.partition, None, params, mutable, positions)
+        # An example at a time: the Jacobians of a whole batch would not fit.
         outputs, rows = jax.lax.map(point, inputs)
-        if not positions:
-            return outputs, rows
-        each = math.prod(positions)
-        count, width = outputs.shape[0] * each, outputs.shape[1] // each
-        return outputs.reshape(count, width), rows.reshape(count, width, rows.shape[-1])
+        count = outputs.shape[0] * outputs.shape[1]
+        return outputs.reshape(count, outputs.shape[2]), rows.reshape(count, *rows.shape[2:])
 
     def _sampled(
         self, arrays: Tree, params: Tree, mutable: Tree, inputs: Tree, positions: tuple[int, ...]
@@ -245,7 +231,7 @@ def _draws(linearised: LinearisedNetwork, draws: Array) -> Any:
 def _dtype(dtype: str) -> Any:
     name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", repr(dtype))
     if name not in _DTYPES:
-        raise InvalidArgumentError(f"dtype is {dtype!r}; give one of {', '.join(_DTYPES)}")
+        raise InvalidArgumentError(f"dtype is {shown(dtype)}; give one of {', '.join(_DTYPES)}")
     if name == "float64" and jax.dtypes.canonicalize_dtype(np.float64) != np.float64:
         raise InvalidArgumentError(
             "dtype is 'float64', which JAX rounds to float32 as it is set; give 'float32', or "
