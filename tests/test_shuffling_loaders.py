@@ -131,6 +131,21 @@ def test_targets_that_are_drawn_stand_beside_their_outputs(model):
     np.testing.assert_array_equal(same, predictive.sample(inputs_of(X), 40, rng=KEY))
 
 
+def test_a_likelihood_draws_targets_beside_their_outputs():
+    """The model says what it knows of each input: an output tells which point it is of."""
+    model = models().regressor
+    params = model.posterior.state.get().params
+    loader = Shuffling(X)
+    targets, aux = model.likelihood.sample(
+        400, params, InputsLoader.from_iterable(loader), return_aux=["outputs"], rng=KEY
+    )
+    outputs = np.asarray(aux["outputs"])
+    scores = (np.asarray(targets)[..., 0] - outputs[:, 0]) / np.exp(outputs[:, 1] / 2)
+    assert outputs.shape == (len(X), 2)
+    assert np.abs(scores.mean(axis=0)).max() < 5 / np.sqrt(400)
+    assert loader.passes == 1
+
+
 def test_calibration_finds_the_temperature_of_the_data():
     """All points in one batch: the steps are those of the unshuffled data, but for rounding."""
     rng = np.random.default_rng(0)

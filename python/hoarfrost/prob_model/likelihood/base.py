@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from hoarfrost.types import Tree
 
 
 @dataclass(frozen=True)
-class ModelLikelihood:
+class ModelLikelihood(ABC):
     """What a model says at one point of its parameters.
 
     `params` and `mutable` of every method are those of a state of the posterior, such as
@@ -221,22 +222,19 @@ class ModelLikelihood:
             raise InvalidArgumentError("rng is None, and this likelihood has no model; give a key")
         key = check_key(rng) if self.random is None or rng is not None else self.random.get()
         samples = self._point(params, mutable, calib_params, calib_mutable)
-        statistic = drawn(self.mixture.sample, n_samples)
-        targets = over_inputs(self.network, samples, statistic, inputs_loader, axis=1, key=key)
-        if not wants_outputs:
-            return targets
-        raw = over_inputs(self.network, samples, self.mixture.raw, inputs_loader, axis=1)
-        return targets, {"outputs": raw[0]}
+        statistic = drawn(self.mixture.sample, n_samples, wants_outputs)
+        found = over_inputs(self.network, samples, statistic, inputs_loader, axis=1, key=key)
+        return (found[0], {"outputs": found[1][0]}) if wants_outputs else found
 
     @staticmethod
+    @abstractmethod
     def predictions(outputs: jax.Array) -> jax.Array:
         """What metrics of training see."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def _mode_of(means: jax.Array) -> jax.Array:
         """The mode of targets with these means."""
-        raise NotImplementedError
 
     def _point(
         self, params: Tree, mutable: Tree, calib_params: Tree, calib_mutable: Tree

@@ -141,13 +141,12 @@ def drawn(
 ) -> Statistic:
     """`sample` for so many samples, with the outputs where they are wanted too.
 
-    The same function for the same arguments. A point mass has one set of outputs, from which all
-    targets are drawn.
+    The same function for the same arguments. A point mass has one set of outputs, ``(1, B, C)``,
+    from which all targets are drawn.
     """
 
     def draw(outputs: jax.Array, key: jax.Array) -> Any:
-        outputs = jnp.broadcast_to(outputs, (n_samples, *outputs.shape[1:]))
-        targets = sample(outputs, key)
+        targets = sample(jnp.broadcast_to(outputs, (n_samples, *outputs.shape[1:])), key)
         return (targets, outputs) if with_outputs else targets
 
     return draw

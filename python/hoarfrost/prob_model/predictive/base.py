@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
 from types import ModuleType
@@ -26,7 +27,7 @@ from hoarfrost.prob_model.posterior.base import Posterior
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
 
-class Predictive:
+class Predictive(ABC):
     """The predictive distribution ``p(y | x, D)``, by Monte Carlo over the posterior's weights.
 
     In every method N is the number of points of the loader, in the order in which its data were
@@ -132,7 +133,10 @@ class Predictive:
         found = over_inputs(
             self.likelihood.network, samples, statistic, inputs_loader, axis=1, key=targets_key
         )
-        return (found[0], {"outputs": found[1]}) if aux else found
+        if not aux:
+            return found
+        targets, outputs = found
+        return targets, {"outputs": jnp.broadcast_to(outputs, (len(targets), *outputs.shape[1:]))}
 
     def sample_calibrated_outputs(
         self,
@@ -276,8 +280,9 @@ class Predictive:
         return None
 
     @staticmethod
+    @abstractmethod
     def _mode_of(means: jax.Array) -> jax.Array:
-        raise NotImplementedError
+        """The mode of targets with these means."""
 
     def _targets_shape(self, inputs_loader: Any) -> tuple[int, int]:
         """Number of points, and of targets (or classes) of a point: ``(N, D)``."""
