@@ -72,6 +72,13 @@ def is_real(dtype: Any) -> bool:
     return dtype.kind not in "cm" and dtype.itemsize <= 8
 
 
+def is_real_array(leaf: Any) -> bool:
+    """Whether this is an array of real numbers, none of them masked."""
+    if isinstance(leaf, np.ma.MaskedArray) and np.ma.getmaskarray(leaf).any():
+        return False
+    return is_real(getattr(leaf, "dtype", np.dtype(object)))
+
+
 def as_core_array(array: jax.Array) -> np.ndarray:
     """A C-contiguous float32 or float64 NumPy view of a device array (free on the CPU)."""
     host = np.asarray(array)

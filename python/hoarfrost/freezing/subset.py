@@ -6,10 +6,14 @@ import functools
 from dataclasses import dataclass
 
 import jax
+import numpy as np
 
+from hoarfrost.checks import shown
+from hoarfrost.dtypes import is_real_array
+from hoarfrost.errors import InvalidArgumentError, SelectionError, ShapeError
 from hoarfrost.freezing.partition import Partition
 from hoarfrost.network import Network, NetworkProgram
-from hoarfrost.types import Tree
+from hoarfrost.types import Array, Tree, join, path_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,49 @@ class Subset:
     def frozen(self) -> Tree:
         """The frozen tree."""
         return self.partition.split(self.params)[1]
+
+    def shaped(self, vectors: Array) -> Tree:
+        """Vectors over the trainable parameters, ``(S, P)``, as a tree with leading axes S."""
+        leaves, treedef = jax.tree.flatten(self.trainable)
+        parts = np.split(vectors, np.cumsum([leaf.size for leaf in leaves])[:-1], axis=1)
+        shaped = [
+            part.reshape(len(part), *leaf.shape) for part, leaf in zip(parts, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(treedef, shaped)
+
+    def merged(self, tree: Tree) -> Tree:
+        """The full parameters with these trainable leaves, in which leading axes are kept.
+
+        Raises
+        ------
+        ShapeError
+            If a leaf is not of the shape of the parameter that it stands for, leading axes apart.
+        SelectionError
+            If a leaf is missing, or is none of the trainable ones.
+        InvalidArgumentError
+            If a leaf is no array of real numbers.
+        """
+        given = {path_of(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for place, leaf in given.items():
+            if not is_real_array(leaf):
+                raise InvalidArgumentError(
+                    f"tree at {join(place)!r} is {shown(leaf)}; give an array of real numbers"
+                )
+        extra = set(given).difference(self.partition.trainable_paths)
+        if extra:
+            raise SelectionError(
+                f"tree has a leaf at {join(min(extra, key=str))!r}, which is no trainable "
+                "parameter; give a tree such as one draw of sample()"
+            )
+        merged = self.partition.merge(tree, self.frozen)
+        for path, own in jax.tree_util.tree_leaves_with_path(self.trainable):
+            shape = np.shape(given[path_of(path)])
+            if shape[len(shape) - own.ndim :] != own.shape:
+                raise ShapeError(
+                    f"tree{jax.tree_util.keystr(path)} has shape {shape}, but the parameter has "
+                    f"shape {own.shape}; give a tree such as one draw of sample()"
+                )
+        return merged
 
     def output_shape(self, inputs: Tree) -> tuple[int, ...]:
         """Shape of the outputs in evaluation mode, from shapes alone: traced, never run."""

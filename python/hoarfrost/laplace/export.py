@@ -222,10 +222,7 @@ def _draws(linearised: LinearisedNetwork, draws: Array) -> Any:
     if linearised.head is not None:
         layout = linearised.head.layout
         return draws[:, layout.order()].reshape(len(draws), layout.num_outputs, -1)
-    leaves, treedef = jax.tree.flatten(linearised.trainable)
-    parts = np.split(draws, np.cumsum([leaf.size for leaf in leaves])[:-1], axis=1)
-    shaped = [part.reshape(-1, *leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
-    return jax.tree.unflatten(treedef, shaped)
+    return linearised.subset.shaped(draws)
 
 
 def _dtype(dtype: str) -> Any:

@@ -19,8 +19,8 @@ import numpy as np
 from hoarfrost.checks import check_count, check_draws, check_switch, is_number, plain, shown
 from hoarfrost.data.checked import CheckedBatch, data_batches
 from hoarfrost.data.positions import in_positions
-from hoarfrost.dtypes import is_real, narrowed
-from hoarfrost.errors import InvalidArgumentError, SelectionError, ShapeError
+from hoarfrost.dtypes import narrowed
+from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.fork import check_not_forked
 from hoarfrost.laplace.evidence.evidence import Evidence
 from hoarfrost.laplace.evidence.noise import Residuals
@@ -39,7 +39,7 @@ from hoarfrost.predictive.evaluate import over_outputs, over_weights
 from hoarfrost.predictive.link import Draws, Link, Quantity, choose_link, quantity_of
 from hoarfrost.predictive.prediction import RegressionPrediction
 from hoarfrost.prior import PriorPrecision, resolve_prior_precision
-from hoarfrost.types import Tree, join, path_of
+from hoarfrost.types import Tree
 
 
 @dataclass(eq=False, repr=False)
@@ -408,17 +408,12 @@ class Laplace:
         )
         draws = self.factor.deviations(seed, n_samples)
         draws += self.linearised.mean
-        leaves, treedef = jax.tree.flatten(self.linearised.trainable)
-        starts = np.cumsum([leaf.size for leaf in leaves])[:-1]
-        parts = np.split(draws, starts, axis=1)
         remedy = "give a larger prior_precision, or parameters of a wider dtype"
-        shaped = [
-            jnp.asarray(
-                narrowed(part.reshape(len(part), *leaf.shape), leaf.dtype, "a draw", remedy)
-            )
-            for part, leaf in zip(parts, leaves, strict=True)
-        ]
-        return jax.tree.unflatten(treedef, shaped)
+        return jax.tree.map(
+            lambda draw, leaf: jnp.asarray(narrowed(draw, leaf.dtype, "a draw", remedy)),
+            self.linearised.subset.shaped(draws),
+            self.linearised.trainable,
+        )
 
     def merge(self, tree: Tree = None) -> Tree:
         """The full parameter tree with these trainable leaves and the frozen ones of the MAP.
@@ -438,34 +433,8 @@ class Laplace:
         InvalidArgumentError
             If a leaf is no array of real numbers.
         """
-        if tree is None:
-            tree = self.linearised.trainable
-        for (path, own), leaf in zip(
-            jax.tree_util.tree_leaves_with_path(self.linearised.trainable),
-            jax.tree.leaves(tree),
-            strict=False,
-        ):
-            shape = np.shape(leaf)
-            if shape[len(shape) - own.ndim :] != own.shape:
-                raise ShapeError(
-                    f"tree{jax.tree_util.keystr(path)} has shape {shape}, but the parameter has "
-                    f"shape {own.shape}; give a tree such as one draw of sample()"
-                )
         subset = self.linearised.subset
-        leaves = {path_of(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-        for place, leaf in leaves.items():
-            masked = isinstance(leaf, np.ma.MaskedArray) and np.ma.getmaskarray(leaf).any()
-            if masked or not is_real(getattr(leaf, "dtype", np.dtype(object))):
-                raise InvalidArgumentError(
-                    f"tree at {join(place)!r} is {shown(leaf)}; give an array of real numbers"
-                )
-        extra = set(leaves).difference(subset.partition.trainable_paths)
-        if extra:
-            raise SelectionError(
-                f"tree has a leaf at {join(min(extra, key=str))!r}, which is no trainable "
-                "parameter; give a tree such as one draw of sample()"
-            )
-        params = subset.partition.merge(tree, subset.frozen)
+        params = subset.params if tree is None else subset.merged(tree)
         return subset.network.join(params, self.collections)
 
     def write_to(self, module: Any, tree: Tree = None) -> None:
@@ -488,7 +457,7 @@ class Laplace:
         ShapeError
             If a variable there has another shape. On an error nothing is written.
         """
-        write_to_module(module, self.merge(self.linearised.trainable), tree)
+        write_to_module(module, self.merge(), tree)
 
     @reads
     def functional_covariance(self, inputs: Tree, *, joint: bool = False) -> np.ndarray:

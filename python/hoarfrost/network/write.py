@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from hoarfrost.checks import shown
-from hoarfrost.dtypes import is_real
+from hoarfrost.dtypes import is_real_array
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.network.nested import by_path, nested
 from hoarfrost.network.recognise import is_nnx_module
@@ -47,8 +45,7 @@ def write_to_module(module: Any, values: Tree, changed: Tree = None) -> None:
 
     own, others = by_path(values), by_path(changed or {})
     for path, leaf in others.items():
-        masked = isinstance(leaf, np.ma.MaskedArray) and np.ma.getmaskarray(leaf).any()
-        if masked or not is_real(getattr(leaf, "dtype", np.dtype(object))):
+        if not is_real_array(leaf):
             raise InvalidArgumentError(
                 f"tree at {join(path)!r} is {shown(leaf)}; give an array of real numbers"
             )
