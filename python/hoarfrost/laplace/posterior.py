@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import itertools
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from hoarfrost.checks import check_count, check_draws, check_switch, is_number, plain, shown
-from hoarfrost.data.checked import CheckedBatch, data_batches
 from hoarfrost.data.positions import in_positions
 from hoarfrost.dtypes import narrowed
 from hoarfrost.errors import InvalidArgumentError
@@ -29,14 +27,14 @@ from hoarfrost.laplace.evidence.validation import best_on_held_out_data
 from hoarfrost.laplace.export import Form, ServedPredictive, to_jax
 from hoarfrost.laplace.joint_covariance import covariance_at_each, joint_covariance
 from hoarfrost.laplace.linearised import LinearisedNetwork
+from hoarfrost.laplace.predictions import Predictor, check_classes, check_numbers, checked_draws
 from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.laplace.turns import Turn, changes, reads, refuse_copies
-from hoarfrost.likelihood import Classification, Gaussian, Regression
+from hoarfrost.likelihood import Classification, Gaussian
 from hoarfrost.memory import check_room
 from hoarfrost.network import write_to_module
-from hoarfrost.predictive.evaluate import over_outputs, over_weights
-from hoarfrost.predictive.link import Draws, Link, Quantity, choose_link, quantity_of
+from hoarfrost.predictive.link import choose_link
 from hoarfrost.predictive.prediction import RegressionPrediction
 from hoarfrost.prior import PriorPrecision, resolve_prior_precision
 from hoarfrost.types import Tree
@@ -330,7 +328,7 @@ class Laplace:
         """
         bounds = _log_bounds(low, high)
         grid_size = check_count("grid_size", grid_size, 2)
-        draws = _draws(seed, n_samples)
+        draws = checked_draws(seed, n_samples)
         choose_link("density", self.linearised.likelihood, link)
         # The factor and one candidate's would not both fit where memory is tight.
         self.store = self.store.alone()
@@ -531,19 +529,8 @@ class Laplace:
             its parts). Any other likelihood: mean of the targets. In the outputs' dtype (at least
             float32). Outputs with positions ``(B, T, C)`` give ``(B, T, C)`` and ``(B, T, D)``.
         """
-        likelihood = self.linearised.likelihood
-        quantity = quantity_of(likelihood)
-        chosen, draws = choose_link(quantity, likelihood, link), _draws(seed, n_samples)
-        if check_switch("log", log) and quantity != "probabilities":
-            raise InvalidArgumentError(
-                f"log is True, but predictions of the {likelihood.name} likelihood are no "
-                "probabilities; leave it out, or use log_prob for the density of given targets"
-            )
-        found = self._predicted(quantity, chosen, inputs, draws)
-        if quantity == "moments":
-            mean, epistemic, noise = found
-            return mean, epistemic + noise
-        return np.exp(found) if quantity == "probabilities" and not log else found
+        draws = checked_draws(seed, n_samples)
+        return self._predictor.predict(inputs, link, draws, check_switch("log", log))
 
     @reads
     def predict_proba(
@@ -566,12 +553,7 @@ class Laplace:
         InvalidArgumentError
             If the likelihood is none of classes.
         """
-        likelihood = self.linearised.likelihood
-        if not isinstance(likelihood, Classification):
-            raise InvalidArgumentError(
-                f"predict_proba is for classes, and the likelihood is {likelihood.name!r}; use "
-                "predict or predict_regression"
-            )
+        check_classes(self.linearised.likelihood)
         found: np.ndarray = self.predict(inputs, link, n_samples, seed)
         return np.concatenate([1 - found, found], axis=-1) if found.shape[-1] == 1 else found
 
@@ -598,17 +580,8 @@ class Laplace:
         InvalidArgumentError
             If the likelihood is one of classes, or one without a variance.
         """
-        likelihood = self.linearised.likelihood
-        if isinstance(likelihood, Classification) or not isinstance(likelihood, Regression):
-            raise InvalidArgumentError(
-                f"predict_regression is for real targets and counts, and the likelihood is "
-                f"{likelihood.name!r}; use predict"
-            )
-        chosen, draws = choose_link("moments", likelihood, link), _draws(seed, n_samples)
-        found = self._predicted("moments", chosen, inputs, draws)
-        gaussian = bool(getattr(likelihood, "gaussian_targets", False))
-        mean, epistemic, noise = found
-        return RegressionPrediction(mean, epistemic, noise, likelihood.name, gaussian)
+        check_numbers(self.linearised.likelihood)
+        return self._predictor.regression(inputs, link, checked_draws(seed, n_samples))
 
     @reads
     def log_prob(
@@ -638,15 +611,7 @@ class Laplace:
             positions ``(N, T)``. Where targets have a mask, or `ignored_label` was given to the
             fit, one number for each that counts, in one axis: `mean` and `sum` are over those.
         """
-        likelihood = self.linearised.likelihood
-        chosen, draws = choose_link("density", likelihood, link), _draws(seed, n_samples)
-        linearised, batches = self.linearised.at(data_batches(data_loader, masks=True))
-        batches = map(linearised.checked, batches)
-        first = next(batches)
-        found = self._targets(
-            linearised, "density", chosen, itertools.chain([first], batches), draws
-        )
-        return found if first.mask is not None else in_positions(found, linearised.positions)
+        return self._predictor.log_prob(data_loader, link, checked_draws(seed, n_samples))
 
     @reads
     def to_jax(
@@ -717,25 +682,9 @@ class Laplace:
             )
         return dataclasses.replace(self, collections=collections)
 
-    def _predicted(self, quantity: Quantity, link: Link, inputs: Tree, draws: Draws) -> np.ndarray:
-        linearised, batches = self.linearised.at(self.linearised.batches(inputs))
-        found = self._targets(linearised, quantity, link, batches, draws)
-        return in_positions(found, linearised.positions, 1 if quantity == "moments" else 0)
-
-    def _targets(
-        self,
-        linearised: LinearisedNetwork,
-        quantity: Quantity,
-        link: Link,
-        batches: Iterator[CheckedBatch],
-        draws: Draws,
-    ) -> np.ndarray:
-        likelihood = linearised.likelihood
-        if link.needs == "weights":
-            samples = linearised.weight_samples(self.sample(draws.seed, draws.n_samples))
-            return over_weights(quantity, likelihood, linearised.subset.network, samples, batches)
-        outputs = linearised.gaussian_outputs(self.factor, batches, link.needs)
-        return over_outputs(link, quantity, likelihood, outputs, draws)
+    @property
+    def _predictor(self) -> Predictor:
+        return Predictor(self.linearised, self.factor, self.sample)
 
     def _under(
         self, prior_precision: Any = None, noise_std: float | Sequence[float] | None = None
@@ -798,19 +747,6 @@ class Laplace:
             f"Laplace(num_params={self.num_params}, num_data={self.num_data}, "
             f"likelihood={likelihood!r}, hessian_structure={self.hessian_structure!r})"
         )
-
-
-def _draws(seed: Any, n_samples: Any) -> Draws:
-    seed, n_samples = check_draws(seed, n_samples)
-    # The least that any link draws for a point.
-    _check_room_for(f"{n_samples} samples", n_samples)
-    return Draws(seed, n_samples)
-
-
-def _check_room_for(what: str, numbers: int) -> None:
-    # The system is not asked at every small question.
-    if numbers > 2**20:
-        check_room(what, 2 * 8 * numbers, "give a smaller n_samples")
 
 
 def _log_bounds(low: Any, high: Any) -> tuple[float, float]:
