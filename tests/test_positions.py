@@ -2,90 +2,44 @@
 
 from __future__ import annotations
 
-import functools
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
-from jax.flatten_util import ravel_pytree
+from token_problems import (
+    AT_ONCE,
+    COUNTED,
+    EPS32,
+    HEAD_OR_ALL,
+    LABELS,
+    PARAMS,
+    TARGETS,
+    C,
+    D,
+    N,
+    T,
+    X,
+    assert_near,
+    fit,
+    head_only,
+    rows,
+    token_net,
+)
 
 import hoarfrost
-from hoarfrost.curvature import HeadPass
-from hoarfrost.data import DataLoader, InputsLoader
+from hoarfrost.data import DataLoader
 from hoarfrost.errors import (
     DataError,
     InvalidArgumentError,
     NonFiniteError,
     ShapeError,
-    StructureError,
 )
-from hoarfrost.likelihood import Gaussian, HeteroscedasticGaussian
-
-EPS32 = float(np.finfo(np.float32).eps)
-
-N, T, D, C = 7, 5, 4, 3
-
-
-def token_net(params, x):
-    """The same at every position."""
-    return jnp.tanh(x @ params["body"]) @ params["head"]["w"] + params["head"]["b"]
-
-
-def head_only(path, value):
-    return "head" in path
-
-
-RNG = np.random.default_rng(0)
-PARAMS = {
-    "body": RNG.standard_normal((D, 6)).astype(np.float32),
-    "head": {
-        "b": RNG.standard_normal(C).astype(np.float32),
-        "w": RNG.standard_normal((6, C)).astype(np.float32),
-    },
-}
-X = RNG.standard_normal((N, T, D)).astype(np.float32)
-LABELS = RNG.integers(0, C, (N, T))
-COUNTED = RNG.random((N, T)) < 0.6
-COUNTED[2] = False  # an example of padding alone
-
-TARGETS = {
-    "categorical": LABELS,
-    "bernoulli": RNG.integers(0, 2, (N, T, C)),
-    "poisson": RNG.poisson(2.0, (N, T, C)),
-    "gaussian": RNG.standard_normal((N, T, C)).astype(np.float32),
-}
-# A piece holds two of the seven examples, and the last one is padded.
-AT_ONCE = 2 * T
-
-
-def fit(x, y, likelihood="categorical", **options):
-    options = {"trainable": head_only, "batch_size": 4, **options}
-    loader = DataLoader.from_array_data((x, y), batch_size=options.pop("batch_size"))
-    return hoarfrost.fit_laplace(
-        token_net, PARAMS, loader, likelihood=likelihood, progress=False, **options
-    )
-
-
-def rows(array):
-    return array.reshape(-1, *array.shape[2:])
-
-
-def assert_near(got, expected):
-    # Sums over 35 points, of single precision.
-    slack = 64 * EPS32 * max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(got, expected, rtol=64 * EPS32, atol=slack)
-
-
-@pytest.fixture(params=["head", "every leaf"])
-def trainable(request):
-    return head_only if request.param == "head" else None
+from hoarfrost.likelihood import Gaussian
 
 
 @pytest.mark.parametrize("structure", ["full", "diag"])
 @pytest.mark.parametrize("likelihood", TARGETS)
+@HEAD_OR_ALL
 def test_positions_are_points_of_their_own(likelihood, structure, trainable):
     options = {"hessian_structure": structure, "trainable": trainable}
     y = TARGETS[likelihood]
@@ -181,341 +135,6 @@ def test_tuning_on_held_out_data_is_that_of_the_points():
     kept = COUNTED.reshape(-1)
     alone = points.optimize_on([(rows(X[::-1])[kept], held.reshape(-1)[kept])])
     np.testing.assert_allclose(own, alone, rtol=1e-4)
-
-
-def masked(y, way):
-    """Targets of which some do not count, as a user would say it; the options with them."""
-    if way == "label":
-        return np.where(COUNTED, y, -100), {"ignored_label": -100}
-    if way == "class":  # 0 stands for padding and is a class, too
-        return np.where(COUNTED, y, 0), {"ignored_label": 0}
-    # What does not count may hold anything.
-    y = np.where(COUNTED.reshape(N, T, *(1 for _ in y.shape[2:])), y, 10**6).astype(y.dtype)
-    return (y, COUNTED), {}
-
-
-@pytest.mark.parametrize(
-    ("likelihood", "way"),
-    [("categorical", "label"), ("categorical", "class"), *((name, "mask") for name in TARGETS)],
-)
-@pytest.mark.parametrize("structure", ["full", "diag"])
-def test_what_is_masked_is_not_there(likelihood, way, structure, trainable, monkeypatch):
-    monkeypatch.setattr("hoarfrost.curvature.head.MAX_POINTS", AT_ONCE)
-    monkeypatch.setattr("hoarfrost.laplace.linearised.MAX_POINTS", AT_ONCE)
-    y, options = masked(TARGETS[likelihood], way)
-    kept = COUNTED
-    if way == "class":
-        kept = COUNTED & (LABELS != 0)
-    options |= {"hessian_structure": structure, "trainable": trainable}
-    tokens = fit(X, y, likelihood, **options)
-    options.pop("ignored_label", None)
-    points = fit(X[kept], TARGETS[likelihood][kept], likelihood, **options)
-    assert tokens.num_data == points.num_data == kept.sum()
-    assert_near(tokens.precision(), points.precision())
-    assert_near(tokens.log_likelihood, points.log_likelihood)
-    assert_near(tokens.log_marginal_likelihood(), points.log_marginal_likelihood())
-    # Predictions are for all positions.
-    assert_near(tokens.functional_variance(X)[kept], points.functional_variance(X[kept]))
-    density = points.log_prob([(X[kept], TARGETS[likelihood][kept])])
-    assert density.shape == (kept.sum(),)
-    for link in (None, "nn"):
-        density = points.log_prob([(X[kept], TARGETS[likelihood][kept])], link)
-        got = tokens.log_prob(DataLoader.from_array_data((X, y), batch_size=3), link)
-        np.testing.assert_allclose(got, density, rtol=1e-3, atol=1e-3)
-
-
-def test_points_without_positions_may_be_masked_too():
-    y = np.where(COUNTED, LABELS, -100).reshape(-1)
-    kept = COUNTED.reshape(-1)
-    points = fit(rows(X)[kept], y[kept])
-    for got in (
-        fit(rows(X), y, ignored_label=-100),
-        fit(rows(X), (y, kept)),
-        fit(rows(X), (y.astype(np.float32), kept), ignored_label=np.int8(-100)),
-    ):
-        assert got.num_data == kept.sum()
-        assert_near(got.precision(), points.precision())
-        assert got.log_prob([(rows(X), (y, kept))]).shape == (kept.sum(),)
-
-
-def test_masks_come_from_any_loader():
-    y = np.where(COUNTED, LABELS, -7)
-    expected = fit(X, (y, COUNTED)).precision()
-    batches = [(X[i : i + 2], (y[i : i + 2], COUNTED[i : i + 2])) for i in range(0, N, 2)]
-    as_jax = jax.tree.map(jnp.asarray, batches)
-    loaders = (batches, as_jax, DataLoader.from_iterable(batches))
-    shuffled = DataLoader.from_array_data((X, (y, COUNTED)), batch_size=2, shuffle=True)
-    for loader in (*loaders, shuffled):
-        for trainable in (head_only, "last_layer"):
-            posterior = hoarfrost.fit_laplace(
-                token_net, PARAMS, loader, trainable=trainable, progress=False
-            )
-            assert_near(posterior.precision(), expected)
-
-
-class Encoder(nn.Module):
-    """One block of attention: positions of an example see each other, its head does not."""
-
-    @nn.compact
-    def __call__(self, tokens):
-        x = nn.Embed(11, 8)(tokens["ids"])
-        mask = nn.make_attention_mask(tokens["mask"], tokens["mask"])
-        x = nn.LayerNorm()(x + nn.MultiHeadDotProductAttention(num_heads=2)(x, mask=mask))
-        x = nn.LayerNorm()(x + nn.Dense(8)(nn.gelu(nn.Dense(16)(x))))
-        return nn.Dense(C, name="head")(x)
-
-
-class Segmenter(nn.Module):
-    """Pixels: a convolution, and a head that is a Dense layer or one over 1 x 1 pixels."""
-
-    conv_head: bool = False
-
-    @nn.compact
-    def __call__(self, images):
-        x = nn.relu(nn.Conv(6, (3, 3))(images))
-        if self.conv_head:
-            return nn.Conv(C, (1, 1), name="head")(x)
-        return nn.Dense(C, name="head")(x)
-
-
-def encoder():
-    lengths = RNG.integers(2, T + 1, N)
-    mask = np.arange(T) < lengths[:, None]
-    tokens = {"ids": RNG.integers(0, 11, (N, T)), "mask": mask}
-    return Encoder(), tokens, np.where(mask, LABELS, -100)
-
-
-def segmenter(conv_head):
-    images = RNG.standard_normal((3, 4, 5, 2)).astype(np.float32)
-    labels = RNG.integers(0, C, (3, 4, 5))
-    labels[1, 2:] = -100
-    return Segmenter(conv_head), images, labels
-
-
-@pytest.fixture(
-    scope="module",
-    params=[encoder, functools.partial(segmenter, False), functools.partial(segmenter, True)],
-    ids=["tokens", "pixels", "pixels by a 1x1 convolution"],
-)
-def network(request):
-    module, inputs, labels = request.param()
-    variables = module.init(jax.random.PRNGKey(0), inputs)
-    loader = DataLoader.from_array_data((inputs, labels), batch_size=2)
-    posterior = hoarfrost.fit_laplace(
-        module, variables, loader, trainable=head_only, ignored_label=-100, progress=False
-    )
-    return SimpleNamespace(
-        module=module,
-        inputs=inputs,
-        labels=labels,
-        variables=variables,
-        loader=loader,
-        posterior=posterior,
-    )
-
-
-def dense(network):
-    """Jacobian ``(B, *positions, C, P)`` and outputs, by `jax.jacobian`."""
-    params = network.variables["params"]
-    flat, unravel = ravel_pytree({"head": params["head"]})
-
-    def outputs_of(head):
-        return network.module.apply({"params": {**params, **unravel(head)}}, network.inputs)
-
-    return (
-        np.asarray(jax.jacobian(outputs_of)(flat), np.float64),
-        np.asarray(outputs_of(flat), np.float64),
-    )
-
-
-def test_a_shared_head_equals_dense_algebra(network):
-    posterior = network.posterior
-    assert isinstance(posterior.linearised.head, HeadPass)
-    jacobian, outputs = dense(network)
-    kept = network.labels != -100
-    p = np.exp(outputs - np.log(np.exp(outputs).sum(axis=-1, keepdims=True)))
-    curvature = np.eye(C) * p[..., None] - p[..., None] * p[..., None, :]
-    expected = np.eye(posterior.num_params) + np.einsum(
-        "ncp,ncd,ndq->pq", jacobian[kept], curvature[kept], jacobian[kept]
-    )
-    assert posterior.num_data == kept.sum()
-    assert_near(posterior.precision(), expected)
-    covariance = np.einsum("...cp,pq,...dq->...cd", jacobian, np.linalg.inv(expected), jacobian)
-    assert_near(posterior.functional_covariance(network.inputs), covariance)
-    probit = outputs / np.sqrt(1 + np.pi / 8 * np.einsum("...cc->...c", covariance))
-    probit = np.exp(probit) / np.exp(probit).sum(axis=-1, keepdims=True)
-    assert_near(posterior.predict(network.inputs), probit)
-    assert_near(
-        posterior.log_prob(network.loader, "probit"),
-        np.log(np.take_along_axis(probit[kept], network.labels[kept][:, None], 1)[:, 0]),
-    )
-    log_likelihood = np.log(p[kept][np.arange(kept.sum()), network.labels[kept]]).sum()
-    theta = posterior.mean
-    evidence = log_likelihood - theta @ theta / 2 - np.linalg.slogdet(expected)[1] / 2
-    assert_near(posterior.log_marginal_likelihood(), evidence)
-
-
-def test_rows_of_a_jacobian_equal_the_head(network, monkeypatch):
-    monkeypatch.setattr("hoarfrost.laplace.linearised.find_head", lambda *_, **__: None)
-    general = hoarfrost.fit_laplace(
-        network.module,
-        network.variables,
-        network.loader,
-        trainable=head_only,
-        ignored_label=-100,
-        progress=False,
-    )
-    assert general.linearised.head is None
-    assert_near(general.precision(), network.posterior.precision())
-    assert_near(
-        general.functional_covariance(network.inputs),
-        network.posterior.functional_covariance(network.inputs),
-    )
-
-
-def test_the_head_is_found_by_computing(network):
-    posterior = hoarfrost.fit_laplace(
-        network.module,
-        network.variables,
-        network.loader,
-        trainable="last_layer",
-        ignored_label=-100,
-        progress=False,
-    )
-    np.testing.assert_array_equal(posterior.precision(), network.posterior.precision())
-
-
-def test_a_head_that_positions_do_not_share_alike_has_rows():
-    """A scale that differs between positions is no plain Dense layer."""
-    scale = jnp.linspace(0.5, 2.0, T)[:, None]
-
-    def scaled(params, x):
-        return token_net(params, x) * scale
-
-    posterior = hoarfrost.fit_laplace(
-        scaled, PARAMS, [(X, LABELS)], trainable=head_only, progress=False
-    )
-    assert posterior.linearised.head is None
-    expected = np.eye(posterior.num_params)
-    flat, unravel = ravel_pytree({"head": PARAMS["head"]})
-    jacobian = jax.jacobian(lambda h: scaled({**PARAMS, **unravel(h)}, X))(flat)
-    jacobian = np.asarray(jacobian, np.float64).reshape(-1, C, len(flat))
-    p = np.asarray(jax.nn.softmax(scaled(PARAMS, X)), np.float64).reshape(-1, C)
-    curvature = np.eye(C) * p[..., None] - p[..., None] * p[..., None, :]
-    expected += np.einsum("ncp,ncd,ndq->pq", jacobian, curvature, jacobian)
-    assert_near(posterior.precision(), expected)
-
-
-def test_heads_of_one_leaf_and_of_transposed_kernels():
-    hidden = np.tanh(X @ PARAMS["body"])
-    bias, kernel = PARAMS["head"]["b"], PARAMS["head"]["w"]
-    whole = fit(X, LABELS)
-
-    def bias_alone(params, x):
-        return x @ kernel + params["b"]
-
-    def kernel_alone(params, x):
-        return jnp.einsum("btd,cd->btc", x, params["w"]) + bias
-
-    for apply, params, chosen in (
-        (bias_alone, {"b": bias}, slice(0, C)),
-        (kernel_alone, {"w": kernel.T}, slice(C, None)),
-    ):
-        posterior = hoarfrost.fit_laplace(apply, params, [(hidden, LABELS)], progress=False)
-        assert posterior.linearised.head is not None
-        expected = whole.precision()[chosen, chosen]
-        if "w" in params:
-            order = np.arange(6 * C).reshape(6, C).T.ravel()
-            expected = expected[np.ix_(order, order)]
-        assert_near(posterior.precision(), expected)
-
-
-def test_a_likelihood_of_two_outputs_a_target():
-    """Means and log-variances; no head of the core is for them."""
-
-    def apply(params, x):
-        return x @ params["w"]
-
-    params = {"w": PARAMS["body"][:, :2]}
-    y = TARGETS["gaussian"][..., :1]
-    tokens, points = (
-        hoarfrost.fit_laplace(
-            apply, params, [pair], likelihood=HeteroscedasticGaussian(), progress=False
-        )
-        for pair in ((X, y), (rows(X), rows(y)))
-    )
-    assert_near(tokens.precision(), points.precision())
-    for mine, theirs in zip(tokens.predict(X), points.predict(rows(X)), strict=True):
-        assert_near(mine, theirs.reshape(N, T, 1))
-    params = {"w": PARAMS["body"][:, :3]}
-    with pytest.raises(ShapeError, match=r"outputs have shape \(7, 5, 3\): each"):
-        hoarfrost.fit_laplace(
-            apply, params, [(X, y)], likelihood=HeteroscedasticGaussian(), progress=False
-        )
-
-
-@pytest.mark.parametrize(
-    ("inside", "outside"), [(jnp.bfloat16, jnp.float32), (jnp.float32, jnp.bfloat16)]
-)
-def test_half_precision_heads(inside, outside):
-    class Half(nn.Module):
-        @nn.compact
-        def __call__(self, x):
-            return nn.Dense(C, name="head", dtype=inside)(x).astype(outside)
-
-    variables = Half().init(jax.random.PRNGKey(0), X)
-    tokens, points = (
-        hoarfrost.fit_laplace(Half(), variables, [pair], progress=False)
-        for pair in ((X, LABELS), (rows(X), LABELS.reshape(-1)))
-    )
-    assert tokens.linearised.head is not None and points.linearised.head is not None
-    # Inputs have the rounding of bfloat16 at most, once or squared.
-    expected = points.precision()
-    slack = 2 * 2.0**-8 * np.abs(expected).max()
-    np.testing.assert_allclose(tokens.precision(), expected, rtol=2 * 2.0**-8, atol=slack)
-    assert tokens.predict(X).shape == (N, T, C)
-
-
-def test_in_double_precision(x64):
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), PARAMS)
-    x = X.astype(np.float64)
-    tokens, points = (
-        hoarfrost.fit_laplace(token_net, params, [pair], trainable=head_only, progress=False)
-        for pair in ((x, LABELS), (rows(x), LABELS.reshape(-1)))
-    )
-    np.testing.assert_allclose(tokens.precision(), points.precision(), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(
-        tokens.predict(x), points.predict(rows(x)).reshape(N, T, C), rtol=1e-12
-    )
-
-
-def test_a_batch_without_the_structure_is_said():
-    def capped(params, x):
-        return jnp.where(jnp.abs(x).max() > 50, 2.0, 1.0) * token_net(params, x)
-
-    later = X.copy()
-    later[:, 1, 0] = 100
-    with pytest.raises(StructureError, match="batch 1 does not have the last-layer structure"):
-        hoarfrost.fit_laplace(
-            capped, PARAMS, [(X, LABELS), (later, LABELS)], trainable=head_only, progress=False
-        )
-
-
-def test_sequences_of_another_length_can_be_predicted():
-    posterior, points = fit(X, LABELS), fit(rows(X), LABELS.reshape(-1))
-    longer = np.concatenate([X, X[:, ::-1]], axis=1)
-    for inputs in (longer, X[:, :2], X[:0:-1, :1]):
-        shape = inputs.shape[:2]
-        assert_near(posterior.predict(inputs), points.predict(rows(inputs)).reshape(*shape, C))
-        assert posterior.predict(inputs, "nn").shape == (*shape, C)
-        assert posterior.functional_covariance(inputs).shape == (*shape, C, C)
-        assert posterior.functional_covariance(inputs[:1], joint=True).shape == (
-            *(1, shape[1], C, 1, shape[1], C),
-        )
-        labels = np.zeros(shape, int)
-        assert posterior.log_prob([(inputs, labels)]).shape == shape
-    loader = InputsLoader.from_array_inputs(longer, batch_size=2)
-    assert_near(posterior.functional_variance(loader), posterior.functional_variance(longer))
 
 
 def test_no_more_than_a_piece_of_positions_is_in_memory(monkeypatch):
@@ -641,6 +260,7 @@ def test_questions_that_do_not_fit_are_said():
 
 
 @pytest.mark.parametrize("form", ["probit", "covariance", "samples"])
+@HEAD_OR_ALL
 def test_what_is_served_has_positions(form, trainable):
     posterior = fit(X, LABELS, trainable=trainable)
     arrays, served = posterior.to_jax(form, inputs=X, n_samples=50)
@@ -660,6 +280,7 @@ def test_what_is_served_has_positions(form, trainable):
         np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
 
 
+@HEAD_OR_ALL
 def test_one_exported_program_for_any_number_of_examples(trainable):
     export = pytest.importorskip("jax.export")
     posterior = fit(X, LABELS, trainable=trainable)
@@ -674,13 +295,3 @@ def test_one_exported_program_for_any_number_of_examples(trainable):
             for ours, theirs in zip(got, expected, strict=True):
                 assert ours.shape[:2] == (count, T)
                 np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-
-
-def test_the_front_says_that_it_takes_points_only():
-    model = hoarfrost.prob_model.ProbClassifier(model=Encoder())
-    _, tokens, labels = encoder()
-    loader = DataLoader.from_array_data((tokens, np.maximum(labels, 0)), batch_size=7)
-    with pytest.raises(
-        ShapeError, match=r"outputs have shape \(7, 5, 3\).*for hoarfrost.fit_laplace"
-    ):
-        model.train(loader, map_fit_config=hoarfrost.prob_model.FitConfig())

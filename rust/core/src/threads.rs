@@ -208,7 +208,8 @@ impl<'a> Driver<'a> {
     /// interrupt the same tasks can be given again.
     ///
     /// # Errors
-    /// As [`Driver::for_each`]; memory is taken before any task runs.
+    /// As [`Driver::for_each`]; the scratch is taken before any task runs, the list of a round's tasks
+    /// before that round.
     pub fn resume<T: Send>(
         &mut self,
         completed: &mut usize,
