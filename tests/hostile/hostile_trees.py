@@ -97,6 +97,23 @@ def make_any_tree(recipe: Recipe, right: Any) -> Hostile:
     return made if no_numbers or isinstance(made.meaning, Same) else either(made.value)
 
 
+def make_tree_like(recipe: Recipe, right: Any) -> Hostile:
+    """The same where results have the tree's dtypes: half precision stays so in its plain form."""
+    made = make_any_tree(recipe, right)
+    if not isinstance(made.meaning, Same):
+        return made
+
+    def plain(value: Any, wide: Any) -> Any:
+        dtype = np.asarray(value).dtype
+        half = jax.numpy.issubdtype(dtype, np.floating) and dtype.itemsize == 2
+        return np.asarray(value).astype(dtype.newbyteorder("=")) if half else wide
+
+    return Hostile(
+        made.value,
+        Same(jax.tree.map(plain, made.value, made.meaning.plain), made.meaning.eps),
+    )
+
+
 def other_tree(right: Any, kind: str) -> Any:
     leaves = jax.tree.leaves(right)
     if kind in ("extra", "missing", "renamed", "integer keys", "leaf twice"):

@@ -110,9 +110,11 @@ OTHERWISE: dict[str, str] = {
             "log_joint_prob.params",
             "precision_tree.params",
             "mean_tree.params",
-            "sample.params_like",
         )
     },
+    # A draw has the dtypes of that tree.
+    "IsotropicGaussianPrior.sample.params_like": "tree like",
+    "DiagonalGaussianPrior.sample.params_like": "tree like",
 }
 
 
@@ -138,6 +140,7 @@ def recipes(kind: str) -> st.SearchStrategy[Recipe]:
         "path": hostile_choices.recipes_of_objects,
         "anything": hostile_choices.recipes_of_objects,
         "any tree": hostile_trees.recipes_of_trees,
+        "tree like": hostile_trees.recipes_of_trees,
         "network": hostile_models.recipes_of_networks,
         "callbacks": hostile_models.recipes_of_callbacks,
         "prior": hostile_models.recipes_of_priors,
@@ -179,6 +182,8 @@ def make(kind: str, recipe: Recipe, right: Any, argument: str) -> Hostile:
         return hostile_choices.make_path(recipe)
     if kind == "any tree":
         return hostile_trees.make_any_tree(recipe, right)
+    if kind == "tree like":
+        return hostile_trees.make_tree_like(recipe, right)
     if kind == "data":
         return make_data(recipe, right)
     if kind == "network":
