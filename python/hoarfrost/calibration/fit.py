@@ -71,11 +71,11 @@ def fit_calibrator(
     calibrator: OutputCalibrator,
     variables: Tree,
     statistics: CalibrationStatistics,
-    batches: Sequence[tuple[np.ndarray, np.ndarray]],
+    batches: Sequence[tuple[np.ndarray, np.ndarray]] | Sequence[OutputBatch],
     *,
     optimizer: optax.GradientTransformation,
     n_epochs: int,
-    val_batches: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+    val_batches: Sequence[tuple[np.ndarray, np.ndarray]] | Sequence[OutputBatch] | None = None,
     metrics: Sequence[Metric] = (),
     calibration_metrics: bool = True,
     early_stopping: EarlyStopping | None = None,
@@ -179,7 +179,18 @@ def fit_calibrator(
     return CalibrationResult(variables, history.status())
 
 
-def _padded(batches: Sequence[tuple[np.ndarray, np.ndarray]], argument: str) -> list[OutputBatch]:
+def padded_outputs(outputs: np.ndarray, targets: np.ndarray, rows: int) -> OutputBatch:
+    """Outputs ``(S, B, C)`` and B targets with so many points, the last one repeated."""
+    size = len(targets)
+    if size < rows:
+        taken = np.minimum(np.arange(rows), size - 1)
+        outputs, targets = outputs[:, taken], targets[taken]
+    return OutputBatch(outputs, targets, size)
+
+
+def _padded(
+    batches: Sequence[tuple[np.ndarray, np.ndarray]] | Sequence[OutputBatch], argument: str
+) -> list[OutputBatch]:
     """Batches with as many points as the largest, the last point repeated: one program for all.
 
     Raises
@@ -189,13 +200,11 @@ def _padded(batches: Sequence[tuple[np.ndarray, np.ndarray]], argument: str) -> 
     """
     if not len(batches):
         raise DataError(f"{argument} are empty; give at least one pair (outputs, targets)")
-    batches = [_checked(batch, f"batch {i} of {argument}") for i, batch in enumerate(batches)]
-    rows = max(len(targets) for _, targets in batches)
-    padded = []
-    for outputs, targets in batches:
-        taken = np.minimum(np.arange(rows), len(targets) - 1)
-        padded.append(OutputBatch(outputs[:, taken], np.asarray(targets)[taken], len(targets)))
-    return padded
+    if all(isinstance(batch, OutputBatch) for batch in batches):
+        return list(batches)  # type: ignore[arg-type]
+    pairs = [_checked(batch, f"batch {i} of {argument}") for i, batch in enumerate(batches)]
+    rows = max(len(targets) for _, targets in pairs)
+    return [padded_outputs(outputs, targets, rows) for outputs, targets in pairs]
 
 
 def _checked(batch: Any, where: str) -> tuple[np.ndarray, np.ndarray]:

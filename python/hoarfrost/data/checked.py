@@ -30,6 +30,8 @@ from hoarfrost.types import Tree
 
 # Called with the targets of a batch and its index; raises where they do not fit.
 CheckTargets = Callable[[np.ndarray, int], None]
+# Called with a batch, and whether its numbers were looked at before; gives its targets in rows.
+Prepare = Callable[["CheckedBatch", bool], "CheckedBatch"]
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,12 @@ class CheckedBatch:
 
 
 def epoch_batches(
-    loader: DataLoader, epoch: int, check_targets: CheckTargets, *, argument: str, again: bool
+    loader: DataLoader, epoch: int, prepare: Prepare, *, argument: str, again: bool
 ) -> Iterator[CheckedBatch]:
-    """Batches of an epoch of training, their numbers checked one by one.
+    """Batches of an epoch of training, their numbers checked one by one, as `prepare` gives them.
 
     With `again`, these points were gone over before: those of arrays are not looked at once more.
+    Targets may be pairs ``(targets, mask)``.
 
     Raises
     ------
@@ -59,12 +62,14 @@ def epoch_batches(
         If a batch cannot be used; the batch and `argument`, the loader's name, are given.
     """
     known = again and loader.holds_arrays
+    masks = _Masks()
     for index, (inputs, targets) in enumerate(_named(loader.epoch(epoch), argument)):
+        where = f"batch {index} of {argument}"
+        targets, mask = masks.apart(targets, where)
         if not known:
-            _check_pair(inputs, targets, f"batch {index} of {argument}")
+            _check_pair(inputs, targets, where)
             check_finite_inputs(inputs, index, argument)
-            check_targets(np.asarray(targets), index)
-        yield CheckedBatch(index, inputs, targets, len(targets))
+        yield prepare(CheckedBatch(index, inputs, targets, len(targets), mask), known)
 
 
 def check_finite_inputs(inputs: Tree, index: int, argument: str) -> None:
@@ -116,18 +121,10 @@ def data_batches(
     """
     loader = as_data_loader(data_loader, argument)
     shapes = _Shapes() if one_shape else None
-    masked: bool | None = None
+    apart = _Masks() if masks else None
     for index, (inputs, targets) in enumerate(_named(loader.in_order(), argument)):
         where = f"batch {index} of {argument}"
-        mask = None
-        if masks and isinstance(targets, tuple) and len(targets) == 2:
-            targets, mask = targets[0], _checked_mask(targets[1], where)
-        if masked not in (None, mask is not None):
-            raise DataError(
-                f"{where} comes {'without a' if masked else 'with a'} mask, unlike those before "
-                "it; give one with every batch (of ones, where all targets count) or with none"
-            )
-        masked = mask is not None
+        targets, mask = (targets, None) if apart is None else apart.apart(targets, where)
         _check_pair(inputs, targets, where)
         if shapes is not None:
             shapes.check(inputs, where)
@@ -237,6 +234,26 @@ def _checked_mask(mask: Any, where: str) -> np.ndarray:
             "boolean mask, True where a target counts: mask.astype(bool)"
         )
     return mask
+
+
+class _Masks:
+    """Targets and their masks, which all batches have or none."""
+
+    masked: bool | None = None
+
+    def apart(self, targets: Any, where: str) -> tuple[Any, np.ndarray | None]:
+        """Targets and mask of a batch; raises `DataError` for a wrong mask, or a missing one."""
+        mask = None
+        if isinstance(targets, tuple) and len(targets) == 2:
+            targets, mask = targets[0], _checked_mask(targets[1], where)
+        if self.masked not in (None, mask is not None):
+            raise DataError(
+                f"{where} comes {'without a' if self.masked else 'with a'} mask, unlike those "
+                "before it; give one with every batch (of ones, where all targets count) or with "
+                "none"
+            )
+        self.masked = mask is not None
+        return targets, mask
 
 
 class _Shapes:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
+
 from hoarfrost.data.checked import CheckedBatch
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.types import Array
@@ -63,7 +65,7 @@ def in_rows(
             f"the mask of batch {batch.index} has shape {mask.shape}; give one entry a data point, "
             f"shape {lead}"
         )
-    rows = targets.reshape(math.prod(lead), *targets.shape[len(lead) :])
+    rows = np.asarray(targets).reshape(math.prod(lead), *targets.shape[len(lead) :])
     counted = None if mask is None else mask.reshape(len(rows))
     if ignored_label is not None:
         found = _labelled(rows, ignored_label, batch.index)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hoarfrost.checks import check_switch, is_choice, is_whole, plain, shown
+from hoarfrost.checks import check_switch, is_choice, shown
 from hoarfrost.curvature import last_layer
 from hoarfrost.curvature.assembly import assemble
 from hoarfrost.curvature.sums import Sums
@@ -24,7 +24,8 @@ from hoarfrost.laplace.posterior import Laplace
 from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.laplace.structure.registry import check_structure, structure_for
-from hoarfrost.likelihood import Classification, Gaussian, Likelihood, resolve
+from hoarfrost.likelihood import Gaussian, Likelihood, resolve
+from hoarfrost.likelihood.points import check_ignored_label
 from hoarfrost.memory import check_memory_budget, memory_errors
 from hoarfrost.network import Call, as_network, param_kinds
 from hoarfrost.prior import resolve_prior_mean, resolve_prior_precision
@@ -177,7 +178,7 @@ def fit_network(
     check_switch("progress", progress)
     _check_choices(hessian_structure, keep_curvature)
     check_memory_budget(memory_budget)
-    ignored_label = _check_ignored(ignored_label, likelihood)
+    ignored_label = check_ignored_label(ignored_label, likelihood)
     trainable = subset.trainable
     prior = resolve_prior_precision(prior_precision, trainable)
     centre = resolve_prior_mean(prior_mean, trainable)
@@ -345,23 +346,6 @@ def _factor(curvature: Curvature, prior: Array, keep: bool, progress: bool) -> F
             bar.update(min(100, int(100 * done / flops)) - bar.n)
 
         return curvature.factor(prior, keep=keep, progress=show)
-
-
-def _check_ignored(label: Any, likelihood: Likelihood) -> int | None:
-    if label is None:
-        return None
-    label = plain(label)
-    if not is_whole(label, -(2**63)) or label >= 2**63:
-        raise InvalidArgumentError(
-            f"ignored_label is {shown(label)}; give the label of targets that do not count, a "
-            "whole number such as -100"
-        )
-    if not isinstance(likelihood, Classification):
-        raise InvalidArgumentError(
-            f"ignored_label is {label}, but targets of the {likelihood.name} likelihood are no "
-            "labels; give them as pairs (targets, mask), the mask True where a target counts"
-        )
-    return int(label)
 
 
 def _check_choices(hessian_structure: Any, keep_curvature: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import math
@@ -18,15 +17,15 @@ from hoarfrost.curvature.head import MAX_POINTS
 from hoarfrost.curvature.stream import Piece, stream
 from hoarfrost.data.checked import CheckedBatch, input_batches
 from hoarfrost.data.pieces import bucket_size, cut, piece_size
-from hoarfrost.data.positions import examples_at_once, in_rows
+from hoarfrost.data.positions import examples_at_once
 from hoarfrost.dtypes import is_finite, wide_dtype
-from hoarfrost.errors import DataError, NonFiniteError, SelectionError, ShapeError
+from hoarfrost.errors import DataError, NonFiniteError, SelectionError
 from hoarfrost.fork import check_not_forked
 from hoarfrost.freezing import Subset
 from hoarfrost.laplace.plan import MemoryPlan, make_plan
 from hoarfrost.laplace.structure.base import Factor, HeadKind, Passes, Setting
 from hoarfrost.likelihood import Gaussian, Likelihood
-from hoarfrost.likelihood.base import check_finite_targets
+from hoarfrost.likelihood.points import checked_positions, checked_rows
 from hoarfrost.network import check_points_apart, check_rows
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
 from hoarfrost.predictive.link import Needs
@@ -134,15 +133,9 @@ class LinearisedNetwork:
         ShapeError, InvalidArgumentError, NonFiniteError
             If they do not fit.
         """
-        before = batch.targets.shape
-        batch = in_rows(batch, self.positions, self.ignored_label)
-        if self.positions:
-            # Here an index is that of the targets as they came.
-            check_finite_targets(batch.targets.reshape(before), batch.index)
-        targets = batch.targets if batch.mask is None else batch.targets[batch.mask]
-        with _own_shape("the targets", before, self.positions):
-            self.likelihood.check_targets(targets, self.num_outputs, batch.index)
-        return batch
+        return checked_rows(
+            batch, self.likelihood, self.num_outputs, self.positions, self.ignored_label
+        )
 
     def walk(self, inputs: Tree) -> Iterator[Piece]:
         """Outputs and layer inputs or Jacobians, piece by piece, in the order of the inputs.
@@ -300,9 +293,7 @@ def linearise(
             "the trainable parameters hold no number: all of them have an axis of length 0"
         )
     shape = subset.output_shape(first.inputs)
-    positions = shape[1:-1]
-    with _own_shape("the outputs", shape, positions):
-        likelihood.check_outputs((shape[0], shape[-1]) if positions else shape)
+    positions = checked_positions(likelihood, shape)
     structure = jax.tree.structure(first.inputs)
     linearised = LinearisedNetwork(
         subset, likelihood, shape[-1], None, structure, positions, ignored_label
@@ -318,19 +309,6 @@ def linearise(
         return linearised
     head = find_head(subset, inputs, (size, *shape[1:]), warn=True)
     return replace(linearised, head=head)
-
-
-@contextlib.contextmanager
-def _own_shape(what: str, shape: tuple[int, ...], positions: tuple[int, ...]) -> Iterator[None]:
-    """Errors of a shape say what it was before each position was a point."""
-    try:
-        yield
-    except ShapeError as error:
-        if not positions:
-            raise
-        raise ShapeError(
-            f"{error} ({what} have shape {shape}: each of the positions {positions} is a point)"
-        ) from error
 
 
 def _check_finite(tree: Tree, kind: str) -> None:

@@ -120,12 +120,6 @@ class Regression(Likelihood, Protocol):
 
 def check_matrix_outputs(likelihood: str, shape: tuple[int, ...], least: int, remedy: str) -> None:
     """Raise `ShapeError` unless the outputs are ``(batch, C)`` with ``C >= least``."""
-    if len(shape) > 2:
-        # A Laplace fit makes points of positions before it asks.
-        remedy = (
-            "outputs with positions, (batch, positions, outputs), are for hoarfrost.fit_laplace; "
-            "train such a network by yourself"
-        )
     if len(shape) != 2 or shape[1] < least:
         raise ShapeError(
             f"the network's outputs have shape {tuple(shape)}; the {likelihood} likelihood needs "

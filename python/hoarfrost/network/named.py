@@ -86,7 +86,8 @@ class JoinedNetwork:
     Attributes
     ----------
     mean, log_variance : NamedNetwork
-        Give outputs of the same shape ``(batch, D)``; joined they are ``(batch, 2 D)``.
+        Give outputs of the same shape ``(batch, D)``, or with axes of positions between the two;
+        joined they are ``(batch, 2 D)``.
     """
 
     mean: NamedNetwork
@@ -158,14 +159,15 @@ class JoinedNetwork:
         return tuple(m for part in parts for m in part.moving(trainable, mutable))
 
     def _side_by_side(self, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
-        if mean.ndim != 2 or mean.shape != log_variance.shape:
+        if mean.ndim < 2 or mean.shape != log_variance.shape:
             raise ShapeError(
                 f"the outputs of {self.mean.name!r} have shape {mean.shape} and those of "
                 f"{self.log_variance.name!r} {log_variance.shape}; both need the same shape "
-                "(batch, D), one mean and one log-variance for each of D targets"
+                "(batch, D), or with axes of positions between the two, one mean and one "
+                "log-variance for each of D targets"
             )
         dtype = jnp.promote_types(mean.dtype, log_variance.dtype)
-        return jnp.concatenate([mean.astype(dtype), log_variance.astype(dtype)], axis=1)
+        return jnp.concatenate([mean.astype(dtype), log_variance.astype(dtype)], axis=-1)
 
 
 def param_kinds(network: Network) -> dict[Path, type]:

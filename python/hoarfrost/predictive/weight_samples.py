@@ -21,7 +21,7 @@ from hoarfrost.data.checked import check_finite_inputs
 from hoarfrost.data.pieces import padded
 from hoarfrost.errors import NonFiniteError
 from hoarfrost.fork import check_not_forked
-from hoarfrost.freezing import Partition
+from hoarfrost.freezing import Partition, Subset
 from hoarfrost.jaxprs import largest_bytes
 from hoarfrost.network import (
     Network,
@@ -176,13 +176,14 @@ def _one(samples: WeightSamples) -> Tree:
     return jax.tree.map(lambda leaf: leaf[0], samples.trainable)
 
 
-def num_outputs(network: Network, samples: WeightSamples, inputs: Tree) -> int:
-    """How many outputs the network has for a point; nothing is computed."""
-    outputs = _program.eval_shape(
-        network, samples.partition, samples.size, _arrays(samples), inputs, samples.positions
-    )
+def output_shape(network: Network, samples: WeightSamples, inputs: Tree) -> tuple[int, ...]:
+    """Shape of the network's outputs for these inputs; nothing is computed."""
+    one = samples.center
+    if one is None:
+        one = jax.eval_shape(lambda some: jax.tree.map(lambda x: x[0], some), samples.trainable)
+    params = samples.partition.merge(one, samples.frozen)
     # A calibrator keeps the shape.
-    return int(outputs.shape[-1])
+    return Subset(network, samples.partition, params, samples.mutable).output_shape(inputs)
 
 
 def as_argument(statistic: Statistic) -> Statistic:

@@ -187,10 +187,8 @@ class ProbModel:
         likelihood = self.joint.likelihood
         return calibrate(
             self.posterior,
-            likelihood.network,
-            likelihood.output,
+            likelihood,
             calibrator,
-            likelihood.calibration_statistics,
             calib,
             val,
             CalibConfig() if calib_config is None else calib_config,
@@ -222,7 +220,7 @@ class ProbModel:
     ) -> None:
         """Find what calibration cannot use, before anything is trained; runs no network."""
         calibrator = self._checked_calibrator(config)
-        inputs = next(data_batches(train, argument="train_data_loader")).inputs
+        inputs = next(data_batches(train, argument="train_data_loader", masks=True)).inputs
         starts_anew = not fit_config.checkpointer.start_from_current_state
         start = (
             jax.eval_shape(lambda: vars(self.joint.init(inputs)))
@@ -237,7 +235,7 @@ class ProbModel:
         draws = config.processor.n_posterior_samples
         check_calibration(
             subset,
-            self.joint.likelihood.output,
+            self.joint.likelihood,
             calibrator,
             calib,
             val,

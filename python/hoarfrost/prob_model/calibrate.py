@@ -9,30 +9,31 @@ from typing import Any
 import jax
 import numpy as np
 
-from hoarfrost.calibration import CalibrationStatistics, OutputCalibrator, fit_calibrator
+from hoarfrost.calibration import OutputCalibrator, fit_calibrator
+from hoarfrost.calibration.fit import OutputBatch, padded_outputs
 from hoarfrost.data import DataLoader
-from hoarfrost.data.checked import check_finite_inputs, data_batches
+from hoarfrost.data.checked import CheckedBatch, check_finite_inputs, data_batches
+from hoarfrost.data.positions import in_rows
 from hoarfrost.errors import MemoryLimitError
 from hoarfrost.freezing import Subset
-from hoarfrost.likelihood import Likelihood
+from hoarfrost.likelihood.points import checked_rows, num_counted
 from hoarfrost.memory import available_bytes
-from hoarfrost.network import Network
 from hoarfrost.predictive import classes
-from hoarfrost.predictive.weight_samples import WeightSamples, num_outputs, over_samples
+from hoarfrost.predictive.weight_samples import WeightSamples, output_shape, over_samples
 from hoarfrost.prob_model.calib_config import CalibConfig
 from hoarfrost.prob_model.fit_config import FitProcessor
+from hoarfrost.prob_model.likelihood import ModelLikelihood
 from hoarfrost.prob_model.likelihood.calibrated import KEY
+from hoarfrost.prob_model.likelihood.statistics import at_positions
 from hoarfrost.prob_model.posterior.base import Posterior
 from hoarfrost.prob_model.posterior.map_fit import Status, early_stopping_of, on_processor
-from hoarfrost.training.first_batch import check_held_out
+from hoarfrost.training.first_batch import check_held_out, check_some_count, count_points
 
 
 def calibrate(
     posterior: Posterior,
-    network: Network,
-    likelihood: Likelihood,
+    likelihood: ModelLikelihood,
     calibrator: OutputCalibrator,
-    statistics: CalibrationStatistics,
     calib_loader: DataLoader,
     val_loader: DataLoader | None,
     config: CalibConfig,
@@ -49,7 +50,7 @@ def calibrate(
     InvalidArgumentError, ShapeError, NonFiniteError
         If a batch cannot be used, or the loss stops being finite.
     """
-    monitor = config.monitor
+    monitor, statistics = config.monitor, likelihood.calibration_statistics
     if monitor.uncertainty_fn is not None:
         statistics = dataclasses.replace(statistics, uncertainty=monitor.uncertainty_fn)
     samples_key, init_key = jax.random.split(key)
@@ -60,17 +61,16 @@ def calibrate(
         loaders["val_data_loader"] = val_loader
     with on_processor(processor):
         samples = posterior.weight_samples(config.processor.n_posterior_samples, samples_key)
-        known = network, samples, likelihood
+        known = samples, likelihood
         # All data are looked at before the network is run on any of them.
-        for name, loader in loaders.items():
-            _check(*known, loader, name)
+        most = {name: _check(*known, loader, name) for name, loader in loaders.items()}
         outputs = {
-            name: _outputs(network, samples, loader, name) for name, loader in loaders.items()
+            name: _outputs(*known, loader, name, most[name]) for name, loader in loaders.items()
         }
         batches, val_batches = outputs["calib_data_loader"], outputs.get("val_data_loader")
         result = fit_calibrator(
             calibrator,
-            calibrator.init(batches[0][0].shape[-1], init_key),
+            calibrator.init(batches[0].outputs.shape[-1], init_key),
             statistics,
             batches,
             optimizer=config.optimizer.method,
@@ -91,7 +91,7 @@ def calibrate(
 
 def check_calibration(
     subset: Subset,
-    likelihood: Likelihood,
+    likelihood: ModelLikelihood,
     calibrator: OutputCalibrator,
     calib_loader: DataLoader,
     val_loader: DataLoader | None,
@@ -107,29 +107,41 @@ def check_calibration(
     MemoryLimitError
         If the outputs of `num_samples` weight samples at all points do not fit.
     """
-    width = check_held_out(subset, likelihood, calib_loader, "calib_data_loader", whole=True)
+    known, name = (subset, likelihood.output), "calib_data_loader"
+    ignored = likelihood.ignored_label
+    points = check_held_out(*known, calib_loader, name, ignored, whole=True)
     if val_loader is not None and config.monitor.eval_every_n_epochs:
-        check_held_out(subset, likelihood, val_loader, "val_data_loader")
+        check_held_out(*known, val_loader, "val_data_loader", ignored)
+    width = points.num_outputs
     calibrator.init(width, jax.random.PRNGKey(0))
-    _check_memory(num_samples, calib_loader.size, width)
+    _check_memory(num_samples, count_points(points, calib_loader, name), width)
 
 
 def _check(
-    network: Network,
-    samples: WeightSamples,
-    likelihood: Likelihood,
-    loader: DataLoader,
-    argument: str,
-) -> None:
-    """Raise unless every batch can be used and the outputs fit into memory; nothing is computed."""
-    width: int | None = None
-    points = 0
-    for batch in data_batches(loader, argument=argument, one_shape=False):
-        width = num_outputs(network, samples, batch.inputs) if width is None else width
+    samples: WeightSamples, likelihood: ModelLikelihood, loader: DataLoader, argument: str
+) -> int:
+    """The most points that count in a batch; computes nothing.
+
+    Raises unless every batch can be used and the outputs fit into memory.
+    """
+    width, points, most = 0, 0, 0
+    samples, batches = _batches(samples, likelihood, loader, argument)
+    for batch in batches:
+        width = width or output_shape(likelihood.network, samples, batch.inputs)[-1]
         check_finite_inputs(batch.inputs, batch.index, argument)
-        likelihood.check_targets(batch.targets, width, batch.index)
-        points += batch.size
-    _check_memory(samples.size, points, width or 0)
+        positions, ignored = samples.positions, likelihood.ignored_label
+        counted = num_counted(checked_rows(batch, likelihood.output, width, positions, ignored))
+        points, most = points + counted, max(most, counted)
+    check_some_count(points, argument)
+    _check_memory(samples.size, points, width)
+    return most
+
+
+def _batches(
+    samples: WeightSamples, likelihood: ModelLikelihood, loader: DataLoader, argument: str
+) -> tuple[WeightSamples, Iterator[CheckedBatch]]:
+    batches = data_batches(loader, argument=argument, one_shape=False, masks=True)
+    return at_positions(likelihood.network, samples, batches)
 
 
 def _check_memory(num_samples: int, num_points: int, width: int) -> None:
@@ -146,15 +158,28 @@ def _check_memory(num_samples: int, num_points: int, width: int) -> None:
 
 
 def _outputs(
-    network: Network, samples: WeightSamples, loader: DataLoader, argument: str
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Outputs ``(S, B, C)`` and targets of each batch, from one pass."""
-    targets: list[np.ndarray] = []
+    samples: WeightSamples,
+    likelihood: ModelLikelihood,
+    loader: DataLoader,
+    argument: str,
+    most: int,
+) -> list[OutputBatch]:
+    """Outputs ``(S, B, C)`` and targets of the points of each batch that count, from one pass."""
+    rows: list[CheckedBatch] = []
+    samples, batches = _batches(samples, likelihood, loader, argument)
 
     def kept() -> Iterator[tuple[Any]]:
-        for batch in data_batches(loader, argument=argument, one_shape=False):
-            targets.append(batch.targets)
+        for batch in batches:
+            found = in_rows(batch, samples.positions, likelihood.ignored_label)
+            rows.append(dataclasses.replace(found, inputs=None))
             yield (batch.inputs,)
 
-    parts = list(over_samples(network, samples, classes.raw, kept(), axis=1))
-    return list(zip(parts, targets, strict=True))
+    padded = []
+    parts = over_samples(likelihood.network, samples, classes.raw, kept(), axis=1)
+    for index, outputs in enumerate(parts):
+        targets, mask = np.asarray(rows[index].targets), rows[index].mask
+        if mask is not None:
+            outputs, targets = outputs[:, mask], targets[mask]
+        if len(targets):
+            padded.append(padded_outputs(outputs, targets, most))
+    return padded

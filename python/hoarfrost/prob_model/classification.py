@@ -10,6 +10,7 @@ from flax import linen as nn
 from hoarfrost.calibration import ClassificationTemperatureScaler
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.likelihood import Categorical
+from hoarfrost.likelihood.points import check_ignored_label
 from hoarfrost.network import Call, NamedNetwork, given_module, interned
 from hoarfrost.prior import IsotropicGaussianPrior, Prior, check_prior
 from hoarfrost.prob_model.base import ProbModel
@@ -34,10 +35,11 @@ class ProbClassifier(ProbModel):
     Parameters
     ----------
     model : flax.linen.Module, flax.nnx.Module or callable
-        Maps inputs to logits of shape ``(batch, C)``. Its ``__call__`` may take `train`. Training
-        starts from the parameters that an NNX module holds, and leaves the module as it is
-        (``posterior.write_to`` puts the result into it); a function or class that makes one,
-        called with ``rngs=nnx.Rngs(...)``, starts anew.
+        Maps inputs to logits of shape ``(batch, C)``, or with positions, ``(batch, T, C)`` of
+        tokens or ``(batch, H, W, C)`` of pixels: each is a data point then, with a target. Its
+        ``__call__`` may take `train`. Training starts from the parameters that an NNX module holds,
+        and leaves the module as it is (``posterior.write_to`` puts the result into it); a function
+        or class that makes one, called with ``rngs=nnx.Rngs(...)``, starts anew.
     prior : IsotropicGaussianPrior, DiagonalGaussianPrior or Prior, optional
         Over all parameters; a standard normal by default.
     posterior_approximator : optional
@@ -52,6 +54,10 @@ class ProbClassifier(ProbModel):
     call : callable, optional
         ``call(module, inputs)``, done with the model instead of calling it, as in
         `hoarfrost.fit_laplace`.
+    ignored_label : int, optional
+        Data points with this label (often -100) do not count, in training, posterior, calibration
+        and densities. Targets may also come as pairs ``(targets, mask)``, the mask True where a
+        target counts. Predictions are given for all points.
 
     Raises
     ------
@@ -69,6 +75,7 @@ class ProbClassifier(ProbModel):
         seed: int | jax.Array = 0,
         *,
         call: Call | None = None,
+        ignored_label: int | None = None,
     ) -> None:
         module = given_module(model, call)
         if model_editor is not None:
@@ -80,7 +87,11 @@ class ProbClassifier(ProbModel):
         random = RandomNumberGenerator(seed)
         network = interned(NamedNetwork("model", module.network))
         likelihood = ClassificationLikelihood(
-            network, Categorical(), as_calibrator(output_calibrator), random
+            network,
+            Categorical(),
+            as_calibrator(output_calibrator),
+            random,
+            check_ignored_label(ignored_label, Categorical()),
         )
         if posterior_approximator is None:
             posterior_approximator = LaplacePosteriorApproximator()

@@ -28,10 +28,12 @@ _TEMPERATURE_SCALER = RegressionTemperatureScaler()
 class ProbRegressor(ProbModel):
     """Two Flax networks as a probabilistic regressor: one for the mean, one for the noise.
 
-    Targets have shape ``(N, D)``, or ``(N,)`` where D is 1; predictions always have shape
-    ``(N, D)``. Given the parameters a target is Gaussian, with the mean that `model` and the
-    log-variance that `likelihood_log_variance_model` predicts. Their parameters stand under
-    "model" and "lik_log_var", which is also where the path begins that a freeze function sees.
+    Targets have shape ``(N, D)``, or ``(N,)`` where D is 1; predictions always have shape ``(N,
+    D)``. Where the networks' outputs have positions, as in ``(batch, T, D)``, each is a data point,
+    and N stands for ``(N, T)``; targets may come as pairs ``(targets, mask)``, the mask True where
+    a point counts. Given the parameters a target is Gaussian, with the mean that `model` and the
+    log-variance that `likelihood_log_variance_model` predicts. Their parameters stand under "model"
+    and "lik_log_var", which is also where the path begins that a freeze function sees.
 
     Parameters
     ----------

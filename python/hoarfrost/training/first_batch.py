@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import jax
-import numpy as np
 
 from hoarfrost.data import DataLoader
-from hoarfrost.data.checked import check_finite_inputs, data_batches, epoch_batches
+from hoarfrost.data.checked import check_finite_inputs, data_batches, epoch_batches, naming
 from hoarfrost.dtypes import is_finite
-from hoarfrost.errors import NonFiniteError, ShapeError
+from hoarfrost.errors import DataError, NonFiniteError
 from hoarfrost.freezing import Subset
 from hoarfrost.likelihood import Likelihood
+from hoarfrost.likelihood.points import Points, num_counted
 from hoarfrost.types import Tree
 
 
@@ -29,22 +30,47 @@ def check_finite_params(params: Tree) -> None:
 
 
 def check_first_batch(
-    subset: Subset, likelihood: Likelihood, loader: DataLoader, argument: str
-) -> int:
-    """The number of outputs, after checking that the first batch can be used; computes nothing."""
-    first = next(
-        epoch_batches(loader, 0, lambda *_: None, argument=argument, again=False)  # targets: below
-    )
-    inputs, targets = first.inputs, np.asarray(first.targets)
-    shape = subset.output_shape(inputs)
-    likelihood.check_outputs(shape)
-    if shape[0] != targets.shape[0]:
-        raise ShapeError(
-            f"the network's outputs have shape {shape} for a batch of {targets.shape[0]} points; "
-            "the first axis must run over the points"
+    subset: Subset,
+    likelihood: Likelihood,
+    loader: DataLoader,
+    argument: str,
+    ignored_label: int | None = None,
+) -> Points:
+    """What a point is, after checking that the first batch can be used; computes nothing."""
+    first = next(epoch_batches(loader, 0, lambda batch, _: batch, argument=argument, again=False))
+    return Points.of(likelihood, subset.output_shape, first, ignored_label)
+
+
+def count_points(points: Points, loader: DataLoader, argument: str) -> int:
+    """N, the number of data points of a loader.
+
+    Where examples count as a whole, it is the loader's size. Positions are counted in one pass
+    over the batches in their order, each checked; a loader whose batches change from pass to pass
+    keeps the N of that one.
+
+    Raises
+    ------
+    DataError
+        If no point counts.
+    InvalidArgumentError, ShapeError, NonFiniteError
+        If a batch cannot be used.
+    """
+    if not points.masked and (not points.positions or loader.holds_arrays):
+        with naming(argument):
+            return loader.size * math.prod(points.positions)
+    batches = data_batches(loader, argument=argument, one_shape=False, masks=True)
+    total = sum(num_counted(points.checked(batch)) for batch in batches)
+    check_some_count(total, argument)
+    return total
+
+
+def check_some_count(total: int, argument: str) -> None:
+    """Raise `DataError` if none of the points of a loader counts."""
+    if not total:
+        raise DataError(
+            f"no target of {argument} counts: every one is masked or the ignored label; check the "
+            "mask, which is True where a target counts, and ignored_label"
         )
-    likelihood.check_targets(targets, shape[1], 0)
-    return shape[1]
 
 
 def check_held_out(
@@ -52,20 +78,23 @@ def check_held_out(
     likelihood: Likelihood,
     loader: DataLoader,
     argument: str,
+    ignored_label: int | None = None,
     *,
     whole: bool | None = None,
-) -> int:
-    """The number of outputs, after checking data that are used only after training has begun.
+) -> Points:
+    """What a point is, after checking data that are used only after training has begun.
 
     All of them where they lie in arrays (or where `whole` asks for it), which is a look at their
     numbers; else the first batch, since a stream may be dear to go over.
     """
-    width = check_first_batch(subset, likelihood, loader, argument)
+    points = check_first_batch(subset, likelihood, loader, argument, ignored_label)
     if loader.holds_arrays if whole is None else whole:
-        for batch in data_batches(loader, argument=argument, one_shape=False):
+        total = 0
+        for batch in data_batches(loader, argument=argument, one_shape=False, masks=True):
             check_finite_inputs(batch.inputs, batch.index, argument)
-            likelihood.check_targets(batch.targets, width, batch.index)
-    return width
+            total += num_counted(points.checked(batch))
+        check_some_count(total, argument)
+    return points
 
 
 def warn_of_idle_layers(subset: Subset, loader: DataLoader) -> None:

@@ -13,12 +13,13 @@ import optax
 
 from hoarfrost.checks import check_counts
 from hoarfrost.data import DataLoader
-from hoarfrost.data.checked import epoch_batches, naming
+from hoarfrost.data.checked import CheckedBatch, epoch_batches
 from hoarfrost.dtypes import copied
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError
 from hoarfrost.fork import check_not_forked
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.likelihood import Likelihood
+from hoarfrost.likelihood.points import Points, num_counted
 from hoarfrost.network import Network
 from hoarfrost.prior import Prior, check_prior
 from hoarfrost.progress import progress_bar
@@ -27,6 +28,8 @@ from hoarfrost.training.first_batch import (
     check_finite_params,
     check_first_batch,
     check_held_out,
+    check_some_count,
+    count_points,
     warn_of_idle_layers,
 )
 from hoarfrost.training.monitor import (
@@ -42,6 +45,9 @@ from hoarfrost.training.monitor import (
 from hoarfrost.training.options import check_gradient_options, check_optimizer
 from hoarfrost.training.state import Callback, TrainState
 from hoarfrost.types import Tree
+
+# Predictions of a batch, and the batch without its inputs.
+Pair = tuple[Any, CheckedBatch]
 
 
 @dataclass(frozen=True)
@@ -95,8 +101,13 @@ def fit_map(
     gradient_accumulation_steps: int | None = None,
     callbacks: Sequence[Callback] = (),
     verbose: bool = True,
+    ignored_label: int | None = None,
 ) -> TrainingResult:
     """Minimise the negative log joint, ``-(N / B) sum_b log p(y_b | f_b) - log p(params)``.
+
+    A data point is an example, or each position of one that counts, where outputs have positions:
+    N is the number of those in all training data, and B in a batch. A batch in which none counts
+    takes no step.
 
     The prior covers all parameters, frozen ones too. The loss of an epoch is the mean of its
     batches' losses, weighted by their points, each before its step. Gradients and the state of
@@ -143,6 +154,8 @@ def fit_map(
         Called at the moments that they are named after.
     verbose : bool
         Whether there is a progress bar.
+    ignored_label : int, optional
+        Targets with this label do not count.
 
     Raises
     ------
@@ -161,9 +174,11 @@ def fit_map(
         recorded = recorded_values(names, training_metrics, val_loader is not None)
         check_early_stopping(early_stopping, recorded)
     check_finite_params(subset.params)
-    num_outputs = check_first_batch(subset, likelihood, train_loader, "train_data_loader")
+    known = subset, likelihood
+    points = check_first_batch(*known, train_loader, "train_data_loader", ignored_label)
     if val_loader is not None:
-        check_held_out(subset, likelihood, val_loader, "val_data_loader")
+        check_held_out(*known, val_loader, "val_data_loader", ignored_label)
+    num_data = count_points(points, train_loader, "train_data_loader")
     warn_of_idle_layers(subset, train_loader)
     if not names:
         predict = None
@@ -189,7 +204,8 @@ def fit_map(
         predict=predict,
         moving=subset.network.moving(subset.partition.by_path, mutable),
         prior=prior,
-        num_outputs=num_outputs,
+        points=points,
+        num_data=np.float32(num_data),
         pad=not jax.tree.leaves(mutable),
         callbacks=tuple(callbacks),
         key=key,
@@ -251,7 +267,8 @@ class _Run:
     predict: programs.Predict | None
     moving: tuple[bool, ...]
     prior: Prior
-    num_outputs: int
+    points: Points
+    num_data: np.float32
     pad: bool
     callbacks: tuple[Callback, ...]
     key: jax.Array
@@ -262,20 +279,20 @@ class _Run:
         loader: DataLoader,
         epoch: int,
         predict: programs.Predict | None,
-    ) -> tuple[TrainState, np.floating, list[tuple[Any, Any, int]], int]:
+    ) -> tuple[TrainState, np.floating, list[Pair], int]:
         """One pass: the state, the mean loss, predictions with targets, the step that failed."""
         step = programs.step_apart if self.callbacks else programs.step_in_place
         state = self._call(state, "training_epoch_start")
         totals, points, rows = programs.no_totals(), 0, 0
-        pairs = []
-        with naming("train_data_loader"):
-            num_data = np.float32(loader.size)
+        pairs: list[Pair] = []
         for checked in epoch_batches(
-            loader, epoch, self.check_targets, argument="train_data_loader", again=epoch > 0
+            loader, epoch, self.prepare, argument="train_data_loader", again=epoch > 0
         ):
             rows = max(rows, checked.size) if self.pad else checked.size
+            if not num_counted(checked):
+                continue
             batch = programs.padded_batch(checked, rows, points)
-            points += checked.size
+            points += num_counted(checked)
             frozen = state.frozen_params
             state, totals, predictions = step(
                 self.network,
@@ -289,13 +306,14 @@ class _Run:
                 frozen,
                 self.prior,
                 batch,
-                num_data,
+                self.num_data,
                 self.key,
             )
             state = replace(state, frozen_params=frozen)
             if predict is not None:
-                pairs.append((predictions, checked.targets, checked.size))
+                pairs.append((predictions, replace(checked, inputs=None)))
             state = self._call(state, "training_step_end")
+        check_some_count(points, "train_data_loader")
         state = self._call(state, "training_epoch_end")
         # The one moment of an epoch at which the host waits for the device.
         loss, failed = jax.device_get((totals.loss, totals.failed_step))
@@ -308,15 +326,16 @@ class _Run:
         params, mutable, step = copied((state.params, state.mutable, state.step))
         return replace(state, params=params, mutable=mutable, step=step, opt_state=None)
 
-    def validate(
-        self, state: TrainState, loader: DataLoader
-    ) -> tuple[float, list[tuple[Any, Any, int]]]:
+    def validate(self, state: TrainState, loader: DataLoader) -> tuple[float, list[Pair]]:
         """The negative log joint of validation data, and predictions with targets."""
         params = self.partition.merge(state.params, state.frozen_params)
-        totals, pairs, rows = [], [], 0
+        totals, rows = [], 0
+        pairs: list[Pair] = []
         for checked in epoch_batches(
-            loader, 0, self.check_targets, argument="val_data_loader", again=True
+            loader, 0, self.prepare, argument="val_data_loader", again=True
         ):
+            if not num_counted(checked):
+                continue
             rows = max(rows, checked.size)
             batch = programs.padded_batch(checked, rows, 0)
             total, predictions = programs.validation_step(
@@ -324,14 +343,15 @@ class _Run:
             )
             totals.append(total)
             if self.predict is not None:
-                pairs.append((predictions, checked.targets, checked.size))
+                pairs.append((predictions, replace(checked, inputs=None)))
+        check_some_count(len(totals), "val_data_loader")
         prior = programs.log_prior(self.prior, params)
         totals, prior = jax.device_get((totals, prior))
         return -float(np.sum(totals, dtype=np.float64)) - float(prior), pairs
 
-    def check_targets(self, targets: np.ndarray, index: int) -> None:
-        """Raise a typed error that names the batch if targets do not fit."""
-        self.likelihood.check_targets(targets, self.num_outputs, index)
+    def prepare(self, batch: CheckedBatch, known: bool) -> CheckedBatch:
+        """The batch with its targets in rows, checked unless it is known already."""
+        return self.points.in_rows(batch) if known else self.points.checked(batch)
 
     def _call(self, state: TrainState, moment: str) -> TrainState:
         for callback in self.callbacks:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hoarfrost.checks import check_counts, shown
+from hoarfrost.data.checked import CheckedBatch
 from hoarfrost.dtypes import is_real
 from hoarfrost.errors import InvalidArgumentError
 
@@ -180,11 +181,18 @@ def check_early_stopping(rule: EarlyStopping, available: Sequence[str]) -> None:
 
 
 def compute_metrics(
-    metrics: Sequence[Metric], names: Sequence[str], pairs: Sequence[tuple[Any, Any, int]]
+    metrics: Sequence[Metric], names: Sequence[str], pairs: Sequence[tuple[Any, CheckedBatch]]
 ) -> dict[str, float]:
-    """Each metric over all points of an epoch at once, padding left out."""
-    predictions = np.concatenate([np.asarray(p)[:size] for p, _, size in pairs])
-    targets = np.concatenate([np.asarray(t)[:size] for _, t, size in pairs])
+    """Each metric over all points of an epoch at once, those that count, padding left out.
+
+    With the predictions of a batch comes the batch itself, its targets in rows.
+    """
+    predictions = np.concatenate(
+        [_counted(np.asarray(p)[: len(batch.targets)], batch.mask) for p, batch in pairs]
+    )
+    targets = np.concatenate(
+        [_counted(np.asarray(batch.targets), batch.mask) for _, batch in pairs]
+    )
     if predictions.shape == (*targets.shape, 1):
         # One number a point: a metric that takes differences must not broadcast (N, 1) with (N,).
         targets = targets[..., None]
@@ -192,6 +200,10 @@ def compute_metrics(
         name: metric_value(name, metric(predictions, targets))
         for name, metric in zip(names, metrics, strict=True)
     }
+
+
+def _counted(rows: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    return rows if mask is None else rows[mask]
 
 
 def metric_value(name: str, value: Any) -> float:

@@ -21,14 +21,19 @@ import optax
 
 from hoarfrost.data.checked import CheckedBatch
 from hoarfrost.data.pieces import padded
+from hoarfrost.errors import ShapeError
 from hoarfrost.freezing import Partition
 from hoarfrost.likelihood import Likelihood
+from hoarfrost.likelihood.points import num_counted
 from hoarfrost.network import Network, NetworkProgram
 from hoarfrost.prior import Prior, log_prior_density
 from hoarfrost.training.state import TrainState
 from hoarfrost.types import Tree
 
 Predict = Callable[[jax.Array], jax.Array]
+
+# Rows that float32 can count.
+_MOST_ROWS = 2**24
 
 
 @jax.tree_util.register_dataclass
@@ -60,29 +65,40 @@ class PaddedBatch:
 
     Attributes
     ----------
-    inputs, targets : tree of arrays
-        Rows, of which the last ones may be padding.
+    inputs : tree of arrays
+        Examples, of which the last ones may be padding.
+    targets : array
+        Rows, one a position of an example.
     num_points : float
-        How many rows are not padding.
+        How many rows are data points.
     weight : float
         `num_points` as a fraction of the points of this epoch so far, these included.
+    counted : array of bool or None
+        Which rows are data points; None: the first `num_points` of them.
     """
 
     inputs: Tree
     targets: Any
     num_points: Any
     weight: Any
+    counted: Any = None
 
 
-def padded_batch(batch: CheckedBatch, rows: int, points_before: int) -> PaddedBatch:
-    """A batch with `rows` rows, the last of its points repeated as padding.
+def padded_batch(batch: CheckedBatch, examples: int, points_before: int) -> PaddedBatch:
+    """A batch with so many examples, the last of its own repeated as padding.
 
-    A repeated point is one that the network can take, so that its log-likelihood, which the
+    A repeated example is one that the network can take, so that its log-likelihood, which the
     program leaves out, is finite and has a finite derivative.
     """
-    inputs, targets = padded((batch.inputs, batch.targets), batch.size, rows)
-    weight = np.float32(batch.size / (points_before + batch.size))
-    return PaddedBatch(inputs, targets, np.float32(batch.size), weight)
+    each = len(batch.targets) // batch.size  # rows of an example
+    inputs = padded(batch.inputs, batch.size, examples)
+    targets = padded(batch.targets, len(batch.targets), examples * each)
+    points, counted = num_counted(batch), None
+    if batch.mask is not None or examples * each > _MOST_ROWS:
+        counted = np.zeros(examples * each, np.bool_)
+        counted[: len(batch.targets)] = True if batch.mask is None else batch.mask
+    weight = np.float32(points / (points_before + points))
+    return PaddedBatch(inputs, targets, np.float32(points), weight, counted)
 
 
 def train_step(
@@ -110,6 +126,7 @@ def train_step(
         params = partition.merge(trainable, frozen)
         step_key = jax.random.fold_in(key, state.step)
         outputs, mutable = network.train(params, state.mutable, batch.inputs, step_key)
+        outputs = _in_rows(outputs, batch)
         total = _sum_log_prob(likelihood, outputs, batch)
         share = jnp.asarray(num_data / batch.num_points, total.dtype)
         loss = -share * total - log_prior_density(prior, params).astype(total.dtype)
@@ -162,7 +179,7 @@ def _validate(
     batch: PaddedBatch,
 ) -> tuple[jax.Array, Any]:
     """Summed log-likelihood of a batch in evaluation mode, and its predictions."""
-    outputs = network.evaluate(params, mutable, batch.inputs)
+    outputs = _in_rows(network.evaluate(params, mutable, batch.inputs), batch)
     total = _sum_log_prob(likelihood, outputs, batch)
     return total, None if predict is None else predict(outputs)
 
@@ -211,7 +228,23 @@ def _move_statistics(old: Tree, new: Tree, moving: tuple[bool, ...]) -> Tree:
     )
 
 
+def _in_rows(outputs: jax.Array, batch: PaddedBatch) -> jax.Array:
+    """Outputs with a row for each position, as the targets have."""
+    if outputs.ndim <= 2:
+        return outputs
+    rows = outputs.reshape(-1, outputs.shape[-1])
+    if len(rows) != len(batch.targets):
+        raise ShapeError(
+            f"the network's outputs have shape {tuple(outputs.shape)} in training, "
+            f"{len(rows)} data points, and other positions, {len(batch.targets)} data points, in "
+            "evaluation mode; they must be the same in both"
+        )
+    return rows
+
+
 def _sum_log_prob(likelihood: Likelihood, outputs: jax.Array, batch: PaddedBatch) -> jax.Array:
     log_prob = likelihood.log_prob(outputs, batch.targets)
-    real = jnp.arange(log_prob.shape[0], dtype=jnp.float32) < batch.num_points
+    real = batch.counted
+    if real is None:
+        real = jnp.arange(log_prob.shape[0], dtype=jnp.float32) < batch.num_points
     return jnp.sum(jnp.where(real, log_prob, 0))

@@ -36,9 +36,10 @@ class ModelLikelihood(ABC):
     `params` and `mutable` of every method are those of a state of the posterior, such as
     ``prob_model.posterior.state.get()`` or ``prob_model.posterior.sample()``. N is the number of
     points of a loader, in the order in which its data were given, C that of outputs, and D that of
-    targets of a point or of classes. The arguments `calib_params` and `calib_mutable` are a state's
-    too; without them outputs are not calibrated. With `distribute` true or false, one device does
-    the work.
+    targets of a point or of classes. Where outputs have positions, as in ``(N, T, C)`` of tokens,
+    these stand in place of every N: ``(N, T)``. The arguments `calib_params` and `calib_mutable`
+    are a state's too; without them outputs are not calibrated. With `distribute` true or false, one
+    device does the work.
 
     Attributes
     ----------
@@ -50,12 +51,15 @@ class ModelLikelihood(ABC):
         What outputs go through where a method is given `calib_params`.
     random : RandomNumberGenerator or None
         The model's keys, for draws that are given none.
+    ignored_label : int or None
+        Targets with this label do not count.
     """
 
     network: Any
     output: Any
     calibrator: OutputCalibrator | None = None
     random: RandomNumberGenerator | None = field(default=None, compare=False, repr=False)
+    ignored_label: int | None = None
 
     mixture: ClassVar[ModuleType]
     calibration_statistics: ClassVar[CalibrationStatistics]
@@ -99,10 +103,21 @@ class ModelLikelihood(ABC):
         calib_mutable: Tree = None,
         distribute: bool = True,
     ) -> jax.Array:
-        """Log-probability (of numbers, log-density) of each point's targets, shape ``(N,)``."""
+        """Log-probability (of numbers, log-density) of each point's targets, shape ``(N,)``.
+
+        Where targets have a mask, or the model an `ignored_label`, one for each that counts, in
+        one axis.
+        """
         check_switch("distribute", distribute)
         samples = self._point(params, mutable, calib_params, calib_mutable)
-        return over_data(self.network, samples, self.output, self.mixture.log_prob, data_loader)
+        return over_data(
+            self.network,
+            samples,
+            self.output,
+            self.mixture.log_prob,
+            data_loader,
+            ignored_label=self.ignored_label,
+        )
 
     def mean(
         self,

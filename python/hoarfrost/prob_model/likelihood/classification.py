@@ -30,9 +30,9 @@ class ClassificationLikelihood(ModelLikelihood):
     @staticmethod
     def predictions(outputs: jax.Array) -> jax.Array:
         """The labels that metrics of training see."""
-        return jnp.argmax(outputs, axis=1)
+        return jnp.argmax(outputs, axis=-1)
 
     @staticmethod
     def _mode_of(means: jax.Array) -> jax.Array:
         """The most probable class, shape ``(N,)``."""
-        return jnp.argmax(means, axis=1)
+        return jnp.argmax(means, axis=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -13,8 +14,8 @@ from hoarfrost.dtypes import is_real, narrowed
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 
 
-def given_means(name: str, value: Any, shape: tuple[int, int]) -> jax.Array:
-    """The means of the targets, ``(N, D)``, in the dtype that they have in JAX.
+def given_means(name: str, value: Any, shape: tuple[int, ...]) -> jax.Array:
+    """The means of the targets, ``(N, D)`` or with positions, in the dtype that they have in JAX.
 
     Raises
     ------
@@ -25,14 +26,11 @@ def given_means(name: str, value: Any, shape: tuple[int, int]) -> jax.Array:
     """
     numbers = _numbers(name, value, shape)
     if numbers.shape != shape:
-        raise ShapeError(
-            f"{name} have shape {numbers.shape}; give one for each of {shape[0]} points and each "
-            f"of their {shape[1]} targets or classes, shape {shape}"
-        )
+        raise ShapeError(f"{name} have shape {numbers.shape}; {_wanted(shape)}")
     return _in_jax(name, value, numbers)
 
 
-def given_variances(name: str, value: Any, shape: tuple[int, int]) -> jax.Array:
+def given_variances(name: str, value: Any, shape: tuple[int, ...]) -> jax.Array:
     """Variances of the targets, of a shape that broadcasts to ``(N, D)``; raises as `given_means`.
 
     They may be 0 and not less.
@@ -43,16 +41,21 @@ def given_variances(name: str, value: Any, shape: tuple[int, int]) -> jax.Array:
     except ValueError:
         fits = False
     if not fits:
-        raise ShapeError(
-            f"{name} have shape {numbers.shape}; give one for each of {shape[0]} points and each "
-            f"of their {shape[1]} targets or classes, shape {shape}, or one for all"
-        )
+        raise ShapeError(f"{name} have shape {numbers.shape}; {_wanted(shape)}, or one for all")
     if (numbers < 0).any():
         raise InvalidArgumentError(f"{name} hold {numbers.min()}; no variance is below 0")
     return _in_jax(name, value, numbers)
 
 
-def _numbers(name: str, value: Any, shape: tuple[int, int]) -> np.ndarray:
+def _wanted(shape: tuple[int, ...]) -> str:
+    points = math.prod(shape[:-1])
+    return (
+        f"give one for each of {points} points and each of their {shape[-1]} targets or classes, "
+        f"shape {shape}"
+    )
+
+
+def _numbers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     numbers = real_numbers(value)
     if numbers is None:
         raise InvalidArgumentError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -12,16 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from hoarfrost.checks import is_choice, shown
-from hoarfrost.data.checked import data_batches, input_batches
+from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches
+from hoarfrost.data.positions import in_positions
 from hoarfrost.dtypes import first_not_finite, in_float64, is_finite, narrowed
-from hoarfrost.errors import InvalidArgumentError, NonFiniteError
+from hoarfrost.errors import DataError, InvalidArgumentError, NonFiniteError, ShapeError
 from hoarfrost.likelihood import Likelihood
+from hoarfrost.likelihood.points import checked_rows
 from hoarfrost.network import Network
 from hoarfrost.predictive.weight_samples import (
     Precision,
     Statistic,
     WeightSamples,
-    num_outputs,
+    output_shape,
     over_samples,
 )
 from hoarfrost.prob_model.loaders import as_inputs_loader
@@ -46,11 +50,45 @@ def over_inputs(
     """
     loader = as_inputs_loader(inputs_loader)
     checked = input_batches(loader, argument="inputs_loader", one_shape=False)
+    samples, checked = at_positions(network, samples, checked)
     batches = ((batch.inputs,) for batch in checked)
     parts = over_samples(
         network, samples, statistic, batches, axis=axis, key=key, precision=precision
     )
-    return jax.tree.map(_sound, _joined(parts, axis))
+    joined = jax.tree.map(_sound, _joined(parts, axis))
+    return jax.tree.map(lambda found: in_positions(found, samples.positions, axis), joined)
+
+
+def at_positions(
+    network: Network, samples: WeightSamples, batches: Iterator[CheckedBatch]
+) -> tuple[WeightSamples, Iterator[CheckedBatch]]:
+    """The samples with the positions of these batches' outputs, and the batches again.
+
+    Raises
+    ------
+    ShapeError
+        While iterating: if examples of a later batch have another shape, and so other positions.
+    """
+    first = next(batches)
+    samples = dataclasses.replace(
+        samples, positions=output_shape(network, samples, first.inputs)[1:-1]
+    )
+    batches = itertools.chain([first], batches)
+    return samples, _alike(batches) if samples.positions else batches
+
+
+def _alike(batches: Iterator[CheckedBatch]) -> Iterator[CheckedBatch]:
+    first: list[tuple[int, ...]] | None = None
+    for batch in batches:
+        shapes = [np.shape(leaf)[1:] for leaf in jax.tree.leaves(batch.inputs)]
+        first = shapes if first is None else first
+        if shapes != first:
+            raise ShapeError(
+                f"inputs of batch {batch.index} have shape {shapes} beyond axis 0, and those of "
+                f"batch 0 {first}: what is predicted for positions comes back in one array; "
+                "pad the examples to one length, or ask for each length by itself"
+            )
+        yield batch
 
 
 def _sound(found: np.ndarray) -> jax.Array:
@@ -68,16 +106,16 @@ def _sound(found: np.ndarray) -> jax.Array:
 
 def targets_shape(
     network: Network, samples: WeightSamples, mean: Statistic, inputs_loader: Any
-) -> tuple[int, int]:
-    """Number of points of a loader, and of targets (or classes) of a point: ``(N, D)``.
+) -> tuple[int, ...]:
+    """Number of points of a loader, their positions, and targets (or classes) of each: ``(N, D)``.
 
     `mean` is that of the targets, a statistic of outputs. No output is computed.
     """
     loader = as_inputs_loader(inputs_loader)
     batch = next(input_batches(loader, argument="inputs_loader", one_shape=False))
-    width = num_outputs(network, samples, batch.inputs)
-    outputs = jax.ShapeDtypeStruct((1, 1, width), np.float32)  # type: ignore[no-untyped-call]
-    return loader.size, jax.eval_shape(mean, outputs).shape[1]
+    shape = output_shape(network, samples, batch.inputs)
+    outputs = jax.ShapeDtypeStruct((1, 1, shape[-1]), np.float32)  # type: ignore[no-untyped-call]
+    return loader.size, *shape[1:-1], jax.eval_shape(mean, outputs).shape[1]
 
 
 def over_data(
@@ -88,27 +126,42 @@ def over_data(
     data_loader: Any,
     *,
     axis: int = 0,
+    ignored_label: int | None = None,
 ) -> jax.Array:
     """A statistic of outputs and targets at all points, in the order given, joined along `axis`.
 
-    It is computed in float64.
+    It is computed in float64. Where targets have a mask, or there is an ignored label, it is of
+    those that count, in one axis.
 
     Raises
     ------
     InvalidArgumentError, ShapeError, NonFiniteError
         If targets do not fit (the batch is named), or a number is too large for what JAX has.
+    DataError
+        If no target counts.
     """
+    batches = data_batches(data_loader, one_shape=False, masks=True)
+    samples, batches = at_positions(network, samples, batches)
+    counted: list[np.ndarray] = []
+    width: list[int] = []
 
     def checked() -> Iterator[tuple[Any, Any]]:
-        known: int | None = None
-        for batch in data_batches(data_loader, one_shape=False):
-            known = num_outputs(network, samples, batch.inputs) if known is None else known
-            likelihood.check_targets(batch.targets, known, batch.index)
+        for batch in batches:
+            width[:] = width or [output_shape(network, samples, batch.inputs)[-1]]
+            batch = checked_rows(batch, likelihood, width[0], samples.positions, ignored_label)
+            if batch.mask is not None:
+                counted.append(batch.mask)
             yield batch.inputs, batch.targets
 
     parts = over_samples(network, samples, statistic, checked(), axis=axis, precision=in_float64)
     remedy = "the targets are far from all that the model predicts: check their scale"
-    return jnp.asarray(narrowed(_joined(parts, axis), _widest(), "a log-density", remedy))
+    found = narrowed(_joined(parts, axis), _widest(), "a log-density", remedy)
+    if not counted:
+        return jnp.asarray(in_positions(found, samples.positions, axis))
+    kept = np.concatenate(counted)
+    if not kept.any():
+        raise DataError("no target counts: every one is masked or the ignored label")
+    return jnp.asarray(np.compress(kept, found, axis=axis))
 
 
 def _joined(parts: Iterator[Tree], axis: int) -> Any:

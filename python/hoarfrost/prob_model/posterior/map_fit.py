@@ -45,7 +45,8 @@ def start_of(
     """
     if config.checkpointer.start_from_current_state:
         return state.get()
-    return joint.init(next(data_batches(train_loader, argument="train_data_loader")).inputs)
+    batches = data_batches(train_loader, argument="train_data_loader", masks=True)
+    return joint.init(next(batches).inputs)
 
 
 def partition_of(
@@ -119,6 +120,7 @@ def run_map(
         gradient_accumulation_steps=config.hyperparameters.gradient_accumulation_steps,
         callbacks=tuple(config.callbacks or ()),
         verbose=bool(monitor.verbose),
+        ignored_label=joint.likelihood.ignored_label,
     )
     reached = PosteriorState(
         params=result.params,

@@ -33,8 +33,9 @@ class Predictive(ABC):
     In every method N is the number of points of the loader, in the order in which its data were
     given (a shuffling loader too), C that of outputs, D that of targets of a point or of classes, S
     that of weight samples. The same `rng` gives the same result; without one the model's own stream
-    gives the next key. The weights are drawn once a call, for all points. Of a MAP posterior every
-    sample is the MAP.
+    gives the next key. Where outputs have positions, as in ``(N, T, C)`` of tokens, each of them is
+    a point, and they stand in place of every N: ``(N, T)``. The weights are drawn once a call, for
+    all points. Of a MAP posterior every sample is the MAP.
 
     `link` says how outputs follow from the posterior. "mc": under the network linearised about the
     MAP; "nn": through the network itself. By default "nn" for a last layer, where both are the
@@ -63,7 +64,11 @@ class Predictive(ABC):
         *,
         link: str | None = None,
     ) -> jax.Array:
-        """Log-probability (of numbers, log-density) of each point's targets, shape ``(N,)``."""
+        """Log-probability (of numbers, log-density) of each point's targets, shape ``(N,)``.
+
+        Where targets have a mask, or the model an `ignored_label`, one for each that counts, in
+        one axis.
+        """
         check_switch("distribute", distribute)
         found = self._closed_log_prob(data_loader, link)
         if found is not None:
@@ -91,7 +96,7 @@ class Predictive(ABC):
             link=link,
         )
         # A point mass is evaluated once, however many samples are asked for.
-        return jnp.broadcast_to(values, (n_posterior_samples, values.shape[1]))
+        return jnp.broadcast_to(values, (n_posterior_samples, *values.shape[1:]))
 
     def sample(
         self,
@@ -284,8 +289,8 @@ class Predictive(ABC):
     def _mode_of(means: jax.Array) -> jax.Array:
         """The mode of targets with these means."""
 
-    def _targets_shape(self, inputs_loader: Any) -> tuple[int, int]:
-        """Number of points, and of targets (or classes) of a point: ``(N, D)``."""
+    def _targets_shape(self, inputs_loader: Any) -> tuple[int, ...]:
+        """Number of points, their positions, and targets (or classes) of each: ``(N, D)``."""
         state = self.posterior.state.get()
         at_point = point_mass(state.params, state.mutable or {})
         return targets_shape(self.likelihood.network, at_point, self.mixture.mean, inputs_loader)
@@ -330,7 +335,10 @@ class Predictive(ABC):
         check_counts(n_posterior_samples=n_samples)
         samples = self._samples(n_samples, self._key(rng), link)
         network, output = self.likelihood.network, self.likelihood.output
-        return over_data(network, samples, output, statistic, data_loader, axis=axis)
+        ignored = self.likelihood.ignored_label
+        return over_data(
+            network, samples, output, statistic, data_loader, axis=axis, ignored_label=ignored
+        )
 
     def _key(self, rng: jax.Array | int | None) -> jax.Array:
         return self._random.get() if rng is None else check_key(rng)

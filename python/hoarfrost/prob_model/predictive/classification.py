@@ -41,7 +41,7 @@ class ClassificationPredictive(Predictive):
         check_switch("distribute", distribute)
         log_p = self._closed_log_probs(inputs_loader, link)
         if log_p is not None:
-            return -jnp.sum(jnp.exp(log_p) * log_p, axis=1)
+            return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
         return self._over_inputs(
             classes.entropy, inputs_loader, n_posterior_samples, rng, link=link
         )
@@ -91,7 +91,8 @@ class ClassificationPredictive(Predictive):
         Returns
         -------
         numpy.ndarray
-            Shape ``(N,)``, dtype object: for each point a list of labels, the most probable first.
+            Shape ``(N,)``, with positions ``(N, T)``, dtype object: for each point a list of
+            labels, the most probable first.
         """
         check_switch("distribute", distribute)
         error = plain(error)
@@ -100,13 +101,15 @@ class ClassificationPredictive(Predictive):
         means = np.asarray(
             self.mean(inputs_loader, n_posterior_samples, rng, link=link), dtype=np.float64
         )
+        points = means.shape[:-1]
+        means = means.reshape(-1, means.shape[-1])
         order = np.argsort(-means, axis=1, kind="stable")
         covered = np.cumsum(np.take_along_axis(means, order, axis=1), axis=1)
         # All classes but the last that fall short, and one more; probabilities add up to nearly 1.
         sizes = 1 + np.sum(covered[:, :-1] < 1 - error, axis=1)
         sets = np.empty(len(means), dtype=object)
         sets[:] = [labels[:size].tolist() for labels, size in zip(order, sizes, strict=True)]
-        return sets
+        return sets.reshape(points)
 
     def _closed_log_probs(self, inputs_loader: Any, link: str | None) -> jax.Array | None:
         if not is_choice(link, closed_links(self.likelihood.output)):
@@ -121,4 +124,4 @@ class ClassificationPredictive(Predictive):
 
     @staticmethod
     def _mode_of(means: jax.Array) -> jax.Array:
-        return jnp.argmax(means, axis=1)
+        return jnp.argmax(means, axis=-1)

@@ -10,7 +10,10 @@ import numpy as np
 
 from hoarfrost.calibration import ClassificationTemperatureScaler
 from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches
+from hoarfrost.data.positions import in_positions
 from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.laplace import Laplace
+from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.predictive.evaluate import over_outputs
 from hoarfrost.predictive.link import Draws, choose_link
 from hoarfrost.prob_model.likelihood import ClassificationLikelihood
@@ -33,8 +36,12 @@ def closed_log_probs(
         If the posterior is a point mass, or the model is calibrated by something else than a
         temperature.
     """
-    batches = input_batches(as_inputs_loader(inputs_loader), argument="inputs_loader")
-    return _log_probs(posterior, likelihood, batches, link)
+    loader = as_inputs_loader(inputs_loader)
+    laplace, temperature = _known(posterior, likelihood, link)
+    batches = input_batches(loader, argument="inputs_loader")
+    linearised, batches = laplace.linearised.at(batches)
+    found = _log_probs(laplace, linearised, temperature, batches, link)
+    return in_positions(found, linearised.positions)
 
 
 def closed_log_prob(
@@ -43,26 +50,27 @@ def closed_log_prob(
     """Log-probability of each target, shape ``(N,)``; raises like `closed_log_probs`."""
     # Targets are kept as their inputs go by: a second pass may be in another order.
     targets: list[np.ndarray] = []
+    masked = False
+    laplace, temperature = _known(posterior, likelihood, link)
+    linearised, batches = laplace.linearised.at(data_batches(data_loader, masks=True))
 
     def kept() -> Iterator[CheckedBatch]:
-        for batch in data_batches(data_loader):
-            width = posterior.laplace.linearised.num_outputs
-            likelihood.output.check_targets(batch.targets, width, batch.index)
-            targets.append(batch.targets)
+        nonlocal masked
+        for batch in map(linearised.checked, batches):
+            masked = batch.mask is not None
+            targets.append(batch.targets if batch.mask is None else batch.targets[batch.mask])
             yield batch
 
-    log_p = _log_probs(posterior, likelihood, kept(), link)
+    log_p = _log_probs(laplace, linearised, temperature, kept(), link)
     labels = np.concatenate(targets).astype(np.int64)
     chosen: np.ndarray = np.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
-    return chosen
+    return chosen if masked else in_positions(chosen, linearised.positions)
 
 
-def _log_probs(
-    posterior: Posterior,
-    likelihood: ClassificationLikelihood,
-    batches: Iterator[CheckedBatch],
-    link: Any,
-) -> np.ndarray:
+def _known(
+    posterior: Posterior, likelihood: ClassificationLikelihood, link: Any
+) -> tuple[Laplace, float]:
+    """The fitted posterior and the temperature of its calibration, if there are both."""
     if not isinstance(posterior, LaplacePosterior):
         raise InvalidArgumentError(
             f"link is {link!r}, which needs the covariance of a Laplace posterior; leave it out "
@@ -78,7 +86,18 @@ def _log_probs(
                 f"model has a {type(module).__name__}; give 'mc' or 'nn'"
             )
         temperature = math.exp(float(np.asarray(calib_params[KEY]["params"]["log_temp"])[0]))
-    chosen = choose_link("probabilities", likelihood.output, link)
-    pieces = laplace.linearised.gaussian_outputs(laplace.factor, batches, chosen.needs)
+    return laplace, temperature
+
+
+def _log_probs(
+    laplace: Laplace,
+    linearised: LinearisedNetwork,
+    temperature: float,
+    batches: Iterator[CheckedBatch],
+    link: Any,
+) -> np.ndarray:
+    """Log-probabilities of all classes, a row for each point that counts."""
+    chosen = choose_link("probabilities", linearised.likelihood, link)
+    pieces = linearised.gaussian_outputs(laplace.factor, batches, chosen.needs)
     divided = (outputs.divided(temperature) for outputs in pieces)
-    return over_outputs(chosen, "probabilities", likelihood.output, divided, Draws(0, 1))
+    return over_outputs(chosen, "probabilities", linearised.likelihood, divided, Draws(0, 1))

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 
 from hoarfrost.checks import check_counts, check_switch
 from hoarfrost.dtypes import in_float64
@@ -190,12 +191,12 @@ class RegressionPredictive(Predictive):
         check_switch("distribute", distribute)
         levels = interval_levels(error, interval_type)
         ends = self.quantile(levels, inputs_loader, n_target_samples, rng, link=link)
-        if ends.shape[2] != 1:
+        if ends.shape[-1] != 1:
             raise ShapeError(
-                f"credible_interval is for one target a point, and there are {ends.shape[2]}; "
+                f"credible_interval is for one target a point, and there are {ends.shape[-1]}; "
                 f"quantile({list(levels)}, ...) gives the ends for each"
             )
-        return ends[:, :, 0].T
+        return jnp.moveaxis(ends[..., 0], 0, -1)
 
     def _entropy(
         self,

@@ -140,7 +140,9 @@ class LaplacePosterior:
             partition = partition_of(self.joint, start, config, train)
             subset = Subset(self.joint.network, partition, start.params, start.mutable or {})
             if val is not None and self.approximator.tune_prior_log_variance:
-                check_held_out(subset, self.joint.likelihood.output, val, "val_data_loader")
+                likelihood = self.joint.likelihood
+                known = subset, likelihood.output, val, "val_data_loader"
+                check_held_out(*known, likelihood.ignored_label)
             status: Status = {}
             at = PosteriorState(start.params, start.mutable, step=getattr(start, "step", 0))
             if map_fit_config is not None:
@@ -352,6 +354,7 @@ class LaplacePosterior:
                 prior_precision=precision,
                 prior_mean=partition.split(prior.mean_tree(full))[0],
                 progress=verbose,
+                ignored_label=self.joint.likelihood.ignored_label,
             )
         if not tunes:
             return laplace, {"tuned": "none"}
