@@ -13,10 +13,10 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 SETUP = """
 import multiprocessing, os, sys, warnings
 warnings.simplefilter("ignore")
-import numpy as np, optax
+import jax, numpy as np, optax
 from flax import linen as nn
 import hoarfrost
-from hoarfrost import fit_laplace
+from hoarfrost import calibration, fit_laplace, metric
 from hoarfrost.data import DataLoader, InputsLoader
 from hoarfrost.data.prefetch import prefetched
 from hoarfrost.errors import ForkedProcessError
@@ -67,6 +67,9 @@ AFTER = """
 posterior = fit()
 model = train(make_model())
 evidence, precision = posterior.log_marginal_likelihood(), posterior.precision()
+calibrator = calibration.OutputCalibrator(calibration.ClassificationTemperatureScaler())
+key = jax.random.PRNGKey(0)
+variables = calibrator.init(2, key)
 begun = prefetched(iter(range(100)))
 next(begun)
 
@@ -85,6 +88,14 @@ def child():
         "train again": lambda: train(model),
         "mean": lambda: model.predictive.mean(inputs),
         "mean with a seed": lambda: model.predictive.mean(inputs, rng=0),
+        "accuracy": lambda: metric.accuracy(y, y),
+        "root_mean_squared_error": lambda: metric.root_mean_squared_error(x, x),
+        "log-density of a metric": lambda: metric.negative_log_likelihood(x[:, :2], y, log=True),
+        "calibrator.init": lambda: calibrator.init(2, key),
+        "calibrator": lambda: calibrator(variables, x[None, :, :2]),
+        "fit_calibrator": lambda: calibration.fit_calibrator(calibrator, variables,
+            model.likelihood.calibration_statistics, [(x[None, :, :2], y)],
+            optimizer=optax.sgd(1e-2), n_epochs=1, verbose=False),
         "old iterator": lambda: next(begun),
     }
     for name, call in calls.items():

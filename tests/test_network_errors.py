@@ -20,6 +20,13 @@ from hoarfrost.errors import (
     SelectionError,
     ShapeError,
 )
+from hoarfrost.prob_model import (
+    FitConfig,
+    FitMonitor,
+    FitOptimizer,
+    MAPPosteriorApproximator,
+    ProbClassifier,
+)
 
 RNG = np.random.default_rng(4)
 X = RNG.normal(size=(6, 3)).astype(np.float32)
@@ -96,6 +103,18 @@ def on_the_host(params, x):
 def test_outputs(function, error, message):
     with pytest.raises(error, match=message):
         fit(function, {"w": W})
+
+
+@pytest.mark.filterwarnings("ignore:shape requires ndarray:DeprecationWarning")
+@pytest.mark.parametrize("inputs", [[(X, Y)], [[X, X]], [(X, X, X)]], ids=["pairs", "list", "3"])
+def test_inputs_in_a_row_where_the_model_takes_one_array(inputs):
+    model = ProbClassifier(nn.Dense(2), posterior_approximator=MAPPosteriorApproximator())
+    quiet = FitConfig(FitOptimizer(n_epochs=1), monitor=FitMonitor(verbose=False))
+    model.train([(X, Y)], fit_config=quiet)
+    kind, size = type(inputs[0]).__name__, len(inputs[0])
+    message = rf"inputs that are a {kind} of {size} arrays.*without targets"
+    with pytest.raises(InvalidArgumentError, match=message):
+        model.predictive.mean(inputs)
 
 
 def test_outputs_in_a_tuple_are_its_first():

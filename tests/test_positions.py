@@ -189,6 +189,15 @@ def test_the_plan_counts_positions():
     flat = hoarfrost.plan(token_net, PARAMS, rows(X), trainable=head_only)
     assert plan.head == "softmax" and plan.num_params == 21
     assert plan.passes == flat.passes
+    # A head over many words: its outputs are most of what its passes take.
+    words = jnp.zeros((6, 5000))
+    params = {"body": PARAMS["body"], "head": {"w": words, "b": words[0]}}
+    many, few = (
+        hoarfrost.plan(token_net, params, x, trainable=head_only).passes for x in (X, X[:1])
+    )
+    outputs = (N - 1) * T * 5000 * 4
+    for name in ("fitting", "predicting"):
+        assert 20 * outputs < getattr(many, name) - getattr(few, name) < 30 * outputs
 
 
 @pytest.mark.parametrize(

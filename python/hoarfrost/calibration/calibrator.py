@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from hoarfrost.errors import InvalidArgumentError, ShapeError
+from hoarfrost.fork import check_not_forked
 from hoarfrost.network import LinenNetwork
 from hoarfrost.types import Tree
 
@@ -62,6 +63,7 @@ class OutputCalibrator:
         ShapeError
             If it changes the shape of the outputs.
         """
+        check_not_forked("calibration")
         variables = dict(self.module.init(key, jnp.zeros((1, num_outputs), jnp.float32)))
         if set(variables) != {"params"}:
             raise InvalidArgumentError(
@@ -80,4 +82,5 @@ class OutputCalibrator:
 
     def __call__(self, variables: Tree, outputs: jax.Array) -> jax.Array:
         """Calibrated outputs of S samples and B points, shape ``(S, B, C)``."""
+        check_not_forked("calibration")
         return jax.vmap(lambda one: self.network.evaluate(variables, {}, one))(outputs)

@@ -18,6 +18,7 @@ from hoarfrost.data.batch import INPUTS, TARGETS, checked_batch, native
 from hoarfrost.data.numbers import check_numbers
 from hoarfrost.dtypes import in_float64, is_finite, is_real
 from hoarfrost.errors import DataError, InvalidArgumentError, NonFiniteError, ShapeError
+from hoarfrost.fork import check_not_forked
 from hoarfrost.progress import progress_bar
 from hoarfrost.training.monitor import (
     EarlyStopping,
@@ -114,6 +115,7 @@ def fit_calibrator(
     NonFiniteError
         If the loss or the variables become NaN or infinite.
     """
+    check_not_forked("calibration")
     names = [metric.__name__ for metric in metrics]
     if early_stopping is not None:
         recorded = recorded_values(names, calibration_metrics, val_batches is not None)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from hoarfrost.curvature.stream import Pass, stream
+from hoarfrost.curvature.stream import Piece
 from hoarfrost.curvature.sums import Sums
-from hoarfrost.data.checked import CheckedBatch
-from hoarfrost.likelihood import Likelihood
 from hoarfrost.progress import progress_bar
 from hoarfrost.types import Array
 
@@ -21,10 +19,7 @@ class Accumulator(Protocol):
 
 
 def assemble(
-    run: Pass,
-    batches: Iterable[CheckedBatch],
-    size: int,
-    likelihood: Likelihood,
+    pieces: Iterable[Piece],
     curvature: Accumulator,
     sums: Sums,
     *,
@@ -35,8 +30,8 @@ def assemble(
 
     Parameters
     ----------
-    run, batches, size, likelihood
-        As for `hoarfrost.curvature.stream.stream`.
+    pieces : iterable of Piece
+        With targets, as `hoarfrost.curvature.stream.stream` gives them.
     curvature : object with ``add(outputs, block)``
         Changed in place.
     num_pieces : int or None
@@ -45,7 +40,7 @@ def assemble(
     with progress_bar(
         description="Curvature", total=num_pieces, enabled=progress, unit="piece"
     ) as bar:
-        for piece in stream(run, batches, size, likelihood):
+        for piece in pieces:
             curvature.add(piece.outputs, piece.block)
             sums = sums.add(piece)
             del piece  # its memory goes to the next one

@@ -18,7 +18,7 @@ import numpy as np
 from hoarfrost.data.accepted import as_data_loader, as_inputs_loader, is_loader
 from hoarfrost.data.batch import INPUTS, checked_batch, native, num_points
 from hoarfrost.data.loaders import DataLoader
-from hoarfrost.data.numbers import check_numbers
+from hoarfrost.data.numbers import check_numbers, check_range, check_real
 from hoarfrost.dtypes import first_not_finite, is_finite
 from hoarfrost.errors import (
     BatchShapeError,
@@ -38,7 +38,8 @@ Prepare = Callable[["CheckedBatch", bool], "CheckedBatch"]
 class CheckedBatch:
     """One batch of a loader, checked: `index` counts from 0, `size` is its number of examples.
 
-    `mask` is True where a target counts; None where all do.
+    `mask` is True where a target counts; None where all do. `argument` is the loader's name, for
+    the text of errors.
     """
 
     index: int
@@ -46,6 +47,7 @@ class CheckedBatch:
     targets: Any
     size: int
     mask: np.ndarray | None = None
+    argument: str = "data_loader"
 
 
 def epoch_batches(
@@ -69,7 +71,7 @@ def epoch_batches(
         if not known:
             _check_pair(inputs, targets, where)
             check_finite_inputs(inputs, index, argument)
-        yield prepare(CheckedBatch(index, inputs, targets, len(targets), mask), known)
+        yield prepare(CheckedBatch(index, inputs, targets, len(targets), mask, argument), known)
 
 
 def check_finite_inputs(inputs: Tree, index: int, argument: str) -> None:
@@ -131,7 +133,7 @@ def data_batches(
         targets = np.asarray(targets)
         if check_targets is not None:
             check_targets(targets, index)
-        yield CheckedBatch(index, inputs, targets, len(targets), mask)
+        yield CheckedBatch(index, inputs, targets, len(targets), mask, argument)
 
 
 def num_batches(data_loader: Any) -> int | None:
@@ -216,14 +218,19 @@ def _named(batches: Iterator[Any], argument: str) -> Iterator[Any]:
 
 
 def _check_pair(inputs: Tree, targets: Any, where: str) -> None:
-    """Raise unless inputs are trees of numbers, and targets one array of them."""
+    """Raise unless inputs are trees of numbers, and targets one array of them.
+
+    Whether large whole numbers will do for targets is for their likelihood to say.
+    """
     if not isinstance(targets, np.ndarray | jax.Array):
         raise DataError(
             f"targets of {where} are a {type(targets).__name__}; give one array of shape "
             "(points,) or (points, targets)"
         )
     check_numbers(inputs, "inputs", where)
-    check_numbers(targets, "targets", where)
+    check_real(targets, "targets", where)
+    if targets.dtype.kind not in "iu":
+        check_range(targets, "targets", where)
 
 
 def _checked_mask(mask: Any, where: str) -> np.ndarray:
@@ -234,6 +241,20 @@ def _checked_mask(mask: Any, where: str) -> np.ndarray:
             "boolean mask, True where a target counts: mask.astype(bool)"
         )
     return mask
+
+
+def of_one_shape(batches: Iterator[CheckedBatch]) -> Iterator[CheckedBatch]:
+    """The batches, of which the inputs must have the same shape beyond axis 0, as those of one.
+
+    Raises
+    ------
+    DataError
+        While iterating: if those of a later batch differ from the first batch's.
+    """
+    shapes = _Shapes()
+    for batch in batches:
+        shapes.check(batch.inputs, f"batch {batch.index} of {batch.argument}")
+        yield batch
 
 
 class _Masks:

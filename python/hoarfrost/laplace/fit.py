@@ -68,7 +68,8 @@ def fit_laplace(
         Gives batches ``(inputs, targets)`` and can be iterated again. It is gone over once.
         Targets have a value for each position of the outputs, ``(B, T)``, or ``(B, T, D)`` for
         numbers. They may be pairs ``(targets, mask)``, with a boolean mask ``(B, T)`` (or ``(B,)``)
-        that is False where a data point does not count.
+        that is False where a data point does not count. A network over tokens may be given batches
+        of different lengths.
     likelihood : {"categorical", "bernoulli", "poisson", "gaussian"} or Likelihood
         How targets follow from outputs: one of `hoarfrost.likelihood`, or one of your own.
         "gaussian" has unit noise, which `Laplace.optimize_hyperparameters` can tune.
@@ -182,7 +183,7 @@ def fit_network(
     trainable = subset.trainable
     prior = resolve_prior_precision(prior_precision, trainable)
     centre = resolve_prior_mean(prior_mean, trainable)
-    batches = data_batches(data_loader, masks=True)
+    batches = data_batches(data_loader, one_shape=False, masks=True)
     first = next(batches, None)
     if first is None:  # data_batches raises by itself; this is for the reader and the type checker
         raise DataError("data_loader is empty: it gave no data point; give at least one batch")
@@ -304,15 +305,11 @@ def _assemble(
 ) -> Sums:
     """Go over the data once: the curvature takes every point."""
     likelihood, num_outputs = linearised.likelihood, linearised.num_outputs
-    run = linearised.fitting_pass()
-    size = piece_size(first.size, run.max_points)
-    checked = map(linearised.checked, itertools.chain([first], rest))
+    size = piece_size(first.size, linearised.fitting_pass().max_points)
+    batches = itertools.chain([first], rest)
     squares = np.zeros(num_outputs) if isinstance(likelihood, Gaussian) else None
     sums = assemble(
-        run,
-        checked,
-        size,
-        likelihood,
+        linearised.fitting_pieces(batches, first.size),
         curvature,
         Sums(squares=squares),
         num_pieces=None if total is None else total * -(-first.size // size),

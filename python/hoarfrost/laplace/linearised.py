@@ -11,11 +11,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hoarfrost.curvature import HeadPass, JacobianPass, find_head
 from hoarfrost.curvature.head import MAX_POINTS
 from hoarfrost.curvature.stream import Piece, stream
-from hoarfrost.data.checked import CheckedBatch, input_batches
+from hoarfrost.data.checked import CheckedBatch, input_batches, of_one_shape
 from hoarfrost.data.pieces import bucket_size, cut, piece_size
 from hoarfrost.data.positions import examples_at_once
 from hoarfrost.dtypes import is_finite, wide_dtype
@@ -34,6 +35,9 @@ from hoarfrost.types import Array, Tree, ravelled
 
 # Points of a question whose size is not known when it begins.
 _MANY = 2**62
+
+# Arrays like the outputs of a piece that a last layer's passes take.
+_OUTPUTS_AT_ONCE = 25
 
 # Bytes that the C library keeps of what was freed; more it gives back to the system.
 _LINGERING = 2**25
@@ -115,15 +119,42 @@ class LinearisedNetwork:
         first = next(batches, None) if self.positions else None
         if first is None:
             return self, batches
-        batches = itertools.chain([first], batches)
-        shape = self.subset.output_shape(first.inputs)
+        return self._of(first), itertools.chain([first], batches)
+
+    def by_positions(
+        self, batches: Iterator[CheckedBatch]
+    ) -> Iterator[tuple[LinearisedNetwork, Iterator[CheckedBatch]]]:
+        """Batches that follow one another and have the same positions, and the network for them.
+
+        Raises
+        ------
+        DataError
+            While iterating: if examples without positions differ in shape.
+        ShapeError
+            If the outputs have another number of axes, or of outputs.
+        """
+        if not self.positions:
+            yield self, of_one_shape(batches)
+            return
+        known: dict[Any, LinearisedNetwork] = {}
+
+        def network_of(batch: CheckedBatch) -> LinearisedNetwork:
+            shapes = tuple(np.shape(leaf)[1:] for leaf in jax.tree.leaves(batch.inputs))
+            if shapes not in known:
+                known[shapes] = self._of(batch)
+            return known[shapes]
+
+        yield from itertools.groupby(batches, network_of)
+
+    def _of(self, batch: CheckedBatch) -> LinearisedNetwork:
+        shape = self.subset.output_shape(batch.inputs)
         positions = shape[1:-1]
         if positions == self.positions:
-            return self, batches
+            return self
         expected = positions if len(positions) == len(self.positions) else self.positions
-        check_rows(shape, first.size, self.num_outputs, expected)
+        check_rows(shape, batch.size, self.num_outputs, expected)
         head = None if self.head is None else replace(self.head, positions=positions)
-        return replace(self, positions=positions, head=head), batches
+        return replace(self, positions=positions, head=head)
 
     def checked(self, batch: CheckedBatch) -> CheckedBatch:
         """A batch with its targets in rows, one a position, those that count checked.
@@ -154,12 +185,22 @@ class LinearisedNetwork:
     def walk_batches(self, batches: Iterator[CheckedBatch]) -> Iterator[Piece]:
         """`walk` over batches that are checked already; their targets come along."""
         check_not_forked("a prediction")
-        run = self.predicting_pass()
         first = next(batches, None)
         if first is None:
             raise DataError("inputs are empty: there is no point along axis 0 to predict for")
-        size = bucket_size(first.size, run.max_points)
-        return stream(run, itertools.chain([first], batches), size)
+        return self._walk(first.size, itertools.chain([first], batches))
+
+    def _walk(self, examples: int, batches: Iterator[CheckedBatch]) -> Iterator[Piece]:
+        for here, some in self.by_positions(batches):
+            run = here.predicting_pass()
+            yield from stream(run, some, bucket_size(examples, run.max_points))
+
+    def fitting_pieces(self, batches: Iterator[CheckedBatch], examples: int) -> Iterator[Piece]:
+        """What a curvature adds up, of batches of so many examples, whose targets are checked."""
+        for here, some in self.by_positions(batches):
+            run = here.fitting_pass()
+            size = piece_size(examples, run.max_points)
+            yield from stream(run, map(here.checked, some), size, self.likelihood)
 
     def gaussian_outputs(
         self, factor: Factor, batches: Iterator[CheckedBatch], needs: Needs
@@ -213,7 +254,9 @@ class LinearisedNetwork:
         what they are put together from: four and a half pieces while a fit adds them up; a
         prediction waits for each, and its solves take a copy in float64. A layer takes the
         network's input, its own, and two pieces for the check of its structure, beside five arrays
-        like its kernel, twice in a fit, where the next run may have begun.
+        like its kernel, twice in a fit, where the next run may have begun. Where it has more
+        outputs than inputs, as a head over words has, the check, the densities in float64 and two
+        runs at once take 25 arrays like the outputs of a piece (measured).
         """
         run = self.predicting_pass()
         size = piece_size(batch_size, run.max_points) * self.points_each
@@ -226,10 +269,11 @@ class LinearisedNetwork:
             return Passes(0, fitting, 5 * piece // 2, wide, lingering)
         layer, signs = self.mean.size * itemsize, self.head.direction.signs
         piece = size * self.head.layout.num_features * itemsize
-        fitting = 5 * piece + 10 * layer
+        outputs = _OUTPUTS_AT_ONCE * size * self.num_outputs * itemsize
+        fitting = 5 * piece + 10 * layer + outputs
         kept = layer + (0 if signs is None else signs.nbytes)
         wide, lingering = 8 * piece // itemsize, min(fitting, _LINGERING)
-        return Passes(kept, fitting, 5 * (piece + layer), wide, lingering)
+        return Passes(kept, fitting, 5 * (piece + layer) + outputs, wide, lingering)
 
     @functools.cached_property
     def _root_columns(self) -> int:

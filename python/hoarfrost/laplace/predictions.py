@@ -66,14 +66,25 @@ class Predictor:
         return RegressionPrediction(mean, epistemic, noise, likelihood.name, gaussian)
 
     def log_prob(self, data_loader: Any, link: str | None, draws: Draws) -> Array:
-        """Log-densities of targets: of all positions, or of those that count where some do not."""
+        """Log-densities of targets: of all positions, or of those that count where some do not.
+
+        Those of batches whose examples have different positions come in one axis, too.
+        """
         chosen = choose_link("density", self.linearised.likelihood, link)
-        linearised, batches = self.linearised.at(data_batches(data_loader, masks=True))
-        batches = map(linearised.checked, batches)
-        first = next(batches)
-        batches = itertools.chain([first], batches)
-        found = self._targets(linearised, "density", chosen, batches, draws)
-        return found if first.mask is not None else in_positions(found, linearised.positions)
+        batches = data_batches(data_loader, one_shape=False, masks=True)
+        positions: list[tuple[int, ...]] = []
+
+        def checked() -> Iterator[CheckedBatch]:
+            for here, some in self.linearised.by_positions(batches):
+                positions.append(here.positions)
+                yield from map(here.checked, some)
+
+        rows = checked()
+        first = next(rows)
+        linearised, rows = self.linearised.at(itertools.chain([first], rows))
+        found = self._targets(linearised, "density", chosen, rows, draws)
+        one_axis = first.mask is not None or len(set(positions)) > 1
+        return found if one_axis else in_positions(found, positions[0])
 
     def _at(self, quantity: Quantity, link: Link, inputs: Tree, draws: Draws) -> Array:
         linearised, batches = self.linearised.at(self.linearised.batches(inputs))

@@ -22,6 +22,11 @@ from hoarfrost.likelihood.poisson import Poisson
 _OURS = (Bernoulli, Categorical, Gaussian, HeteroscedasticGaussian, Poisson)
 
 
+def takes_any_number(likelihood: Likelihood) -> bool:
+    """Whether targets may be whole numbers of any size, which are computed with as real numbers."""
+    return isinstance(likelihood, (Gaussian, HeteroscedasticGaussian, Poisson))
+
+
 def density_precision(likelihood: Likelihood) -> AbstractContextManager[Any]:
     """The block in which programs that hold `exact_log_prob` are called."""
     return in_float64() if isinstance(likelihood, _OURS) else nullcontext()

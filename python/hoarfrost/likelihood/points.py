@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +13,11 @@ import numpy as np
 
 from hoarfrost.checks import is_whole, plain, shown
 from hoarfrost.data.checked import CheckedBatch
+from hoarfrost.data.numbers import check_range
 from hoarfrost.data.positions import in_rows
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.likelihood.base import Classification, Likelihood, check_finite_targets
+from hoarfrost.likelihood.density import takes_any_number
 from hoarfrost.types import Tree
 
 
@@ -47,7 +50,8 @@ def checked_rows(
         If they do not fit.
     """
     before = np.shape(batch.targets)
-    batch = in_rows(batch, positions, ignored_label)
+    batch = rows_of(batch, likelihood, positions, ignored_label)
+    check_range(batch.targets, "targets", f"batch {batch.index} of {batch.argument}")
     targets = np.asarray(batch.targets)
     if positions:
         # Here an index is that of the targets as they came.
@@ -56,6 +60,30 @@ def checked_rows(
     with _own_shape("the targets", before, positions):
         likelihood.check_targets(counted, num_outputs, batch.index)
     return batch
+
+
+def rows_of(
+    batch: CheckedBatch,
+    likelihood: Likelihood,
+    positions: tuple[int, ...] = (),
+    ignored_label: int | None = None,
+) -> CheckedBatch:
+    """A batch that was checked before with its targets in rows.
+
+    Whole numbers that JAX has no integers for (counts beyond 2^31) become float64, where the
+    likelihood computes with real numbers.
+    """
+    batch = in_rows(batch, positions, ignored_label)
+    targets = batch.targets
+    if not isinstance(targets, np.ndarray) or targets.dtype.kind not in "iu":
+        return batch
+    if targets.dtype == jax.dtypes.canonicalize_dtype(targets.dtype) or not targets.size:
+        return batch
+    limits = np.iinfo(jax.dtypes.canonicalize_dtype(targets.dtype))
+    small = limits.min <= targets.min() and targets.max() <= limits.max
+    if small or not takes_any_number(likelihood):
+        return batch
+    return dataclasses.replace(batch, targets=targets.astype(np.float64))
 
 
 def check_ignored_label(label: Any, likelihood: Likelihood) -> int | None:
@@ -144,7 +172,7 @@ class Points:
 
     def in_rows(self, batch: CheckedBatch) -> CheckedBatch:
         """The same for a batch that was checked before."""
-        return in_rows(batch, self._positions(batch), self.ignored_label)
+        return rows_of(batch, self.likelihood, self._positions(batch), self.ignored_label)
 
     def _positions(self, batch: CheckedBatch) -> tuple[int, ...]:
         """Those of a batch: a network over tokens may take sequences of any length.

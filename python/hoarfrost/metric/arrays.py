@@ -15,6 +15,7 @@ import numpy as np
 
 from hoarfrost.dtypes import first_not_finite, narrowed
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
+from hoarfrost.fork import check_not_forked
 
 # From here on float64 skips whole numbers.
 _LARGEST_WHOLE = 2**53
@@ -39,7 +40,10 @@ def as_array(name: str, value: Any) -> Any:
     ------
     InvalidArgumentError
         If it holds anything but real numbers, or entries that are masked.
+    ForkedProcessError
+        In a child of a process that has used JAX, in which scores are given.
     """
+    check_not_forked("a metric")
     if hasattr(value, "to_array_targets"):
         value = value.to_array_targets()
     if not isinstance(value, jax.core.Tracer):

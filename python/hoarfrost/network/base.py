@@ -110,6 +110,13 @@ def explained(name: str, params: Tree, inputs: Tree) -> Iterator[None]:
     except HoarfrostError:
         raise
     except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
+        if isinstance(error, jax.errors.TracerArrayConversionError) and _is_row(inputs):
+            raise InvalidArgumentError(
+                f"the model {name} cannot take inputs that are a {type(inputs).__name__} of "
+                f"{len(inputs)} arrays, {_shapes(inputs)}: if it takes one array, give inputs "
+                "alone, without targets; if it takes several, "
+                f"let it use jnp instead of NumPy. JAX says: {error}"
+            ) from error
         raise InvalidArgumentError(
             f"the model {name} cannot be compiled: it asks in Python for numbers that are known "
             "only when the program runs; use jnp.where, jax.lax.cond or jnp instead of if and "
@@ -126,6 +133,11 @@ def explained(name: str, params: Tree, inputs: Tree) -> Iterator[None]:
             f"the model {name} asks for {error}, which its parameters or inputs do not have: "
             f"parameters of shape {_shapes(params)}, inputs of shape {_shapes(inputs)}"
         ) from error
+
+
+def _is_row(inputs: Tree) -> bool:
+    """Whether inputs are arrays in a row, which a layer takes for rows of one array."""
+    return isinstance(inputs, tuple | list) and len(inputs) > 1
 
 
 def _shapes(tree: Tree) -> str:

@@ -13,10 +13,9 @@ from hoarfrost.calibration import OutputCalibrator, fit_calibrator
 from hoarfrost.calibration.fit import OutputBatch, padded_outputs
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import CheckedBatch, check_finite_inputs, data_batches
-from hoarfrost.data.positions import in_rows
 from hoarfrost.errors import MemoryLimitError
 from hoarfrost.freezing import Subset
-from hoarfrost.likelihood.points import checked_rows, num_counted
+from hoarfrost.likelihood.points import checked_rows, num_counted, rows_of
 from hoarfrost.memory import available_bytes
 from hoarfrost.predictive import classes
 from hoarfrost.predictive.weight_samples import WeightSamples, output_shape, over_samples
@@ -170,7 +169,8 @@ def _outputs(
 
     def kept() -> Iterator[tuple[Any]]:
         for batch in batches:
-            found = in_rows(batch, samples.positions, likelihood.ignored_label)
+            positions, ignored = samples.positions, likelihood.ignored_label
+            found = rows_of(batch, likelihood.output, positions, ignored)
             rows.append(dataclasses.replace(found, inputs=None))
             yield (batch.inputs,)
 
