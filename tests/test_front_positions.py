@@ -21,6 +21,7 @@ from front_problems import (
     C,
     D,
     DataLoader,
+    Each,
     N,
     T,
     X,
@@ -277,6 +278,20 @@ def test_sequences_of_any_length_train_where_the_network_takes_them():
         model.predictive.mean([short, long])
     with pytest.raises(ShapeError, match=r"batch 1 have shape \[\(7, 4\)\].*ask for each length"):
         model.predictive.log_prob(ragged)
+
+
+@pytest.mark.parametrize("validates", [False, True])
+def test_a_laplace_posterior_of_sequences_of_any_length(validates):
+    ragged = [(X[:3, :2], LABELS[:3, :2]), (X[3:], np.where(COUNTED[3:], LABELS[3:], -100))]
+    model = ProbClassifier(Each(), ignored_label=-100)
+    status = model.train(
+        ragged,
+        ragged if validates else None,
+        fit_config=config(freeze_fun=head_only),
+        map_fit_config=config(),
+    )["fit_status"]["laplace"]
+    assert status["num_data"] == 6 + COUNTED[3:].sum()
+    assert status["tuned"] == ("validation" if validates else "evidence")
 
 
 def test_a_network_that_does_not_take_another_length_says_so():

@@ -10,7 +10,7 @@ import pytest
 
 import hoarfrost
 from hoarfrost.data import DataLoader
-from hoarfrost.errors import NonFiniteError
+from hoarfrost.errors import InvalidArgumentError, NonFiniteError
 from hoarfrost.likelihood import (
     Bernoulli,
     Categorical,
@@ -140,6 +140,49 @@ def test_the_evidence_and_log_prob_of_a_posterior(likelihood, outputs, targets, 
         got = posterior.log_prob([(outputs, targets)], link, n_samples=2)
         assert got.dtype == np.float64
         np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=slack)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, ">i8"])
+@pytest.mark.parametrize("count", [2**31, 2**40, 2**53])
+def test_counts_that_jax_has_no_integers_for(count, dtype):
+    outputs = np.full((3, 1), np.log(count), np.float32)
+    counts = np.array([count, count - 1, 7], dtype)
+    params = {"shift": np.zeros((1, 1), np.float32)}
+
+    def fit(counts):
+        return hoarfrost.fit_laplace(
+            lambda p, x: x + p["shift"],
+            params,
+            [(outputs, counts)],
+            likelihood="poisson",
+            prior_precision=1e60,
+            progress=False,
+        )
+
+    posterior, as_numbers = fit(counts), fit(counts.astype(np.float64))
+    assert posterior.log_likelihood == as_numbers.log_likelihood
+    wanted = oracle(Poisson(), outputs, counts.astype(np.int64))
+    # What the oracle itself loses: its terms are of the size y log y.
+    slack = 8 * EPS * count * np.log(count + 2.0)
+    np.testing.assert_allclose(posterior.log_likelihood, wanted.sum(), rtol=1e-12, atol=3 * slack)
+    for link in ("mc", "nn"):
+        got = posterior.log_prob([(outputs, counts)], link, n_samples=2)
+        np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=slack)
+        np.testing.assert_array_equal(
+            got, as_numbers.log_prob([(outputs, counts.astype(float))], link, n_samples=2)
+        )
+
+
+def test_what_is_no_count_has_the_size_of_jax_integers():
+    for likelihood, targets in (("gaussian", [[2**40]]), ("categorical", [2**40])):
+        with pytest.raises(InvalidArgumentError, match="targets of batch 0 of data_loader hold"):
+            hoarfrost.fit_laplace(
+                lambda p, x: x + p["shift"],
+                {"shift": np.zeros((1, 2 - (likelihood == "gaussian")), np.float32)},
+                [(np.ones((1, 1), np.float32), np.array(targets))],
+                likelihood=likelihood,
+                progress=False,
+            )
 
 
 def test_validation_tuning_sees_float64():

@@ -302,11 +302,23 @@ def test_sequences_of_another_length_can_be_predicted():
     assert_near(posterior.functional_variance(loader), posterior.functional_variance(longer))
 
 
-def test_the_front_says_that_it_takes_points_only():
-    model = hoarfrost.prob_model.ProbClassifier(model=Encoder())
+def test_the_front_takes_positions_as_the_function_does():
+    model = hoarfrost.prob_model.ProbClassifier(model=Encoder(), ignored_label=-100)
     _, tokens, labels = encoder()
-    loader = DataLoader.from_array_data((tokens, np.maximum(labels, 0)), batch_size=7)
-    with pytest.raises(
-        ShapeError, match=r"outputs have shape \(7, 5, 3\).*for hoarfrost.fit_laplace"
-    ):
-        model.train(loader, map_fit_config=hoarfrost.prob_model.FitConfig())
+    loader = DataLoader.from_array_data((tokens, labels), batch_size=7)
+    quiet = hoarfrost.prob_model.FitMonitor(verbose=False)
+    model.train(
+        loader,
+        map_fit_config=hoarfrost.prob_model.FitConfig(
+            hoarfrost.prob_model.FitOptimizer(n_epochs=2), monitor=quiet
+        ),
+        fit_config=hoarfrost.prob_model.FitConfig(
+            hoarfrost.prob_model.FitOptimizer(
+                freeze_fun=lambda path, v: "trainable" if "head" in path else "frozen"
+            ),
+            monitor=quiet,
+        ),
+    )
+    assert isinstance(model.posterior.laplace.linearised.head, HeadPass)
+    assert model.posterior.laplace.num_data == (labels != -100).sum()
+    assert model.predictive.mean(loader.to_inputs_loader()).shape == (7, 5, 3)

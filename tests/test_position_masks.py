@@ -25,6 +25,7 @@ from token_problems import (
 
 import hoarfrost
 from hoarfrost.data import DataLoader
+from hoarfrost.errors import DataError, ShapeError
 
 
 def masked(y, way):
@@ -96,3 +97,49 @@ def test_masks_come_from_any_loader():
                 token_net, PARAMS, loader, trainable=trainable, progress=False
             )
             assert_near(posterior.precision(), expected)
+
+
+@pytest.mark.filterwarnings("ignore:the prior precision that predicts:UserWarning")
+@HEAD_OR_ALL
+@pytest.mark.parametrize("way", ["all", "label", "mask"])
+def test_batches_of_other_lengths_are_as_many_points(trainable, way):
+    longer = np.concatenate([X, X[:, ::-1]], axis=1)
+    parts = [(X[:3], LABELS[:3], COUNTED[:3])]
+    parts.append((longer[3:5], np.tile(LABELS[3:5], 2), np.tile(COUNTED[3:5], 2)))
+    parts.append((X[5:, :2], LABELS[5:, :2], COUNTED[5:, :2]))
+    parts.append((X[:3], LABELS[:3], ~COUNTED[:3]))
+    batches, options = [], {}
+    for x, y, counted in parts:
+        if way == "label":
+            options, y = {"ignored_label": -100}, np.where(counted, y, -100)
+        batches.append((x, (y, counted) if way == "mask" else y))
+    kept = [np.ones_like(c) if way == "all" else c for _, _, c in parts]
+    flat = [
+        np.concatenate([part[i][c] for part, c in zip(parts, kept, strict=True)]) for i in (0, 1)
+    ]
+    tokens = hoarfrost.fit_laplace(
+        token_net, PARAMS, batches, trainable=trainable, progress=False, **options
+    )
+    points = fit(*flat, trainable=trainable)
+    assert tokens.num_data == points.num_data == sum(c.sum() for c in kept)
+    assert_near(tokens.precision(), points.precision())
+    assert_near(tokens.log_marginal_likelihood(), points.log_marginal_likelihood())
+    for link in ("probit", "mc"):
+        got, expected = tokens.log_prob(batches, link), points.log_prob([flat], link)
+        assert got.shape == expected.shape
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
+    tokens.optimize_on(batches, grid_size=2)
+    with pytest.raises(DataError, match="all batches need the same"):
+        tokens.predict([x for x, _ in batches])
+    with pytest.raises(ShapeError, match="outputs have shape"):
+        tokens.log_prob(batches, "nn")
+
+
+def test_batches_of_points_still_have_one_shape():
+    with pytest.raises(DataError, match=r"batch 1 of data_loader.*all batches need the same"):
+        hoarfrost.fit_laplace(
+            lambda p, x: x.sum(axis=1) @ p["w"],
+            {"w": jnp.ones((4, 2))},
+            [(X, LABELS[:, 0] % 2), (X[:, :2], LABELS[:, 0] % 2)],
+            progress=False,
+        )

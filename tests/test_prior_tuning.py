@@ -9,7 +9,7 @@ from flax import linen as nn
 from test_prob_model import VAL, trained
 
 from hoarfrost.data import DataLoader
-from hoarfrost.errors import InvalidArgumentError, NotFittedError
+from hoarfrost.errors import DataError, InvalidArgumentError, NonFiniteError, NotFittedError
 from hoarfrost.prior import DiagonalGaussianPrior
 from hoarfrost.prob_model import (
     FitConfig,
@@ -140,6 +140,25 @@ def test_the_posterior_has_one_factor_while_it_is_tuned(fitted, monkeypatch):
     fitted.prior_log_variance_tuning(VAL)
     assert laplace.store.held is None and fitted.laplace is not laplace
     np.testing.assert_allclose(laplace.variance(), variance)
+
+
+@pytest.mark.parametrize("what", ["text", "NaN", "complex targets", "masks of some", "no pair"])
+def test_validation_data_that_cannot_be_used_are_named(fitted, what):
+    (x, y), *_ = list(VAL)
+    x, y = np.asarray(x), np.asarray(y)
+    spoiled = {
+        "text": (np.full(x.shape, "a"), y),
+        "NaN": (np.where(x > 0, np.nan, x), y),
+        "complex targets": (x, y.astype(complex)),
+        "masks of some": (x, (y, np.ones(len(y), bool))),
+        "no pair": (x, [y, y]),
+    }
+    before = fitted.laplace
+    with pytest.raises((DataError, InvalidArgumentError, NonFiniteError)) as info:
+        fitted.prior_log_variance_tuning([(x, y), spoiled[what]])
+    assert "val_data_loader" in str(info.value)
+    assert "of data_loader" not in str(info.value)
+    assert fitted.laplace is before and before.store.held is not None
 
 
 def test_what_does_not_fit_together(fitted):

@@ -139,6 +139,7 @@ def of_models() -> Iterator[tuple[str, Subject]]:
     own = Elsewhere(run_calibrated(classifier, CLASSES), {}, {"output_calibrator": Bias()})
     entries = {"model": Other(Net(3, 4)), "output_calibrator": own, **shared}
     entries["call"] = Other(doubled)
+    entries["ignored_label"] = Other(2)
     yield built("ProbClassifier", run, base, **entries)
     base = {"model": Net(1), "posterior_approximator": AT_MAP}
     other = {"model": Other(Net(1, 4)), "likelihood_log_variance_model": Other(Net(1, 4))}

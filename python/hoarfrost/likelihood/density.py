@@ -22,9 +22,9 @@ from hoarfrost.likelihood.poisson import Poisson
 _OURS = (Bernoulli, Categorical, Gaussian, HeteroscedasticGaussian, Poisson)
 
 
-def takes_any_number(likelihood: Likelihood) -> bool:
-    """Whether targets may be whole numbers of any size, which are computed with as real numbers."""
-    return isinstance(likelihood, (Gaussian, HeteroscedasticGaussian, Poisson))
+def takes_counts(likelihood: Likelihood) -> bool:
+    """Whether targets are counts, whole numbers of any size that are computed with as real ones."""
+    return isinstance(likelihood, Poisson)
 
 
 def density_precision(likelihood: Likelihood) -> AbstractContextManager[Any]:

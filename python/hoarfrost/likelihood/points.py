@@ -17,7 +17,7 @@ from hoarfrost.data.numbers import check_range
 from hoarfrost.data.positions import in_rows
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.likelihood.base import Classification, Likelihood, check_finite_targets
-from hoarfrost.likelihood.density import takes_any_number
+from hoarfrost.likelihood.density import takes_counts
 from hoarfrost.types import Tree
 
 
@@ -70,8 +70,8 @@ def rows_of(
 ) -> CheckedBatch:
     """A batch that was checked before with its targets in rows.
 
-    Whole numbers that JAX has no integers for (counts beyond 2^31) become float64, where the
-    likelihood computes with real numbers.
+    Counts that JAX has no integers for, beyond 2^31, become float64, in which their densities are
+    computed: exact to 2^53, and beyond that to the rounding of those.
     """
     batch = in_rows(batch, positions, ignored_label)
     targets = batch.targets
@@ -81,7 +81,7 @@ def rows_of(
         return batch
     limits = np.iinfo(jax.dtypes.canonicalize_dtype(targets.dtype))
     small = limits.min <= targets.min() and targets.max() <= limits.max
-    if small or not takes_any_number(likelihood):
+    if small or not takes_counts(likelihood):
         return batch
     return dataclasses.replace(batch, targets=targets.astype(np.float64))
 

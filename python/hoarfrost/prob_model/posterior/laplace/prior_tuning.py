@@ -14,6 +14,7 @@ from hoarfrost.data import DataLoader
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.laplace import Laplace
 from hoarfrost.laplace.evidence.validation import best_on_held_out_data
+from hoarfrost.training.first_batch import check_held_out
 
 # Logarithms of the prior variance between which it is tuned by default.
 LOG_VARIANCE_BOUNDS = (-10.0, 10.0)
@@ -87,7 +88,12 @@ def tune_on_validation_data(
     """The posterior under the prior of the largest predictive log-probability, and the status.
 
     The given posterior stays as it was, but without its factor, which it makes again if asked.
+    The data are gone over for each prior that is tried: what cannot be used of them is found first.
     """
+    known = laplace.linearised
+    check_held_out(
+        known.subset, known.likelihood, val, "val_data_loader", known.ignored_label, whole=True
+    )
     # The factor and one candidate's would not both fit where memory is tight.
     laplace.store.release()
     best, found = best_on_held_out_data(
