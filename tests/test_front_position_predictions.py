@@ -412,3 +412,22 @@ def test_what_has_no_positions_may_not_be_asked_by_another_shape():
     # Sequences of another length are no other question.
     longer = jnp.concatenate([X, X], axis=1)
     assert tokens.predictive.mean([longer]).shape == (N, 2 * T, C)
+
+
+def test_predictions_are_put_in_their_place_and_joined_by_nobody(monkeypatch):
+    tokens = fitted("tokens", True)[0]
+    by_arrays = InputsLoader.from_array_inputs(X, batch_size=3)
+    by_a_stream = InputsLoader.from_iterable([X[i : i + 3] for i in range(0, N, 3)])
+    expected = {
+        name: np.asarray(getattr(tokens.predictive, name)(by_a_stream, rng=0))
+        for name in ("mean", "mode", "entropy", "sample")
+    }
+
+    def refuse(*_, **__):
+        raise AssertionError("a second array of all predictions")
+
+    monkeypatch.setattr("hoarfrost.prob_model.likelihood.statistics.np.concatenate", refuse)
+    for name, wanted in expected.items():
+        found = getattr(tokens.predictive, name)(by_arrays, rng=0)
+        np.testing.assert_array_equal(found, wanted)
+        assert found.dtype == wanted.dtype

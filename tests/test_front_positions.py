@@ -372,3 +372,71 @@ def test_points_without_positions_have_masks_too():
     assert [m.num_data for m in models] == [kept.sum()] * 3
     assert_near(models[0].precision(), models[2].precision())
     np.testing.assert_array_equal(models[0].precision(), models[1].precision())
+
+
+def test_one_program_a_shape_whatever_counts():
+    traced = []
+
+    class Watched(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            traced.append(x.shape)
+            return nn.Dense(C, name="head")(x)
+
+    module, counts = Watched(), []
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        counted = rng.random(COUNTED.shape) < 0.5
+        loader = DataLoader.from_array_data((X, (LABELS, counted)), batch_size=3, shuffle=True)
+        model = ProbClassifier(module)
+        model.train(
+            loader,
+            loader,
+            fit_config=config(freeze_fun=head_only),
+            map_fit_config=config(ADAM, n_epochs=3, metrics=(accuracy,)),
+        )
+        model.predictive.mean(loader.to_inputs_loader())
+        model.predictive.log_prob(loader)
+        counts.append(len(traced))
+    # The initialiser of each model, and nothing else.
+    assert counts == [counts[0], counts[0] + 1, counts[0] + 2]
+
+
+class Normed(nn.Module):
+    """Statistics of a batch, which no padding may enter."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.BatchNorm(use_running_average=not train, name="norm")(nn.Dense(6)(x))
+        return nn.Dense(C, name="head")(nn.tanh(x))
+
+
+def test_a_network_of_pixels_with_running_statistics():
+    targets, options = as_targets(PIXEL_LABELS, PIXELS_COUNTED, "label")
+    loader = DataLoader.from_array_data((PIXELS, targets), batch_size=3)
+    model = ProbClassifier(Normed(), **options)
+    status = model.train(
+        loader, loader, fit_config=config(freeze_fun=head_only), map_fit_config=config()
+    )["fit_status"]
+    assert status["laplace"]["num_data"] == PIXELS_COUNTED.sum()
+    mean = model.posterior.state.get().mutable["model"]["batch_stats"]["norm"]["mean"]
+    assert np.abs(mean).max() > 1e-3
+    assert np.isfinite(status["map"]["val_loss"]).all()
+
+
+def test_a_network_in_half_precision():
+    class Half(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(C, name="head", dtype=jnp.bfloat16)(x)
+
+    model = ProbClassifier(Half())
+    loader = DataLoader.from_array_data((X, (LABELS, COUNTED)), batch_size=3)
+    status = model.train(
+        loader, fit_config=config(freeze_fun=head_only), map_fit_config=config(STILL, n_epochs=1)
+    )["fit_status"]
+    params = model.posterior.state.get().params
+    outputs = np.asarray(model.model.apply(params["model"], X), np.float32)
+    chosen = np.take_along_axis(log_softmax(outputs), LABELS[..., None], axis=-1)[..., 0]
+    joint = chosen[COUNTED].sum() + log_prior(params)
+    np.testing.assert_allclose(status["map"]["loss"][0], -joint, rtol=256 * EPS32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from hoarfrost.checks import is_choice, shown
 from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches
 from hoarfrost.data.positions import in_positions
-from hoarfrost.dtypes import first_not_finite, in_float64, is_finite, narrowed
+from hoarfrost.dtypes import aligned, first_not_finite, in_float64, is_finite, narrowed
 from hoarfrost.errors import DataError, InvalidArgumentError, NonFiniteError, ShapeError
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.likelihood.points import checked_rows
@@ -55,8 +56,9 @@ def over_inputs(
     parts = over_samples(
         network, samples, statistic, batches, axis=axis, key=key, precision=precision
     )
-    joined = jax.tree.map(_sound, _joined(parts, axis))
-    return jax.tree.map(lambda found: in_positions(found, samples.positions, axis), joined)
+    rows = loader.size * math.prod(samples.positions) if loader.holds_arrays else None
+    joined = _joined(parts, axis, rows)
+    return jax.tree.map(lambda x: _sound(in_positions(x, samples.positions, axis)), joined)
 
 
 def at_positions(
@@ -101,7 +103,8 @@ def _sound(found: np.ndarray) -> jax.Array:
             f"a prediction is {found[place]} at index {place}; the network's outputs are too large "
             f"for {found.dtype}, or not finite: check the parameters and the scale of the inputs"
         )
-    return jnp.asarray(found)
+    # Not as `jnp.asarray`, which copies.
+    return jax.device_put(found)
 
 
 def targets_shape(
@@ -164,9 +167,27 @@ def over_data(
     return jnp.asarray(np.compress(kept, found, axis=axis))
 
 
-def _joined(parts: Iterator[Tree], axis: int) -> Any:
-    """Results of all batches along the axis of the points."""
-    return jax.tree.map(lambda *x: np.concatenate(x, axis=axis), *parts)
+def _joined(parts: Iterator[Tree], axis: int, rows: int | None = None) -> Any:
+    """Results of all batches along the axis of the points, of which there are `rows`.
+
+    Where that is known each is put in its place as it comes, so that all are there only once.
+    """
+    if rows is None:
+        return jax.tree.map(lambda *x: np.concatenate(x, axis=axis), *parts)
+    first = next(parts)
+    count = jax.tree.leaves(first)[0].shape[axis]
+    if count == rows:
+        return first
+    whole = jax.tree.map(
+        lambda x: aligned((*x.shape[:axis], rows, *x.shape[axis + 1 :]), x.dtype), first
+    )
+    start = 0
+    for part in itertools.chain([first], parts):
+        stop = start + jax.tree.leaves(part)[0].shape[axis]
+        place = (*(slice(None),) * axis, slice(start, stop))
+        jax.tree.map(lambda x, all_, at=place: all_.__setitem__(at, x), part, whole)
+        start = stop
+    return whole
 
 
 def _widest() -> Any:
