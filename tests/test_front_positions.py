@@ -440,3 +440,15 @@ def test_a_network_in_half_precision():
     chosen = np.take_along_axis(log_softmax(outputs), LABELS[..., None], axis=-1)[..., 0]
     joint = chosen[COUNTED].sum() + log_prior(params)
     np.testing.assert_allclose(status["map"]["loss"][0], -joint, rtol=256 * EPS32)
+
+
+def test_other_positions_in_training_are_an_error():
+    class Drops(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            return nn.Dense(C)(x[:, ::2] if train else x)
+
+    model = ProbClassifier(Drops())
+    with pytest.raises(ShapeError, match=r"outputs have shape \(7, 3, 3\) in training"):
+        model.train([(X, LABELS)], map_fit_config=config())
+    assert model.posterior.state.is_empty

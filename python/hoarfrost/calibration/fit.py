@@ -132,11 +132,18 @@ def fit_calibrator(
         _check_statistics(calibrator, statistics, variables, [*train, *(val or [])][0])
 
     def measure(prefix: str, over: Sequence[OutputBatch]) -> None:
-        parts = [_predictions(*known, variables, b.outputs) for b in over]
-        predictions, uncertainties = (
-            np.concatenate([np.asarray(p[i])[: b.size] for p, b in zip(parts, over, strict=True)])
-            for i in range(2)
-        )
+        # Each in its place as it comes: all are there only once.
+        whole: list[np.ndarray] = []
+        start, total = 0, sum(batch.size for batch in over)
+        for batch in over:
+            stop = start + batch.size
+            found = _predictions(*known, variables, batch.outputs)
+            parts = [np.asarray(part)[: batch.size] for part in found]
+            whole = whole or [np.empty((total, *x.shape[1:]), x.dtype) for x in parts]
+            for all_, part in zip(whole, parts, strict=True):
+                all_[start:stop] = part
+            start = stop
+        predictions, uncertainties = whole
         targets = np.concatenate([b.targets[: b.size] for b in over])
         for name, metric in zip(names, metrics, strict=True):
             value = metric(predictions, uncertainties, targets)

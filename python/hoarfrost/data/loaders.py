@@ -23,7 +23,9 @@ class DataLoader(Loader):
     """Batches (inputs, targets) that can be gone over any number of times.
 
     Inputs are an array of shape ``(B, ...)`` or a tree (such as a dict) of them, targets an array
-    of shape ``(B,)`` or ``(B, C)``. Batches come as they were given, NumPy or JAX arrays.
+    of shape ``(B,)`` or ``(B, C)``, or ``(B, T)`` and ``(B, T, C)`` for outputs with positions; or
+    a pair (targets, mask), the mask True where a target counts. Batches come as they were given,
+    NumPy or JAX arrays.
 
     Parameters
     ----------

@@ -22,7 +22,8 @@ class CalibMonitor:
     ----------
     metrics : tuple of callable (predictions, uncertainties, targets) -> number, optional
         Measured next to the loss after each epoch, and named in the status by their ``__name__``;
-        ``hoarfrost.metric.expected_calibration_error`` is one for a classifier.
+        ``hoarfrost.metric.expected_calibration_error`` is one for a classifier. They see the data
+        points that count, one a row, also where outputs have positions.
     uncertainty_fn : callable (outputs) -> array, optional
         What `metrics` see as uncertainties: a module-level function of the calibrated outputs of S
         weight samples, shape ``(S, B, C)``, whose result has the leading axis B. By default the

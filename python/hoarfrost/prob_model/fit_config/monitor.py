@@ -21,7 +21,8 @@ class FitMonitor:
     Parameters
     ----------
     metrics : tuple of callable (predictions, targets) -> number, optional
-        Measured next to the loss, and named in the status by their ``__name__``.
+        Measured next to the loss, and named in the status by their ``__name__``. They see the data
+        points that count, one a row, also where outputs have positions.
     early_stopping_patience : int
         Evaluations without improvement after which training stops; 0 never stops early, nor does a
         run without validation data, which is warned about.
