@@ -79,6 +79,7 @@ class ProbModel:
         ----------
         train_data_loader : DataLoader
             Training data; any iterable of (inputs, targets) that can be gone over again will do.
+            Targets may be pairs ``(targets, mask)``, in all of these loaders.
         val_data_loader : DataLoader, optional
             Validates MAP training and calibration, and chooses Laplace's prior variance.
         calib_data_loader : DataLoader, optional
