@@ -30,8 +30,6 @@ from hoarfrost.types import Tree
 
 # Called with the targets of a batch and its index; raises where they do not fit.
 CheckTargets = Callable[[np.ndarray, int], None]
-# Called with a batch, and whether its numbers were looked at before; gives its targets in rows.
-Prepare = Callable[["CheckedBatch", bool], "CheckedBatch"]
 
 
 @dataclass(frozen=True)
@@ -51,9 +49,9 @@ class CheckedBatch:
 
 
 def epoch_batches(
-    loader: DataLoader, epoch: int, prepare: Prepare, *, argument: str, again: bool
+    loader: DataLoader, epoch: int, check_targets: CheckTargets, *, argument: str, again: bool
 ) -> Iterator[CheckedBatch]:
-    """Batches of an epoch of training, their numbers checked one by one, as `prepare` gives them.
+    """Batches of an epoch of training, their numbers checked one by one.
 
     With `again`, these points were gone over before: those of arrays are not looked at once more.
     Targets may be pairs ``(targets, mask)``.
@@ -71,7 +69,8 @@ def epoch_batches(
         if not known:
             _check_pair(inputs, targets, where)
             check_finite_inputs(inputs, index, argument)
-        yield prepare(CheckedBatch(index, inputs, targets, len(targets), mask, argument), known)
+            check_targets(np.asarray(targets), index)
+        yield CheckedBatch(index, inputs, targets, len(targets), mask, argument)
 
 
 def check_finite_inputs(inputs: Tree, index: int, argument: str) -> None:

@@ -37,7 +37,8 @@ def check_first_batch(
     ignored_label: int | None = None,
 ) -> Points:
     """What a point is, after checking that the first batch can be used; computes nothing."""
-    first = next(epoch_batches(loader, 0, lambda batch, _: batch, argument=argument, again=False))
+    # Its targets are checked below.
+    first = next(epoch_batches(loader, 0, lambda *_: None, argument=argument, again=False))
     return Points.of(likelihood, subset.output_shape, first, ignored_label)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -285,9 +285,7 @@ class _Run:
         state = self._call(state, "training_epoch_start")
         totals, points, rows = programs.no_totals(), 0, 0
         pairs: list[Pair] = []
-        for checked in epoch_batches(
-            loader, epoch, self.prepare, argument="train_data_loader", again=epoch > 0
-        ):
+        for checked in self.batches(loader, epoch, "train_data_loader", again=epoch > 0):
             rows = max(rows, checked.size) if self.pad else checked.size
             if not num_counted(checked):
                 continue
@@ -331,9 +329,7 @@ class _Run:
         params = self.partition.merge(state.params, state.frozen_params)
         totals, rows = [], 0
         pairs: list[Pair] = []
-        for checked in epoch_batches(
-            loader, 0, self.prepare, argument="val_data_loader", again=True
-        ):
+        for checked in self.batches(loader, 0, "val_data_loader", again=True):
             if not num_counted(checked):
                 continue
             rows = max(rows, checked.size)
@@ -349,9 +345,14 @@ class _Run:
         totals, prior = jax.device_get((totals, prior))
         return -float(np.sum(totals, dtype=np.float64)) - float(prior), pairs
 
-    def prepare(self, batch: CheckedBatch, known: bool) -> CheckedBatch:
-        """The batch with its targets in rows, checked unless it is known already."""
-        return self.points.in_rows(batch) if known else self.points.checked(batch)
+    def batches(
+        self, loader: DataLoader, epoch: int, argument: str, *, again: bool
+    ) -> Iterator[CheckedBatch]:
+        """Batches with their targets in rows, checked unless they were gone over before."""
+        in_rows = self.points.in_rows if again and loader.holds_arrays else self.points.checked
+        return map(
+            in_rows, epoch_batches(loader, epoch, lambda *_: None, argument=argument, again=again)
+        )
 
     def _call(self, state: TrainState, moment: str) -> TrainState:
         for callback in self.callbacks:
