@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +17,7 @@ from hoarfrost.checks import check_counts
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import epoch_batches, naming
 from hoarfrost.dtypes import copied
-from hoarfrost.errors import InvalidArgumentError, NonFiniteError
+from hoarfrost.errors import DataError, InvalidArgumentError, NonFiniteError
 from hoarfrost.fork import check_not_forked
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.likelihood import Likelihood
@@ -40,6 +42,16 @@ from hoarfrost.training.monitor import (
     recorded_values,
 )
 from hoarfrost.training.options import check_gradient_options, check_optimizer
+from hoarfrost.training.progress import (
+    Progress,
+    Resumption,
+    Standing,
+    UnderWay,
+    Write,
+    joined,
+    kinds_of,
+    resumed,
+)
 from hoarfrost.training.state import Callback, TrainState
 from hoarfrost.types import Tree
 
@@ -54,11 +66,15 @@ class TrainingResult:
         All parameters and all other collections.
     status : dict of str to numpy.ndarray
         "loss" and metrics, shape ``(n_epochs,)``; "val_loss" and "val_" metrics, one value for
-        each evaluated epoch.
+        each evaluated epoch. Of a run that went on from a checkpoint with the epochs before it.
     step : jax.Array
         Number of steps that led to these parameters, int32, shape ``()``.
     opt_state : tree or None
         The optimiser's state, where the parameters are those of the last step; else None.
+    progress : Progress or None
+        What going on from these parameters takes; None where they are not those of a whole epoch.
+    not_resumed : tuple of str
+        What of the `resume` that was given could not be used, in words.
     failure : BaseException or None
         Why the run ended before its last epoch: a step that gave something that is not finite, or
         anything (Ctrl-C, too) that was raised after the first whole epoch. The caller keeps the
@@ -72,6 +88,8 @@ class TrainingResult:
     status: dict[str, np.ndarray]
     step: jax.Array
     opt_state: Tree | None
+    progress: Progress | None = None
+    not_resumed: tuple[str, ...] = ()
     failure: BaseException | None = None
     reached: str = ""
 
@@ -95,6 +113,9 @@ def fit_map(
     gradient_accumulation_steps: int | None = None,
     callbacks: Sequence[Callback] = (),
     verbose: bool = True,
+    resume: Resumption | None = None,
+    write_checkpoint: Write | None = None,
+    save_every_n_steps: int | None = None,
 ) -> TrainingResult:
     """Minimise the negative log joint, ``-(N / B) sum_b log p(y_b | f_b) - log p(params)``.
 
@@ -143,6 +164,14 @@ def fit_map(
         Called at the moments that they are named after.
     verbose : bool
         Whether there is a progress bar.
+    resume : Resumption, optional
+        How far these parameters and statistics had come: the run goes on from there. An epoch that
+        had begun is finished first and counts as the first of `n_epochs`; `key` is then that of
+        the run that began.
+    write_checkpoint : callable (state, progress, finished), optional
+        Called after every `save_every_n_steps` steps, and when all is done.
+    save_every_n_steps : int, optional
+        None: only when all is done.
 
     Raises
     ------
@@ -181,6 +210,25 @@ def fit_map(
         opt_state=programs.init_optimizer(optimizer, trainable),
         step=jnp.zeros((), jnp.int32),
     )
+    watch = None if early_stopping is None else Watch(early_stopping)
+    standing = Standing(
+        write_checkpoint, save_every_n_steps, key, kinds_of(state.opt_state), watch=watch
+    )
+    under_way: UnderWay | None = None
+    not_resumed: list[str] = []
+    if resume is not None:
+        if resume.progress is not None:
+            standing.key = resume.progress.key
+        state, under_way, not_resumed = resumed(resume, state, standing)
+        if under_way is not None and under_way.predictions is None and predict and training_metrics:
+            not_resumed.append("it has no metrics of the epoch that had begun, which are NaN")
+        if not_resumed:
+            warnings.warn(
+                f"not all of the checkpoint could be used: {'; '.join(not_resumed)}",
+                UserWarning,
+                stacklevel=2,
+            )
+    history, first = standing.history, standing.epochs
     run = _Run(
         network=subset.network,
         partition=subset.partition,
@@ -192,26 +240,38 @@ def fit_map(
         num_outputs=num_outputs,
         pad=not jax.tree.leaves(mutable),
         callbacks=tuple(callbacks),
-        key=key,
+        key=standing.key,
+        standing=standing,
     )
-    watch = None if early_stopping is None else Watch(early_stopping)
-    history, whole = History(), None
+    last = first + n_epochs
+    if watch is not None and watch.out_of_patience:
+        last = first  # it stopped before
+    whole: TrainState | None = None
     failure: BaseException | None = None
     reached = ""
     with progress_bar(total=n_epochs, enabled=verbose) as bar:
         try:
-            for epoch in range(n_epochs):
+            for epoch in range(first, last):
                 wants = predict if training_metrics else None
-                state, loss, pairs, failed = run.epoch(state, train_loader, epoch, wants)
+                if under_way is not None and under_way.predictions is None:
+                    wants = None
+                state, loss, pairs, failed = run.epoch(
+                    state, train_loader, epoch, wants, epoch > first, under_way
+                )
+                under_way = None
                 if failed >= 0:
                     failure, reached = _diverged(epoch, failed), "the parameters before that step"
                     break
-                whole = state if epoch + 1 == n_epochs else run.lasting(state)
+                whole = state if epoch + 1 == last else run.lasting(state)
+                standing.epochs = epoch + 1
                 reached = f"the parameters after epoch {epoch + 1}, the last whole one"
                 history.add("loss", loss)
                 if wants is not None:
                     for name, value in compute_metrics(metrics, names, pairs).items():
                         history.add(name, value)
+                elif predict is not None and training_metrics:
+                    for name in names:
+                        history.add(name, math.nan)
                 if val_loader is not None and (epoch + 1) % eval_every_n_epochs == 0:
                     val_loss, pairs = run.validate(state, val_loader)
                     history.add("val_loss", val_loss)
@@ -227,14 +287,27 @@ def fit_map(
             if whole is None:
                 raise
             failure, state = error, whole
-    if failure is None and watch is not None and watch.best_state is not None:
-        state = watch.best_state
+    progress = None
+    if failure is None:
+        progress = standing.progress()
+        try:
+            if write_checkpoint is not None:
+                write_checkpoint(state, progress, True)
+        except BaseException as error:
+            failure, reached = error, f"the parameters after epoch {standing.epochs}"
+        if watch is not None and watch.best_state is not None:
+            state = watch.best_state
+            # Early stopping goes on from a checkpoint alone, which holds the last state, too.
+            progress = replace(progress, watched=None)
+        progress = replace(progress, best=None)
     return TrainingResult(
         params=subset.partition.merge(state.params, state.frozen_params),
         mutable=state.mutable,
         status=history.status(),
         step=state.step,
         opt_state=state.opt_state,
+        progress=progress,
+        not_resumed=tuple(not_resumed),
         failure=failure,
         reached=reached,
     )
@@ -255,6 +328,7 @@ class _Run:
     pad: bool
     callbacks: tuple[Callback, ...]
     key: jax.Array
+    standing: Standing
 
     def epoch(
         self,
@@ -262,18 +336,35 @@ class _Run:
         loader: DataLoader,
         epoch: int,
         predict: programs.Predict | None,
+        again: bool,
+        under_way: UnderWay | None = None,
     ) -> tuple[TrainState, np.floating, list[tuple[Any, Any, int]], int]:
-        """One pass: the state, the mean loss, predictions with targets, the step that failed."""
+        """One pass: the state, the mean loss, predictions with targets, the step that failed.
+
+        Of an epoch that is under way, the rest of it.
+        """
         step = programs.step_apart if self.callbacks else programs.step_in_place
-        state = self._call(state, "training_epoch_start")
-        totals, points, rows = programs.no_totals(), 0, 0
+        totals, points, rows, done, before = programs.no_totals(), 0, 0, 0, 0
+        if under_way is None:
+            state = self._call(state, "training_epoch_start")
+        else:
+            done, before = under_way.batches, under_way.points
+            totals = replace(totals, loss=copied(under_way.loss))
         pairs = []
         with naming("train_data_loader"):
             num_data = np.float32(loader.size)
         for checked in epoch_batches(
-            loader, epoch, self.check_targets, argument="train_data_loader", again=epoch > 0
+            loader, epoch, self.check_targets, argument="train_data_loader", again=again
         ):
             rows = max(rows, checked.size) if self.pad else checked.size
+            if checked.index < done:
+                if predict is not None and under_way is not None:
+                    part = under_way.predictions[points : points + checked.size]
+                    pairs.append((part, checked.targets, checked.size))
+                points += checked.size
+                continue
+            if checked.index == done and points != before:
+                raise _other_data(done, before)
             batch = programs.padded_batch(checked, rows, points)
             points += checked.size
             frozen = state.frozen_params
@@ -296,6 +387,12 @@ class _Run:
             if predict is not None:
                 pairs.append((predictions, checked.targets, checked.size))
             state = self._call(state, "training_step_end")
+            if self.standing.count_step() and int(totals.failed_step) < 0:
+                batches = checked.index + 1
+                now = UnderWay(batches, points, totals.loss, joined(pairs))
+                self.standing.save(state, now)
+        if points < before or (checked.index < done and points != before):
+            raise _other_data(done, before)
         state = self._call(state, "training_epoch_end")
         # The one moment of an epoch at which the host waits for the device.
         loss, failed = jax.device_get((totals.loss, totals.failed_step))
@@ -351,6 +448,13 @@ def _stops(watch: Watch, history: History, state: TrainState, epoch: int, every:
     if watch.improved(float(history.values[watch.rule.monitor][-1])):
         watch.best_state = state
     return watch.out_of_patience
+
+
+def _other_data(batches: int, points: int) -> DataError:
+    return DataError(
+        f"train_data_loader: its first {batches} batches do not hold the {points} points that they "
+        "held when the checkpoint was written; give the data of that run"
+    )
 
 
 def _diverged(epoch: int, step: int) -> NonFiniteError:

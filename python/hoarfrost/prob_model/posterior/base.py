@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -27,6 +28,12 @@ class Posterior(Protocol):
         map_fit_config: FitConfig | None = None,
     ) -> Status:
         """Fit, keep the state, and return what was recorded."""
+
+    def save_state(self, checkpoint_path: str | Path, keep_top_n_checkpoints: int = 1) -> None:
+        """Write the state into a folder, as a checkpoint of its own."""
+
+    def load_state(self, checkpoint_path: str | Path) -> None:
+        """Make the state of a checkpoint the current one."""
 
     def sample(self, rng: jax.Array | int | None = None, inputs_loader: Any = None) -> JointState:
         """One draw of all parameters."""

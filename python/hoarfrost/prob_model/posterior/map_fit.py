@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from hoarfrost.curvature import last_layer
 from hoarfrost.data import DataLoader
-from hoarfrost.data.checked import data_batches
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Partition, Subset, make_partition
 from hoarfrost.network import check_points_apart, param_kinds
 from hoarfrost.prob_model.calib_config import CalibMonitor
 from hoarfrost.prob_model.fit_config import FitConfig, FitMonitor, FitProcessor
 from hoarfrost.prob_model.joint import Joint
+from hoarfrost.prob_model.posterior.checkpoints import training_writer, without_points
+from hoarfrost.prob_model.posterior.start import Start
 from hoarfrost.prob_model.state import JointState, PosteriorState, StateRepository
-from hoarfrost.training import EarlyStopping, fit_map
+from hoarfrost.training import EarlyStopping, checkpoint, fit_map
 
 Status = dict[str, Any]
 
@@ -31,21 +35,6 @@ def check_configs(fit_config: Any, map_fit_config: Any) -> None:
             raise InvalidArgumentError(
                 f"{name} is a {type(config).__name__}; give a hoarfrost.prob_model.FitConfig"
             )
-
-
-def start_of(
-    joint: Joint, state: StateRepository, config: FitConfig, train_loader: DataLoader
-) -> JointState:
-    """Where a fit starts: the current state where `config` says so, else new parameters.
-
-    Raises
-    ------
-    NotFittedError
-        If the current state is asked for and there is none.
-    """
-    if config.checkpointer.start_from_current_state:
-        return state.get()
-    return joint.init(next(data_batches(train_loader, argument="train_data_loader")).inputs)
 
 
 def partition_of(
@@ -69,7 +58,7 @@ def partition_of(
 def run_map(
     joint: Joint,
     state: StateRepository,
-    start: JointState,
+    start: Start,
     train_loader: DataLoader,
     val_loader: DataLoader | None,
     config: FitConfig,
@@ -86,9 +75,9 @@ def run_map(
     NonFiniteError
         If the loss stopped being finite; what is left are the parameters before that step.
     """
-    partition = partition_of(joint, start, config, train_loader)
-    drawn = joint.starts_anew
-    if drawn and not partition.all_trainable and not config.checkpointer.start_from_current_state:
+    given, checkpointer = start.state, config.checkpointer
+    partition = partition_of(joint, given, config, train_loader)
+    if start.is_new and joint.starts_anew and not partition.all_trainable:
         warnings.warn(
             "freeze_fun of a MAP run freezes parameters at their random initial values; train "
             "without it first and go on with FitCheckpointer(start_from_current_state=True)",
@@ -96,13 +85,21 @@ def run_map(
             stacklevel=4,
         )
     inputs, _ = next(iter(train_loader.in_order()))
-    mutable = start.mutable or {}
+    mutable = given.mutable or {}
     # Predictions would refuse it after the last epoch.
-    check_points_apart(joint.network, start.params, mutable, inputs, again=False)
+    check_points_apart(joint.network, given.params, mutable, inputs, again=False)
+    written: list[Path] = []
+    seen = without_points(inputs)
+    write = None
+    if checkpointer.save_checkpoint_dir is not None:
+        folder = os.path.abspath(checkpointer.save_checkpoint_dir)
+        checkpoint.prepare(folder)
+        keep = checkpointer.keep_top_n_checkpoints
+        write = training_writer(folder, keep, partition, seen, written)
     monitor, optimizer = config.monitor, config.optimizer
     every = monitor.eval_every_n_epochs
     result = fit_map(
-        Subset(joint.network, partition, start.params, mutable),
+        Subset(joint.network, partition, given.params, mutable),
         prior=joint.prior,
         likelihood=joint.likelihood.output,
         train_loader=train_loader,
@@ -119,17 +116,26 @@ def run_map(
         gradient_accumulation_steps=config.hyperparameters.gradient_accumulation_steps,
         callbacks=tuple(config.callbacks or ()),
         verbose=bool(monitor.verbose),
+        resume=start.resume,
+        write_checkpoint=write,
+        save_every_n_steps=checkpointer.save_every_n_steps,
     )
+    progress = result.progress
     reached = PosteriorState(
         params=result.params,
         mutable=result.mutable or None,
         step=result.step,
         opt_state=result.opt_state,
+        progress=None if progress is None else dataclasses.replace(progress, inputs=seen),
     )
     if result.failure is not None:
         state.keep_unfinished(reached, result.reached, result.failure)
         raise result.failure
-    return reached, dict(result.status)
+    status: Status = dict(result.status)
+    start.tell(status, result.not_resumed)
+    if written:
+        status["checkpoint"] = str(written[0])
+    return reached, status
 
 
 def early_stopping_of(

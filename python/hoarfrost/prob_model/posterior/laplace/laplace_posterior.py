@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -20,6 +22,7 @@ from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.loaders import as_data_loader, as_inputs_loader
 from hoarfrost.prob_model.posterior.base import check_sampling_link
+from hoarfrost.prob_model.posterior.checkpoints import MAP
 from hoarfrost.prob_model.posterior.laplace.config import check_laplace_config, check_start
 from hoarfrost.prob_model.posterior.laplace.laplace_approximator import LaplacePosteriorApproximator
 from hoarfrost.prob_model.posterior.laplace.laplace_state import LaplaceState
@@ -30,16 +33,19 @@ from hoarfrost.prob_model.posterior.laplace.prior_tuning import (
     tune_by_evidence,
     tune_on_validation_data,
 )
+from hoarfrost.prob_model.posterior.laplace.saved import READS, save_laplace
 from hoarfrost.prob_model.posterior.map_fit import (
     Status,
     check_configs,
     on_processor,
     partition_of,
     run_map,
-    start_of,
 )
+from hoarfrost.prob_model.posterior.saved import load_posterior, reader, save_posterior
+from hoarfrost.prob_model.posterior.start import start_of
 from hoarfrost.prob_model.posterior.write import write_state
 from hoarfrost.prob_model.state import JointState, PosteriorState, StateRepository
+from hoarfrost.training import checkpoint
 from hoarfrost.training.first_batch import check_held_out
 from hoarfrost.types import Tree
 
@@ -107,13 +113,14 @@ class LaplacePosterior:
             tunes it; without one the evidence of the training data chooses it.
         fit_config : FitConfig, optional
             Of this one `optimizer.freeze_fun` says which parameters the posterior is over,
-            `checkpointer.start_from_current_state` whether to start from the state that there is,
+            `checkpointer` where to start from and what to write to disk,
             `monitor.verbose` whether there is a progress bar, and `processor` where the work is
             done. Laplace has no epochs and no optimiser: `optimizer.n_epochs` and
             `optimizer.method` are not used, and the status says so. Any other field that is set
             is not used either, and a warning says so.
         map_fit_config : FitConfig, optional
-            How to train to the MAP; needed unless `start_from_current_state` is set.
+            How to train to the MAP; needed unless `fit_config.checkpointer` says where to start
+            from, which wins, with a warning.
 
         Returns
         -------
@@ -128,14 +135,28 @@ class LaplacePosterior:
         """
         check_configs(fit_config, map_fit_config)
         config = FitConfig() if fit_config is None else fit_config
-        check_start(config, map_fit_config)
-        check_laplace_config(config)
+        not_used = check_start(config, map_fit_config)
+        map_fit_config = None if not_used else map_fit_config
+        check_laplace_config(config, map_fit_config)
+        folder = config.checkpointer.save_checkpoint_dir
+        if folder is not None:
+            folder = os.path.abspath(folder)
+            checkpoint.prepare(folder)
         train = as_data_loader(train_data_loader, "train_data_loader")
         val = (
             None if val_data_loader is None else as_data_loader(val_data_loader, "val_data_loader")
         )
         with on_processor((map_fit_config or config).processor):
-            start = start_of(self.joint, self.state, map_fit_config or config, train)
+            begin = start_of(
+                self.joint,
+                self.state,
+                map_fit_config or config,
+                train,
+                (MAP,) if map_fit_config is not None else tuple(READS),
+                resumes=map_fit_config is not None,
+                not_used=not_used,
+            )
+            start = begin.state
             # What cannot be used is found before anything is trained.
             partition = partition_of(self.joint, start, config, train)
             subset = Subset(self.joint.network, partition, start.params, start.mutable or {})
@@ -143,9 +164,12 @@ class LaplacePosterior:
                 check_held_out(subset, self.joint.likelihood.output, val, "val_data_loader")
             status: Status = {}
             at = PosteriorState(start.params, start.mutable, step=getattr(start, "step", 0))
-            if map_fit_config is not None:
+            at = at.replace(progress=getattr(start, "progress", None))
+            if map_fit_config is None:
+                begin.tell(status)
+            else:
                 at, status["map"] = run_map(
-                    self.joint, self.state, start, train, val, map_fit_config
+                    self.joint, self.state, begin, train, val, map_fit_config
                 )
                 # Nothing goes on from it, and it may be twice as large as the parameters.
                 at = at.replace(opt_state=None)
@@ -160,8 +184,59 @@ class LaplacePosterior:
             if map_fit_config is not None:
                 self.state.keep_unfinished(at, "the parameters of the MAP", error)
             raise
-        self.state.put(LaplaceState(**vars(at), partition=partition, laplace=laplace))
+        fitted = LaplaceState(**vars(at), partition=partition, laplace=laplace)
+        if folder is not None:
+            try:
+                keep = config.checkpointer.keep_top_n_checkpoints
+                written = save_laplace(folder, fitted, keep)
+            except BaseException as error:
+                self.state.keep_unfinished(fitted, "the posterior that was fitted", error)
+                raise
+            status["checkpoint"] = str(written)
+        self.state.put(fitted)
+        if config.checkpointer.dump_state:
+            self.state.put_on_disk(reader(status["checkpoint"], self.joint, READS))
         return status
+
+    def save_state(self, checkpoint_path: str | Path, keep_top_n_checkpoints: int = 1) -> None:
+        """Write the state and its posterior into a folder, as a checkpoint of its own.
+
+        Parameters
+        ----------
+        checkpoint_path : str or Path
+            The folder, which is made if it is not there.
+        keep_top_n_checkpoints : int
+            How many checkpoints of this method it keeps, the newest; nothing else in it is
+            touched, those of a MAP neither.
+
+        Raises
+        ------
+        NotFittedError
+            If there is no state.
+        CheckpointError
+            If it cannot be written; what was there is as it was.
+        """
+        save_posterior(self.state, checkpoint_path, keep_top_n_checkpoints, save_laplace)
+
+    def load_state(self, checkpoint_path: str | Path) -> None:
+        """Make the state of a checkpoint the current one.
+
+        With the checkpoint of a Laplace posterior that is the posterior, which is not fitted again;
+        with that of a MAP the parameters, which ``FitCheckpointer(start_from_current_state=True)``
+        then starts from.
+
+        Parameters
+        ----------
+        checkpoint_path : str or Path
+            A checkpoint, or a folder in which the newest of either is taken.
+
+        Raises
+        ------
+        CheckpointError
+            If there is none, or it is damaged, of a newer version, of another method or of another
+            model (what is known of the model without data is compared). The state is as it was.
+        """
+        load_posterior(self.state, self.joint, checkpoint_path, READS)
 
     def _make_room(self) -> None:
         """Let an old posterior give its factor up, which it makes again if it is asked."""

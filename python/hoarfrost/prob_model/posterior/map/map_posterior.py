@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,13 +14,21 @@ from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.loaders import as_data_loader, as_inputs_loader
 from hoarfrost.prob_model.posterior.base import check_sampling_link
+from hoarfrost.prob_model.posterior.checkpoints import MAP
 from hoarfrost.prob_model.posterior.map_fit import (
     Status,
     check_configs,
     on_processor,
     run_map,
-    start_of,
 )
+from hoarfrost.prob_model.posterior.saved import (
+    as_map,
+    load_posterior,
+    reader,
+    save_map,
+    save_posterior,
+)
+from hoarfrost.prob_model.posterior.start import start_of
 from hoarfrost.prob_model.posterior.write import write_state
 from hoarfrost.prob_model.state import JointState, StateRepository
 
@@ -82,10 +91,47 @@ class MAPPosterior:
         )
         config = FitConfig() if fit_config is None else fit_config
         with on_processor(config.processor):
-            start = start_of(self.joint, self.state, config, train)
+            start = start_of(self.joint, self.state, config, train, (MAP,), resumes=True)
             reached, status = run_map(self.joint, self.state, start, train, val, config)
         self.state.put(reached)
+        if config.checkpointer.dump_state:
+            self.state.put_on_disk(reader(status["checkpoint"], self.joint, {MAP: as_map}))
         return status
+
+    def save_state(self, checkpoint_path: str | Path, keep_top_n_checkpoints: int = 1) -> None:
+        """Write the state into a folder, as a checkpoint of its own.
+
+        Parameters
+        ----------
+        checkpoint_path : str or Path
+            The folder, which is made if it is not there.
+        keep_top_n_checkpoints : int
+            How many checkpoints of this method it keeps, the newest; nothing else in it is touched.
+
+        Raises
+        ------
+        NotFittedError
+            If there is no state.
+        CheckpointError
+            If it cannot be written; what was there is as it was.
+        """
+        save_posterior(self.state, checkpoint_path, keep_top_n_checkpoints, save_map)
+
+    def load_state(self, checkpoint_path: str | Path) -> None:
+        """Make the state of a checkpoint the current one, parameters, statistics and calibration.
+
+        Parameters
+        ----------
+        checkpoint_path : str or Path
+            A checkpoint, or a folder in which the newest is taken.
+
+        Raises
+        ------
+        CheckpointError
+            If there is none, or it is damaged, of a newer version, of another method or of another
+            model (what is known of the model without data is compared). The state is as it was.
+        """
+        load_posterior(self.state, self.joint, checkpoint_path, {MAP: as_map})
 
     def sample(self, rng: jax.Array | int | None = None, inputs_loader: Any = None) -> JointState:
         """The MAP, whatever `rng` is: a point mass has one value.

@@ -1,0 +1,47 @@
+"""A Laplace posterior as a checkpoint: its parameters, and the posterior in a file beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+
+from hoarfrost.errors import CheckpointError
+from hoarfrost.freezing import Subset, make_partition
+from hoarfrost.laplace import Laplace
+from hoarfrost.prob_model.joint import Joint
+from hoarfrost.prob_model.posterior.checkpoints import LAPLACE, MAP, save_state
+from hoarfrost.prob_model.posterior.laplace.laplace_state import LaplaceState
+from hoarfrost.prob_model.posterior.saved import Reads, as_map, save_map
+from hoarfrost.prob_model.state import PosteriorState
+from hoarfrost.training.checkpoint import POSTERIOR, Checkpoint
+
+
+def save_laplace(folder: str, state: PosteriorState, keep: int) -> Path:
+    """Write a state; one without a posterior, which a fit can start from, as that of a MAP."""
+    if not isinstance(state, LaplaceState):
+        return save_map(folder, state, keep)
+    facts = {"trainable": list(state.partition.mask)}
+    return save_state(folder, LAPLACE, state, keep, facts=facts, beside=state.laplace.save)
+
+
+def as_laplace(found: Checkpoint, state: PosteriorState, joint: Joint) -> LaplaceState:
+    """The state with its posterior, which is not fitted again."""
+    flags = found.facts.get("trainable")
+    leaves, treedef = jax.tree.flatten(state.params)
+    if not isinstance(flags, list) or len(flags) != len(leaves):
+        raise CheckpointError(
+            f"the checkpoint {found.path} is damaged: it does not say which parameters its "
+            "posterior is over; give the path of another one"
+        )
+    partition = make_partition(state.params, jax.tree.unflatten(treedef, flags))
+    subset = Subset(joint.network, partition, state.params, state.mutable or {})
+    laplace = _loaded(found.path / POSTERIOR, subset)
+    return LaplaceState(**vars(state), partition=partition, laplace=laplace)
+
+
+def _loaded(path: Path, subset: Subset) -> Laplace:
+    raise NotImplementedError
+
+
+READS: Reads = {MAP: as_map, LAPLACE: as_laplace}
