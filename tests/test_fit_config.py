@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import optax
 import pytest
@@ -125,18 +126,20 @@ def test_a_callback_returns_the_state_unless_overridden():
     "arguments",
     [
         {"save_checkpoint_dir": "somewhere"},
-        {"restore_checkpoint_path": "somewhere"},
-        {"save_every_n_steps": 5},
-        {"dump_state": True},
+        {"restore_checkpoint_path": Path("somewhere")},
+        {"save_checkpoint_dir": Path("somewhere"), "save_every_n_steps": 5, "dump_state": True},
     ],
+    ids=["save", "restore", "all"],
 )
-def test_checkpoints_on_disk_are_refused_with_a_way_out(arguments):
+def test_checkpoints_on_disk_are_kept_as_they_are_asked_for(arguments):
+    made = FitCheckpointer(**arguments)
+    assert {name: getattr(made, name) for name in arguments} == arguments
+
+
+@pytest.mark.parametrize("arguments", [{"save_every_n_steps": 5}, {"dump_state": True}])
+def test_what_needs_a_folder_is_refused_without_one(arguments):
     (name,) = arguments
-    with pytest.raises(
-        InvalidArgumentError,
-        match=rf"{name} is .*not available in this version.*start_from_current_state=True.*"
-        r"state\.get\(\)\.params",
-    ):
+    with pytest.raises(InvalidArgumentError, match=f"{name} is .*no save_checkpoint_dir.*give one"):
         FitCheckpointer(**arguments)
 
 

@@ -38,6 +38,8 @@ from hoarfrost.types import Tree
 
 FORMAT, VERSION = "hoarfrost checkpoint", 1
 HEADER, ARRAYS, POSTERIOR = "header.json", "arrays", "posterior.safetensors"
+# The trees that something is computed of; what was recorded may be in float64 anywhere.
+COMPUTED = ("params", "mutable", "calib_params", "opt_state", "best", "variables")
 _UNFINISHED = ".hoarfrost_unfinished_"
 _NAME = re.compile(r"([a-z_]+)_([0-9]+)_step_([0-9]+)")
 
@@ -174,7 +176,7 @@ def load(path: str, methods: Collection[str]) -> Checkpoint:
         raise
     except Exception as error:  # Orbax and tensorstore raise what they like
         raise _damaged(place, str(error)) from error
-    warn_of_narrow_numbers(trees, str(place))
+    warn_of_narrow_numbers([tree for name, tree in trees.items() if name in COMPUTED], str(place))
     return Checkpoint(place, header["method"], header["facts"], trees)
 
 

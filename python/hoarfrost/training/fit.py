@@ -17,7 +17,7 @@ from hoarfrost.checks import check_counts
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import epoch_batches, naming
 from hoarfrost.dtypes import copied
-from hoarfrost.errors import DataError, InvalidArgumentError, NonFiniteError
+from hoarfrost.errors import CheckpointError, DataError, InvalidArgumentError, NonFiniteError
 from hoarfrost.fork import check_not_forked
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.likelihood import Likelihood
@@ -48,6 +48,7 @@ from hoarfrost.training.progress import (
     Standing,
     UnderWay,
     Write,
+    in_place,
     joined,
     kinds_of,
     resumed,
@@ -349,7 +350,14 @@ class _Run:
             state = self._call(state, "training_epoch_start")
         else:
             done, before = under_way.batches, under_way.points
-            totals = replace(totals, loss=copied(under_way.loss))
+            kept = in_place(under_way.totals, totals)
+            if kept is None:
+                raise CheckpointError(
+                    "the checkpoint was written in the middle of an epoch with other "
+                    "gradient_accumulation_steps, freeze_fun or jax_enable_x64; give those of that "
+                    "run, or a checkpoint from the end of one"
+                )
+            totals = kept
         pairs = []
         with naming("train_data_loader"):
             num_data = np.float32(loader.size)
@@ -389,7 +397,7 @@ class _Run:
             state = self._call(state, "training_step_end")
             if self.standing.count_step() and int(totals.failed_step) < 0:
                 batches = checked.index + 1
-                now = UnderWay(batches, points, totals.loss, joined(pairs))
+                now = UnderWay(batches, points, totals, joined(pairs))
                 self.standing.save(state, now)
         if points < before or (checked.index < done and points != before):
             raise _other_data(done, before)

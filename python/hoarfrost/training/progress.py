@@ -24,16 +24,16 @@ class UnderWay:
     ----------
     batches, points : int
         What it has gone over.
-    loss : array
-        What it adds up of the losses: of training one number, their mean so far; of calibration
-        each of them.
+    totals : tree of arrays
+        What it adds up, in any containers of the same names: of training what its steps hand on,
+        of calibration the loss of each batch.
     predictions : array or None
         What metrics see of those points; None where there are no metrics.
     """
 
     batches: int
     points: int
-    loss: Any
+    totals: Tree
     predictions: Any = None
 
 
@@ -174,7 +174,7 @@ def resumed(
     elif progress.optimizer != standing.optimizer:
         lost.append("its optimiser was another one")
     else:
-        opt_state = _in_place(resumption.opt_state, state.opt_state)
+        opt_state = in_place(resumption.opt_state, state.opt_state)
         if opt_state is None:
             lost.append("its optimiser's state is that of other trainable parameters")
     state = state.replace(step=jnp.asarray(resumption.step, jnp.int32))
@@ -219,8 +219,8 @@ def _take_up(
     if not same_rule(watch.rule, was):
         return "its early stopping watched something else"
     if best is not None:
-        params = _in_place(best["params"], state.params)
-        mutable = _in_place(best["mutable"], state.mutable)
+        params = in_place(best["params"], state.params)
+        mutable = in_place(best["mutable"], state.mutable)
         if params is None or mutable is None:
             return "the best state of its early stopping is that of other trainable parameters"
         step = jnp.asarray(best["step"], jnp.int32)
@@ -229,7 +229,7 @@ def _take_up(
     return ""
 
 
-def _in_place(given: Tree, like: Tree) -> Tree | None:
+def in_place(given: Tree, like: Tree) -> Tree | None:
     """A tree in the containers of another one; None where it does not fit."""
     wanted, treedef = jax.tree_util.tree_flatten_with_path(like)
     found = {path_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(given)}

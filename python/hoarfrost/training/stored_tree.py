@@ -22,8 +22,8 @@ from hoarfrost.types import Path, Tree, join, path_of
 
 def by_names(tree: Tree) -> Tree:
     """A tree of any containers as nested dicts, keyed by the names of fields and by places."""
-    if tree is None:
-        return None
+    if tree is None or jax.tree_util.all_leaves([tree]):
+        return tree
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return nested({path_of(path): leaf for path, leaf in leaves})
 

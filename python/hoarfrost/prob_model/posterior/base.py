@@ -11,7 +11,9 @@ from hoarfrost.checks import is_choice
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.predictive.weight_samples import WeightSamples
 from hoarfrost.prob_model.fit_config import FitConfig
+from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.posterior.map_fit import Status
+from hoarfrost.prob_model.posterior.saved import Storage
 from hoarfrost.prob_model.state import JointState, StateRepository
 
 
@@ -19,6 +21,8 @@ class Posterior(Protocol):
     """An approximation of the posterior over the parameters of a model."""
 
     state: StateRepository
+    storage: Storage
+    joint: Joint
 
     def fit(
         self,

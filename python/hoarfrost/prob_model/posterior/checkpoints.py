@@ -129,7 +129,10 @@ def progress_parts(progress: Progress) -> tuple[dict[str, Tree], dict[str, Any]]
         "watched": progress.watched,
     }
     if under_way is not None:
-        trees["under_way"] = {"loss": under_way.loss, "predictions": under_way.predictions}
+        trees["under_way"] = {
+            "totals": by_names(under_way.totals),
+            "predictions": under_way.predictions,
+        }
         facts["under_way"] = {"batches": under_way.batches, "points": under_way.points}
     return trees, facts
 

@@ -34,13 +34,15 @@ def misfit(joint: Joint, params: Tree, mutable: Tree | None, inputs: Tree | None
     except (HoarfrostError, TypeError, ValueError) as error:
         return f"the model cannot take the inputs that it was trained on ({error})"
     for what, given in (("params", params), ("mutable", mutable or {})):
-        fault = _difference(_shapes(given), _shapes(expected[what] or {}))
+        fault = difference(given, expected[what] or {})
         if fault:
             return fault
     return ""
 
 
-def _difference(given: dict[Path, Any], expected: dict[Path, Any]) -> str:
+def difference(tree: Tree, like: Tree) -> str:
+    """The first place at which a tree is not like another, in words; "" where there is none."""
+    given, expected = _shapes(tree), _shapes(like)
     for path in sorted({*given, *expected}, key=lambda one: tuple(map(str, one))):
         own, wanted = given.get(path), expected.get(path)
         if own != wanted:

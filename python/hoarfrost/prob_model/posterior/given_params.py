@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hoarfrost.checks import shown
+from hoarfrost.data.batch import native
 from hoarfrost.dtypes import is_real_array
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.network.nested import by_path
@@ -32,8 +33,9 @@ def state_of_params(
         for name, module in joint.modules.items()
     }
     params, others = joint.network.split(variables)
-    params = sound_variables("tree", params, joint.modules)
+    params = _own(sound_variables("tree", params, joint.modules))
     _check_collections(others)
+    others = _own(native(others))
     seen = None if current is None else current.progress
     fault = misfit(joint, params, others, None if seen is None else seen.inputs)
     if fault:
@@ -55,6 +57,20 @@ def _named(joint: Joint, argument: str, tree: Any, *, partly: bool = False) -> M
     raise InvalidArgumentError(
         f"{argument} has the keys {shown(list(tree))}, and this model has several networks; give "
         f"{{{', '.join(f'{name!r}: ...' for name in names)}}}"
+    )
+
+
+def _own(node: Any) -> Any:
+    """In plain dicts, with arrays that nobody else can write to."""
+    if isinstance(node, Mapping):
+        return {name: _own(item) for name, item in node.items()}
+    return jax.tree.map(lambda leaf: jnp.asarray(np.array(leaf)) if _fits(leaf) else leaf, node)
+
+
+def _fits(leaf: Any) -> bool:
+    """Whether these are numbers of NumPy's that JAX would not round."""
+    return isinstance(leaf, np.ndarray | np.number) and (
+        jax.dtypes.canonicalize_dtype(leaf.dtype) == leaf.dtype
     )
 
 

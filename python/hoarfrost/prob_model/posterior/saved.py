@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +30,38 @@ def as_map(found: Checkpoint, state: PosteriorState, joint: Joint) -> PosteriorS
     return state
 
 
+@dataclass(frozen=True)
+class Storage:
+    """How the state of a posterior is written as a checkpoint, and which it is read from."""
+
+    writes: Writes
+    reads: Reads
+
+
+BY_MAP = Storage(save_map, {MAP: as_map})
+
+
 def save_posterior(
-    state: StateRepository, path: Any, keep_top_n_checkpoints: Any, writes: Writes
+    state: StateRepository, path: Any, keep_top_n_checkpoints: Any, storage: Storage
 ) -> Path:
     """Write the state of a posterior into a folder."""
     folder = check_path("checkpoint_path", path)
     keep = check_count("keep_top_n_checkpoints", keep_top_n_checkpoints, 1)
     now = state.get()
     checkpoint.prepare(folder)
-    return writes(folder, now, keep)
+    return storage.writes(folder, now, keep)
 
 
-def load_posterior(state: StateRepository, joint: Joint, path: Any, reads: Reads) -> None:
+def load_posterior(state: StateRepository, joint: Joint, path: Any, storage: Storage) -> None:
     """Put the state of a checkpoint into a posterior."""
-    state.put(reader(check_path("checkpoint_path", path), joint, reads)())
+    state.put(_read(check_path("checkpoint_path", path), joint, storage.reads))
 
 
-def reader(path: str | Path, joint: Joint, reads: Reads) -> Callable[[], PosteriorState]:
-    """What reads the state at a path whenever it is called."""
+def keep_on_disk(state: StateRepository, joint: Joint, path: str | Path, storage: Storage) -> None:
+    """Let the state of a posterior be what a checkpoint holds, read whenever it is asked for."""
+    state.put_on_disk(lambda: _read(str(path), joint, storage.reads))
 
-    def read() -> PosteriorState:
-        found = checkpoint.load(str(path), tuple(reads))
-        return reads[found.method](found, state_of(found, joint, result=True), joint)
 
-    return read
+def _read(path: str, joint: Joint, reads: Reads) -> PosteriorState:
+    found = checkpoint.load(path, tuple(reads))
+    return reads[found.method](found, state_of(found, joint, result=True), joint)

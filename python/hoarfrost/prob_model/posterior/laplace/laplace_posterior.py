@@ -33,7 +33,7 @@ from hoarfrost.prob_model.posterior.laplace.prior_tuning import (
     tune_by_evidence,
     tune_on_validation_data,
 )
-from hoarfrost.prob_model.posterior.laplace.saved import READS, save_laplace
+from hoarfrost.prob_model.posterior.laplace.saved import BY_LAPLACE
 from hoarfrost.prob_model.posterior.map_fit import (
     Status,
     check_configs,
@@ -41,7 +41,7 @@ from hoarfrost.prob_model.posterior.map_fit import (
     partition_of,
     run_map,
 )
-from hoarfrost.prob_model.posterior.saved import load_posterior, reader, save_posterior
+from hoarfrost.prob_model.posterior.saved import keep_on_disk, load_posterior, save_posterior
 from hoarfrost.prob_model.posterior.start import start_of
 from hoarfrost.prob_model.posterior.write import write_state
 from hoarfrost.prob_model.state import JointState, PosteriorState, StateRepository
@@ -61,7 +61,11 @@ class LaplacePosterior:
         ``state.get().params`` is the full tree, at every leaf what MAP training left. After a fit
         the state is a `LaplaceState`, which holds the posterior too: to put it back later is to
         have that posterior again.
+    storage : Storage
+        How the state is written to disk, and read.
     """
+
+    storage = BY_LAPLACE
 
     def __init__(self, joint: Joint, approximator: LaplacePosteriorApproximator) -> None:
         self._prior = gaussian_prior(joint.prior, "a Laplace posterior")
@@ -152,7 +156,7 @@ class LaplacePosterior:
                 self.state,
                 map_fit_config or config,
                 train,
-                (MAP,) if map_fit_config is not None else tuple(READS),
+                (MAP,) if map_fit_config is not None else tuple(self.storage.reads),
                 resumes=map_fit_config is not None,
                 not_used=not_used,
             )
@@ -188,14 +192,14 @@ class LaplacePosterior:
         if folder is not None:
             try:
                 keep = config.checkpointer.keep_top_n_checkpoints
-                written = save_laplace(folder, fitted, keep)
+                written = self.storage.writes(folder, fitted, keep)
             except BaseException as error:
                 self.state.keep_unfinished(fitted, "the posterior that was fitted", error)
                 raise
             status["checkpoint"] = str(written)
         self.state.put(fitted)
         if config.checkpointer.dump_state:
-            self.state.put_on_disk(reader(status["checkpoint"], self.joint, READS))
+            keep_on_disk(self.state, self.joint, status["checkpoint"], self.storage)
         return status
 
     def save_state(self, checkpoint_path: str | Path, keep_top_n_checkpoints: int = 1) -> None:
@@ -216,7 +220,7 @@ class LaplacePosterior:
         CheckpointError
             If it cannot be written; what was there is as it was.
         """
-        save_posterior(self.state, checkpoint_path, keep_top_n_checkpoints, save_laplace)
+        save_posterior(self.state, checkpoint_path, keep_top_n_checkpoints, self.storage)
 
     def load_state(self, checkpoint_path: str | Path) -> None:
         """Make the state of a checkpoint the current one.
@@ -236,7 +240,7 @@ class LaplacePosterior:
             If there is none, or it is damaged, of a newer version, of another method or of another
             model (what is known of the model without data is compared). The state is as it was.
         """
-        load_posterior(self.state, self.joint, checkpoint_path, READS)
+        load_posterior(self.state, self.joint, checkpoint_path, self.storage)
 
     def _make_room(self) -> None:
         """Let an old posterior give its factor up, which it makes again if it is asked."""

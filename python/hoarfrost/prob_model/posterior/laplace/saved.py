@@ -12,7 +12,7 @@ from hoarfrost.laplace import Laplace
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.posterior.checkpoints import LAPLACE, MAP, save_state
 from hoarfrost.prob_model.posterior.laplace.laplace_state import LaplaceState
-from hoarfrost.prob_model.posterior.saved import Reads, as_map, save_map
+from hoarfrost.prob_model.posterior.saved import Storage, as_map, save_map
 from hoarfrost.prob_model.state import PosteriorState
 from hoarfrost.training.checkpoint import POSTERIOR, Checkpoint
 
@@ -44,4 +44,4 @@ def _loaded(path: Path, subset: Subset) -> Laplace:
     raise NotImplementedError
 
 
-READS: Reads = {MAP: as_map, LAPLACE: as_laplace}
+BY_LAPLACE = Storage(save_laplace, {MAP: as_map, LAPLACE: as_laplace})

@@ -14,7 +14,6 @@ from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.loaders import as_data_loader, as_inputs_loader
 from hoarfrost.prob_model.posterior.base import check_sampling_link
-from hoarfrost.prob_model.posterior.checkpoints import MAP
 from hoarfrost.prob_model.posterior.map_fit import (
     Status,
     check_configs,
@@ -22,10 +21,9 @@ from hoarfrost.prob_model.posterior.map_fit import (
     run_map,
 )
 from hoarfrost.prob_model.posterior.saved import (
-    as_map,
+    BY_MAP,
+    keep_on_disk,
     load_posterior,
-    reader,
-    save_map,
     save_posterior,
 )
 from hoarfrost.prob_model.posterior.start import start_of
@@ -42,7 +40,11 @@ class MAPPosterior:
         Prior and likelihood.
     state : StateRepository
         ``state.get().params`` is the MAP.
+    storage : Storage
+        How the state is written to disk, and read.
     """
+
+    storage = BY_MAP
 
     def __init__(self, joint: Joint) -> None:
         self.joint = joint
@@ -91,11 +93,13 @@ class MAPPosterior:
         )
         config = FitConfig() if fit_config is None else fit_config
         with on_processor(config.processor):
-            start = start_of(self.joint, self.state, config, train, (MAP,), resumes=True)
+            start = start_of(
+                self.joint, self.state, config, train, tuple(self.storage.reads), resumes=True
+            )
             reached, status = run_map(self.joint, self.state, start, train, val, config)
         self.state.put(reached)
         if config.checkpointer.dump_state:
-            self.state.put_on_disk(reader(status["checkpoint"], self.joint, {MAP: as_map}))
+            keep_on_disk(self.state, self.joint, status["checkpoint"], self.storage)
         return status
 
     def save_state(self, checkpoint_path: str | Path, keep_top_n_checkpoints: int = 1) -> None:
@@ -115,7 +119,7 @@ class MAPPosterior:
         CheckpointError
             If it cannot be written; what was there is as it was.
         """
-        save_posterior(self.state, checkpoint_path, keep_top_n_checkpoints, save_map)
+        save_posterior(self.state, checkpoint_path, keep_top_n_checkpoints, self.storage)
 
     def load_state(self, checkpoint_path: str | Path) -> None:
         """Make the state of a checkpoint the current one, parameters, statistics and calibration.
@@ -131,7 +135,7 @@ class MAPPosterior:
             If there is none, or it is damaged, of a newer version, of another method or of another
             model (what is known of the model without data is compared). The state is as it was.
         """
-        load_posterior(self.state, self.joint, checkpoint_path, {MAP: as_map})
+        load_posterior(self.state, self.joint, checkpoint_path, self.storage)
 
     def sample(self, rng: jax.Array | int | None = None, inputs_loader: Any = None) -> JointState:
         """The MAP, whatever `rng` is: a point mass has one value.
