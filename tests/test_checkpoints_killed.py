@@ -1,4 +1,4 @@
-"""A training that is killed at any moment goes on from its last whole checkpoint to the same bits."""
+"""A training that is killed at any moment goes on from a whole checkpoint to the same bits."""
 
 from __future__ import annotations
 
@@ -55,10 +55,8 @@ def kill(folder, moment):
     """Train in another process and kill it, somewhere after a step that the moment chooses."""
     chance = random.Random(moment)
     step, more = chance.randint(2, STEPS), chance.uniform(0, 0.1)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
-    }
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": paths}
     command = [sys.executable, "-W", "error", "-c", TRAINS, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import jax
 
-from hoarfrost.errors import CheckpointError
+from hoarfrost.errors import CheckpointError, InvalidArgumentError, SavedFileError
 from hoarfrost.freezing import Subset, make_partition
 from hoarfrost.laplace import Laplace
 from hoarfrost.prob_model.joint import Joint
@@ -22,7 +23,9 @@ def save_laplace(folder: str, state: PosteriorState, keep: int) -> Path:
     if not isinstance(state, LaplaceState):
         return save_map(folder, state, keep)
     facts = {"trainable": list(state.partition.mask)}
-    return save_state(folder, LAPLACE, state, keep, facts=facts, beside=state.laplace.save)
+    # The frozen parameters are among those of the state.
+    beside = functools.partial(state.laplace.save, frozen=False)
+    return save_state(folder, LAPLACE, state, keep, facts=facts, beside=beside)
 
 
 def as_laplace(found: Checkpoint, state: PosteriorState, joint: Joint) -> LaplaceState:
@@ -41,7 +44,14 @@ def as_laplace(found: Checkpoint, state: PosteriorState, joint: Joint) -> Laplac
 
 
 def _loaded(path: Path, subset: Subset) -> Laplace:
-    raise NotImplementedError
+    from hoarfrost.laplace import load_laplace
+
+    network = subset.network
+    try:
+        held = network.join(subset.params, subset.mutable)
+        return load_laplace(path, model=network, params=held)
+    except (SavedFileError, InvalidArgumentError) as error:
+        raise CheckpointError(f"the posterior of the checkpoint cannot be used: {error}") from error
 
 
 BY_LAPLACE = Storage(save_laplace, {MAP: as_map, LAPLACE: as_laplace})
