@@ -228,7 +228,7 @@ def test_a_damaged_posterior_is_an_error_and_changes_nothing(tmp_path):
 
 
 def test_a_posterior_of_another_network_is_an_error(tmp_path):
-    model, _ = fitted("a last layer", save_checkpoint_dir=tmp_path)
+    fitted("a last layer", save_checkpoint_dir=tmp_path)
     other = laplace_model(Net(5))
     with pytest.raises(CheckpointError, match=r"has shape \(5,\)"):
         other.load_state(tmp_path)

@@ -101,7 +101,8 @@ class ProbModel:
         dict
             ``{"fit_status": ..., "calib_status": ...}``. Of MAP the fit status is
             ``{"loss": (n_epochs,), ...}``, of Laplace ``{"map": that, "laplace": {...}}``. The
-            second is what `calibrate` returned, or None.
+            second is what `calibrate` returned, or None. Where the disk plays a part, "checkpoint"
+            is the path of what was written, and "start" says what the fit started from.
 
         Raises
         ------
@@ -109,6 +110,8 @@ class ProbModel:
             If an argument, the model or the data cannot be used. Arguments, the first batch of
             training data, validation data in arrays and all calibration data are checked before the
             work starts.
+        CheckpointError
+            If a checkpoint cannot be read or written.
 
         Notes
         -----
@@ -173,10 +176,14 @@ class ProbModel:
         Returns
         -------
         dict
-            "loss" and metrics, arrays of shape ``(n_epochs,)``, and the same after "val_".
+            "loss" and metrics, arrays of shape ``(n_epochs,)``, and the same after "val_". Where
+            the disk plays a part, "checkpoint" is the path of what was written, and "start" says
+            what the calibration started from.
 
         Raises
         ------
+        CheckpointError
+            If a checkpoint cannot be read or written.
         NotFittedError
             If the model is not trained.
         InvalidArgumentError

@@ -130,6 +130,8 @@ class LaplacePosterior:
         -------
         dict
             "map", what MAP training recorded (missing where there was none), and "laplace".
+            "checkpoint" is the path of what was written, if it was, and "start" says what the fit
+            started from, if that was a checkpoint or something else that was given lost.
 
         Notes
         -----

@@ -9,7 +9,7 @@ import jax
 
 from hoarfrost.errors import CheckpointError, InvalidArgumentError, SavedFileError
 from hoarfrost.freezing import Subset, make_partition
-from hoarfrost.laplace import Laplace
+from hoarfrost.laplace import Laplace, load_laplace
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.posterior.checkpoints import LAPLACE, MAP, save_state
 from hoarfrost.prob_model.posterior.laplace.laplace_state import LaplaceState
@@ -44,8 +44,6 @@ def as_laplace(found: Checkpoint, state: PosteriorState, joint: Joint) -> Laplac
 
 
 def _loaded(path: Path, subset: Subset) -> Laplace:
-    from hoarfrost.laplace import load_laplace
-
     network = subset.network
     try:
         held = network.join(subset.params, subset.mutable)

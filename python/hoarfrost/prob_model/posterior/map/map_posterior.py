@@ -72,7 +72,9 @@ class MAPPosterior:
         Returns
         -------
         dict
-            "loss" and metrics, arrays of shape ``(n_epochs,)``, and the same after "val_".
+            "loss" and metrics, arrays of shape ``(n_epochs,)``, and the same after "val_"; of a run
+            that goes on from a checkpoint with the epochs before it. "checkpoint" is the path of
+            what was written, if it was, and "start" says what was restored.
 
         Notes
         -----
