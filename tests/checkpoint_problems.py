@@ -104,6 +104,7 @@ def same_array(first, second):
 
 
 def plain(leaf):
+    leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
     is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 

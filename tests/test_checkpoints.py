@@ -103,7 +103,9 @@ class Held(nnx.Module):
     """An NNX module with every kind of state."""
 
     def __init__(self, rngs):
-        self.layers = nnx.List([nnx.Linear(3, 4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs)])
+        self.layers = getattr(nnx, "List", list)(
+            [nnx.Linear(3, 4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs)]
+        )
         self.norm = nnx.BatchNorm(4, rngs=rngs)
         self.drop = nnx.Dropout(0.2, rngs=rngs)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -212,10 +213,9 @@ def test_a_damaged_posterior_is_an_error_and_changes_nothing(tmp_path):
     place = status["checkpoint"]
     before = model.posterior.state.get()
     file = os.path.join(place, "posterior.safetensors")
-    whole = open(file, "rb").read()  # noqa: SIM115
+    whole = Path(file).read_bytes()
     for damage in (whole[: len(whole) // 2], whole[:5], whole[:8] + b"x" + whole[9:]):
-        with open(file, "wb") as opened:
-            opened.write(damage)
+        Path(file).write_bytes(damage)
         with pytest.raises(CheckpointError):
             model.load_state(tmp_path)
         assert model.posterior.state.get() is before

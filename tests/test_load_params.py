@@ -14,6 +14,7 @@ from flax import nnx
 from flax.core import freeze
 
 from hoarfrost.errors import HoarfrostError, InvalidArgumentError, NonFiniteError, ShapeError
+from hoarfrost.network.recognise import nnx_value
 from hoarfrost.prob_model import (
     FitCheckpointer,
     FitConfig,
@@ -98,7 +99,7 @@ def test_every_form_of_nnx(form, constructor):
         tree, mutable = start.params, start.mutable
     model.load_params(tree, mutable)
     kernel = model.posterior.state.get().params["model"]["body"]["kernel"]
-    np.testing.assert_array_equal(kernel, other.body.kernel.get_value())
+    np.testing.assert_array_equal(kernel, nnx_value(other.body.kernel))
     other.eval()
     np.testing.assert_allclose(outputs(model), jax.nn.softmax(other(X[:22])), rtol=1e-6)
     model.train(TRAIN, fit_config=config(1, start_from_current_state=True))
