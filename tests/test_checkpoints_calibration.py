@@ -119,6 +119,21 @@ def test_calibrating_after_loading_touches_no_file(tmp_path):
     )
 
 
+def test_a_calibration_that_the_model_has_no_use_for(tmp_path):
+    model = trained(map_model)
+    model.calibrate(CALIB, VAL, calib())
+    model.save_state(tmp_path)
+    without = map_model(nn.Dense(2), output_calibrator=None)
+    with pytest.warns(UserWarning, match="has a calibration, and the model was made with"):
+        without.load_state(tmp_path)
+    assert without.posterior.state.get().calib_params is None
+    without.predictive.log_prob(TRAIN, rng=jax.random.PRNGKey(0))
+    other = map_model(nn.Dense(2), output_calibrator=Bias())
+    with pytest.raises(CheckpointError, match=r"another model: at 'output_calibrator/params/bias'"):
+        other.load_state(tmp_path)
+    assert other.posterior.state.is_empty
+
+
 @pytest.mark.parametrize("dumped", ["fit", "calibration"])
 def test_a_state_on_the_disk_is_calibrated(dumped, tmp_path):
     model, held = map_model(nn.Dense(2)), trained(map_model)

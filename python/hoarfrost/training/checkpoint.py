@@ -27,6 +27,7 @@ import jax
 import numpy as np
 
 from hoarfrost.errors import CheckpointAccessError, CheckpointError, HoarfrostError
+from hoarfrost.fork import check_not_forked
 from hoarfrost.network.nested import by_path, nested
 from hoarfrost.training.stored_tree import (
     described,
@@ -117,6 +118,7 @@ def save(
     CheckpointAccessError
         If it cannot be written.
     """
+    check_not_forked("a checkpoint")
     arrays: dict[Names, np.ndarray] = {}
     structures = {name: described(tree, name, arrays) for name, tree in trees.items()}
     try:
@@ -158,6 +160,7 @@ def load(path: str, methods: Collection[str]) -> Checkpoint:
     CheckpointError
         If it is damaged, of a newer version or of another method.
     """
+    check_not_forked("a checkpoint")
     place = find(path, methods)
     header = _header(place)
     if header["method"] not in methods:

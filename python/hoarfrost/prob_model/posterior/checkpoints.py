@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from hoarfrost.errors import CheckpointError
 from hoarfrost.freezing import Partition
 from hoarfrost.network.nested import by_path, nested
 from hoarfrost.prob_model.joint import Joint
-from hoarfrost.prob_model.posterior.fitting import misfit
+from hoarfrost.prob_model.posterior.fitting import calibration_misfit, misfit
 from hoarfrost.prob_model.state import PosteriorState
 from hoarfrost.training import checkpoint
 from hoarfrost.training.checkpoint import Checkpoint
@@ -82,8 +83,18 @@ def state_of(found: Checkpoint, joint: Joint, *, result: bool) -> PosteriorState
     progress = state.progress
     inputs = None if progress is None else progress.inputs
     fault = misfit(joint, state.params, state.mutable, inputs)
+    if not fault and joint.likelihood.calibrator is not None:
+        fault = calibration_misfit(joint, state)
     if fault:
         raise CheckpointError(f"the checkpoint {found.path} is that of another model: {fault}")
+    if state.calib_params is not None and joint.likelihood.calibrator is None:
+        warnings.warn(
+            f"the checkpoint {found.path} has a calibration, and the model was made with "
+            "output_calibrator=None: it is left out",
+            UserWarning,
+            stacklevel=5,
+        )
+        state = state.replace(calib_params=None)
     if result and facts["finished"] and progress is not None and progress.best is not None:
         best = progress.best
         state = state.replace(

@@ -9,6 +9,8 @@ import numpy as np
 
 from hoarfrost.errors import HoarfrostError
 from hoarfrost.prob_model.joint import Joint
+from hoarfrost.prob_model.likelihood.calibrated import KEY
+from hoarfrost.prob_model.state import PosteriorState
 from hoarfrost.types import Path, Tree, join, path_of
 
 
@@ -38,6 +40,18 @@ def misfit(joint: Joint, params: Tree, mutable: Tree | None, inputs: Tree | None
         if fault:
             return fault
     return ""
+
+
+def calibration_misfit(joint: Joint, state: PosteriorState) -> str:
+    """What is wrong with the calibration of a state, in words; "" where nothing is."""
+    calibrator, calib_params = joint.likelihood.calibrator, state.calib_params
+    if calib_params is None or state.progress is None or state.progress.inputs is None:
+        return ""
+    outputs = jax.eval_shape(
+        joint.network.evaluate, state.params, state.mutable or {}, _one_point(state.progress.inputs)
+    )
+    expected = jax.eval_shape(lambda: calibrator.init(outputs.shape[-1], jax.random.PRNGKey(0)))
+    return difference(calib_params, {KEY: expected})
 
 
 def difference(tree: Tree, like: Tree) -> str:
