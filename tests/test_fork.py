@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
 SETUP = """
-import multiprocessing, os, sys, warnings
+import multiprocessing, os, sys, tempfile, warnings
 warnings.simplefilter("ignore")
 import numpy as np, optax
 from flax import linen as nn
@@ -67,6 +67,7 @@ AFTER = """
 posterior = fit()
 model = train(make_model())
 evidence, precision = posterior.log_marginal_likelihood(), posterior.precision()
+folder = tempfile.TemporaryDirectory()
 begun = prefetched(iter(range(100)))
 next(begun)
 
@@ -86,6 +87,8 @@ def child():
         "mean": lambda: model.predictive.mean(inputs),
         "mean with a seed": lambda: model.predictive.mean(inputs, rng=0),
         "old iterator": lambda: next(begun),
+        "save_state": lambda: model.save_state(folder.name),
+        "load_state": lambda: model.load_state(folder.name),
     }
     for name, call in calls.items():
         refused(name, call)
