@@ -26,6 +26,7 @@ from checkpoint_problems import (
 )
 from flax import linen as nn
 from flax import nnx
+from versions import enable_x64
 
 from hoarfrost.data import DataLoader
 from hoarfrost.errors import CheckpointAccessError, CheckpointError, DataError, InvalidArgumentError
@@ -145,6 +146,98 @@ def test_a_regressor_with_two_networks(folder):
     restored = config(3, monitor=METRICS, restore_checkpoint_path=at_step(folder, 6))
     other = second.train(data, fit_config=restored)["fit_status"]
     assert same_run(whole, second, status, other)
+
+
+class Wide(nn.Module):
+    """Parameters and statistics in a dtype of their own."""
+
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        kinds = {"dtype": self.dtype, "param_dtype": self.dtype}
+        x = nn.Dense(3, **kinds)(x)
+        x = nn.BatchNorm(use_running_average=not train, **kinds)(x)
+        return nn.Dense(2, **kinds)(nn.tanh(x))
+
+
+def check_dtype(dtype, folder):
+    def make():
+        return map_model(Wide(dtype))
+
+    whole, second = make(), make()
+    status = whole.train(TRAIN, VAL, fit_config=config(3, steps=2))["fit_status"]
+    kept = config(2, steps=2, save_checkpoint_dir=folder, save_every_n_steps=7)
+    make().train(TRAIN, VAL, fit_config=kept)
+    restored = config(2, steps=2, restore_checkpoint_path=at_step(folder, 7))
+    other = second.train(TRAIN, VAL, fit_config=restored)["fit_status"]
+    assert same_run(whole, second, status, other)
+    kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(second.posterior.state.get().params)}
+    assert kinds == {dtype}
+
+
+def test_half_precision(folder):
+    check_dtype("bfloat16", folder)
+
+
+def test_double_precision(folder, x64):
+    check_dtype("float64", folder)
+
+
+def test_double_precision_that_is_taken_up_without_it_says_so(folder):
+    with enable_x64(True):
+        kept = config(2, save_checkpoint_dir=folder, save_every_n_steps=7)
+        map_model(Wide("float64")).train(TRAIN, fit_config=kept)
+    jax.clear_caches()
+    model = map_model(Wide("float32"))
+    with (
+        pytest.warns(UserWarning, match="holds numbers in float64, .* set to 32 bits"),
+        pytest.warns(UserWarning, match="optimiser's state is that of other trainable"),
+    ):
+        model.train(TRAIN, fit_config=config(1, restore_checkpoint_path=folder))
+    with (
+        pytest.warns(UserWarning, match="holds numbers in float64"),
+        pytest.warns(UserWarning, match="optimiser's state"),
+        pytest.raises(CheckpointError, match=r"middle of an epoch with other .*jax_enable_x64"),
+    ):
+        model.train(TRAIN, fit_config=config(1, restore_checkpoint_path=at_step(folder, 7)))
+
+
+COMPILED: list[str] = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, seconds, **_: COMPILED.append(name) if "backend_compile" in name else None
+)
+
+
+def test_nothing_is_compiled_again(folder):
+    kept = config(2, save_checkpoint_dir=folder, save_every_n_steps=7, keep_top_n_checkpoints=9)
+    map_model().train(TRAIN, VAL, fit_config=kept)
+    for path in (folder / "map_2_step_10", folder / "map_1_step_7"):
+        restored = config(2, restore_checkpoint_path=path)
+        map_model().train(TRAIN, VAL, fit_config=restored)
+        before = len(COMPILED)
+        map_model().train(TRAIN, VAL, fit_config=restored)
+        map_model().train(TRAIN, VAL, fit_config=kept)
+        assert len(COMPILED) == before
+
+
+def test_ctrl_c_while_a_checkpoint_is_written(folder, monkeypatch):
+    from hoarfrost.training import checkpoint
+
+    write, calls = checkpoint._write_arrays, []
+
+    def interrupted(place, arrays):
+        write(place, arrays)
+        calls.append(place)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "_write_arrays", interrupted)
+    model = map_model()
+    with pytest.raises(KeyboardInterrupt):
+        model.train(TRAIN, fit_config=config(2, save_checkpoint_dir=folder, save_every_n_steps=2))
+    assert sorted(os.listdir(folder)) == ["map_1_step_2", "map_2_step_4"]
+    model.load_state(folder)
 
 
 class Counts(FitCallback):

@@ -176,7 +176,9 @@ def resumed(
     else:
         opt_state = in_place(resumption.opt_state, state.opt_state)
         if opt_state is None:
-            lost.append("its optimiser's state is that of other trainable parameters")
+            lost.append(
+                "its optimiser's state is that of other trainable parameters or of another dtype"
+            )
     state = state.replace(step=jnp.asarray(resumption.step, jnp.int32))
     standing.steps = int(resumption.step)
     if opt_state is not None:
