@@ -129,6 +129,7 @@ WRONG = {
     "none": (None, InvalidArgumentError, "tree is None"),
     "text": (with_head(bias="b"), InvalidArgumentError, "head.*bias.*'b'"),
     "nothing": (with_head(bias=None), InvalidArgumentError, "head.*bias.*None"),
+    "no collection": ({**VARIABLES, "more": X}, InvalidArgumentError, "collection 'more' of mod"),
     "NaN": (with_head(bias=jnp.full(2, jnp.nan)), NonFiniteError, "NaN"),
     "masked": (
         with_head(bias=np.ma.masked_array([1.0, 2.0], [True, False])),
@@ -189,6 +190,17 @@ def test_parameters_of_another_nnx_module_are_an_error():
     with pytest.raises(HoarfrostError):
         model.load_params({"params": VARIABLES["params"]})
     assert model.posterior.state.is_empty
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_arrays_of_the_user_are_not_shared(dtype):
+    tree = jax.tree.map(lambda leaf: np.asarray(leaf, dtype).copy(), VARIABLES)
+    model = map_model()
+    model.load_params(tree)
+    before = outputs(model)
+    tree["params"]["head"]["bias"][:] += 1
+    tree["batch_stats"]["BatchNorm_0"]["mean"][:] += 1
+    np.testing.assert_array_equal(before, outputs(model))
 
 
 def test_what_is_loaded_is_saved_and_loaded(tmp_path):

@@ -93,7 +93,14 @@ class GivenModule:
         """
         if isinstance(self.model, nn.Module):
             whole = isinstance(tree.get("params"), Mapping)
-            return {**(tree if whole else {"params": tree}), **(collections or {})}
+            variables = {**(tree if whole else {"params": tree}), **(collections or {})}
+            for name, collection in variables.items():
+                if not isinstance(name, str) or not isinstance(collection, Mapping):
+                    raise InvalidArgumentError(
+                        f"the collection {name!r} of {self.argument} is {shown(collection)}; give "
+                        'a nested dict, as in {"params": ..., "batch_stats": ...}'
+                    )
+            return variables
         from hoarfrost.network.nnx_module import nnx_network, with_given
 
         network, own = nnx_network(self.model, self.call, argument=self.argument, warn=False)

@@ -64,21 +64,22 @@ def _own(node: Any) -> Any:
     """In plain dicts, with arrays that nobody else can write to."""
     if isinstance(node, Mapping):
         return {name: _own(item) for name, item in node.items()}
-    return jax.tree.map(lambda leaf: jnp.asarray(np.array(leaf)) if _fits(leaf) else leaf, node)
+    return jax.tree.map(_copy, node)
 
 
-def _fits(leaf: Any) -> bool:
-    """Whether these are numbers of NumPy's that JAX would not round."""
-    return isinstance(leaf, np.ndarray | np.number) and (
-        jax.dtypes.canonicalize_dtype(leaf.dtype) == leaf.dtype
-    )
+def _copy(leaf: Any) -> Any:
+    if not isinstance(leaf, np.ndarray | np.number):
+        return leaf
+    array = np.array(leaf)
+    # What JAX would round stays as it was.
+    exact = jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype
+    return jnp.asarray(array) if exact else array
 
 
 def _check_collections(collections: Tree) -> None:
     for path, leaf in by_path(collections).items():
         value = nnx_value(leaf)
-        dtype = getattr(value, "dtype", np.dtype(object))
-        is_key = jnp.issubdtype(dtype, jax.dtypes.prng_key)
+        is_key = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
         if not is_key and not is_real_array(value):
             raise InvalidArgumentError(
                 f"mutable at {join(path)!r} is {shown(value)}; give an array of real numbers"
