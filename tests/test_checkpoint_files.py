@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
 import shutil
@@ -169,6 +170,24 @@ def test_what_a_killed_writer_left_is_removed_and_no_other(tmp_path):
         os.close(alive[1])
     save(tmp_path, {"a": np.ones(2)})
     assert not alive[0].exists()
+
+
+def test_writers_beside_each_other_lose_nothing(tmp_path):
+    def write(thread):
+        return [save(tmp_path, {"a": np.full(3, 10 * thread + i)}, keep=100).name for i in range(6)]
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        names = [name for found in pool.map(write, range(3)) for name in found]
+    assert sorted(names) == sorted(os.listdir(tmp_path)) and len(set(names)) == 18
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        values = {int(load(tmp_path / name).trees["params"]["a"][0]) for name in names}
+    before = list(warnings.filters)
+    assert values == {10 * thread + i for thread in range(3) for i in range(6)}
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda i: save(tmp_path, {"a": np.ones(2, np.float32)}, keep=2), range(9)))
+    assert 1 <= len(os.listdir(tmp_path)) <= 4 and before == list(warnings.filters)
+    load(tmp_path)
 
 
 @pytest.fixture(scope="module")

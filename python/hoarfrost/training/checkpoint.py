@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ HEADER, ARRAYS, POSTERIOR = "header.json", "arrays", "posterior.safetensors"
 # The trees that something is computed of; what was recorded may be in float64 anywhere.
 COMPUTED = ("params", "mutable", "calib_params", "opt_state", "best", "variables")
 _UNFINISHED = ".hoarfrost_unfinished_"
+_ONE_AT_A_TIME = threading.Lock()
 _NAME = re.compile(r"([a-z_]+)_([0-9]+)_step_([0-9]+)")
 
 
@@ -353,16 +355,18 @@ def _publish(place: Path, folder: str, method: str, step: int) -> Path:
 def _remove_old(folder: str, method: str, keep: int) -> None:
     """Remove all but the newest of a method; one in which somebody put something else stays."""
     for old in [one for one in _checkpoints(folder) if one.method == method][:-keep]:
-        if set(os.listdir(old.path)) <= {HEADER, ARRAYS, POSTERIOR}:
-            # By another name first: what has the name of a checkpoint is whole.
-            gone = Path(folder, _UNFINISHED + secrets.token_hex(8))
-            old.path.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another writer was faster
+            if set(os.listdir(old.path)) <= {HEADER, ARRAYS, POSTERIOR}:
+                # By another name first: what has the name of a checkpoint is whole.
+                gone = Path(folder, _UNFINISHED + secrets.token_hex(8))
+                old.path.rename(gone)
+                shutil.rmtree(gone, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _orbax() -> Iterator[Any]:
-    with warnings.catch_warnings():
+    # What Python's filter of warnings was comes back only if nobody else changes it meanwhile.
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # More than a second: only where a checkpoint is written or read.
         import orbax.checkpoint
