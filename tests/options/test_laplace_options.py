@@ -86,6 +86,12 @@ def run_write_to(**given: Any) -> Any:
     return held(given["module"])
 
 
+def run_update(**given: Any) -> Any:
+    posterior = laplace(3)
+    _, shown = shown_by(lambda: posterior.update(**given))
+    return posterior.precision(), shown
+
+
 def run_save(**given: Any) -> Any:
     """The names in a posterior's file."""
     path = tempfile.mkdtemp() + "/posterior"
@@ -150,6 +156,7 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         hessian_structure=Other("diag"),
         prior_precision=Other(3.0),
         prior_mean=Other(0.5),
+        prior=Other(Later(lambda: laplace(3))),
         temperature=Other(2.0),
         keep_curvature=Other(False),
         memory_budget=Refused(100, "memory_budget|bytes"),
@@ -254,6 +261,13 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         lambda: {"module": nnx_net(1)},
         module=Refused(Net(), "module is a Net; give an NNX module"),
         tree=Other({"head": {"bias": np.ones(3, np.float32)}}),
+    )
+    yield built(
+        "Laplace.update",
+        run_update,
+        lambda: {"data_loader": CLASSES, "progress": False},
+        data_loader=Other(CLASSES2),
+        progress=Other(True),
     )
     yield built(
         "Laplace.save",

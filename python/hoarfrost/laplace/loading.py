@@ -12,6 +12,7 @@ import numpy as np
 from hoarfrost.checks import check_switch
 from hoarfrost.errors import InvalidArgumentError, SavedFileError
 from hoarfrost.freezing import Subset, make_partition
+from hoarfrost.laplace.evidence.evidence import Earlier
 from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.posterior import Laplace
@@ -156,6 +157,7 @@ def _posterior_of(
         collections=subset.mutable if header["keeps_collections"] else {},
         tuning=tuning_of(header["tuning"], subset.trainable, stored),
         temperature=header["temperature"],
+        earlier=None if header["earlier"] is None else Earlier(**header["earlier"]),
         held_out=held_out_of(header["held_out"], subset.trainable, stored),
     )
 
