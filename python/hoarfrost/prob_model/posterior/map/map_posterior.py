@@ -81,9 +81,9 @@ class MAPPosterior:
             None if val_data_loader is None else as_data_loader(val_data_loader, "val_data_loader")
         )
         config = FitConfig() if fit_config is None else fit_config
-        with on_processor(config.processor):
-            start = start_of(self.joint, self.state, config, train)
-            reached, status = run_map(self.joint, self.state, start, train, val, config)
+        with on_processor(config.processor) as devices:
+            start = start_of(self.joint, self.state, config, train, devices)
+            reached, status = run_map(self.joint, self.state, start, train, val, config, devices)
         self.state.put(reached)
         return status
 
