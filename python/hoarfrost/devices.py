@@ -71,7 +71,8 @@ class Devices:
         """`whole`, for what a program gives: the next run finds it where this one did."""
         if self.count == 1:
             return tree
-        return jax.lax.with_sharding_constraint(tree, _sharding(self.chosen, None))
+        constrained: Any = jax.lax.with_sharding_constraint
+        return constrained(tree, _sharding(self.chosen, None))
 
     def alone(self, tree: Tree) -> Tree:
         """The arrays of a tree on the first device only, where one reads them again."""
@@ -123,9 +124,20 @@ def choose_devices(value: Any, name: str = "devices") -> Devices:
         )
     chosen = local if value < 0 else local[:value]
     if value == 0:
-        chosen = jax.local_devices(backend="cpu")[:1]
-    # Where there is one device, everything is there already.
-    return ANYWHERE if chosen == local and len(local) == 1 else Devices(tuple(chosen))
+        chosen = _cpus(name)[:1]
+    # Where there is one device of any platform, everything is there already.
+    alone = len(local) == 1 and local[0].platform == "cpu"
+    return ANYWHERE if alone else Devices(tuple(chosen))
+
+
+def _cpus(name: str) -> list[Any]:
+    try:
+        return jax.local_devices(backend="cpu")
+    except RuntimeError as error:
+        raise InvalidArgumentError(
+            f"{name} is 0, the CPU, which JAX was told not to use (JAX_PLATFORMS); add cpu there, "
+            "or give -1"
+        ) from error
 
 
 def _listed(chosen: tuple[Any, ...], name: str) -> Devices:
@@ -148,17 +160,17 @@ def _listed(chosen: tuple[Any, ...], name: str) -> Devices:
 
 def _put(leaf: Any, sharding: Sharding) -> Any:
     if isinstance(leaf, np.ndarray):
-        # The caller may write into it later.
-        return jax.device_put(leaf, sharding, may_alias=False)
-    return jax.device_put(leaf, sharding) if isinstance(leaf, jax.Array) else leaf
+        # Its owner may write into it before the transfer is over, and after that, too.
+        leaf = leaf.copy()
+    return jax.device_put(leaf, sharding) if isinstance(leaf, np.ndarray | jax.Array) else leaf
 
 
 @functools.lru_cache(maxsize=64)
 def _sharding(chosen: tuple[Any, ...], axis: int | None) -> Sharding:
     if len(chosen) == 1:
         return SingleDeviceSharding(chosen[0])
-    spec = PartitionSpec() if axis is None else PartitionSpec("points")
-    return NamedSharding(_mesh(chosen), spec)
+    axes: Any = PartitionSpec
+    return NamedSharding(_mesh(chosen), axes() if axis is None else axes("points"))
 
 
 @functools.lru_cache(maxsize=64)

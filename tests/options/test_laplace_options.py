@@ -125,6 +125,8 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         progress=Other(True),
         call=Pair({"model": Net(), "params": VARIABLES}, TWICE),
         ignored_label=Other(2),
+        # What several devices do is in tests/test_devices.py.
+        devices=Refused(2, "devices is 2, but there is 1 local device"),
     )
     yield built(
         "plan",

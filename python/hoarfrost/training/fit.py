@@ -187,7 +187,7 @@ def fit_map(
         opt_state=programs.init_optimizer(optimizer, trainable),
         step=jnp.zeros((), jnp.int32),
     )
-    prior, likelihood, key, state = devices.whole((prior, likelihood, key, state))
+    prior, likelihood, key = devices.whole((prior, likelihood, key))
     run = _Run(
         network=subset.network,
         partition=subset.partition,
@@ -276,7 +276,8 @@ class _Run:
         """One pass: the state, the mean loss, predictions with targets, the step that failed."""
         step = programs.step_apart if self.callbacks else programs.step_in_place
         state = self._call(state, "training_epoch_start")
-        totals, points, rows = self.devices.whole(programs.no_totals()), 0, 0
+        totals, points, rows = programs.no_totals(), 0, 0
+        state, totals = self.devices.whole((state, totals))
         pairs = []
         with naming("train_data_loader"):
             num_data = np.float32(loader.size)

@@ -204,7 +204,7 @@ class LaplacePosterior:
             Of "cv": how many values are tried first, bounds included, at least 2; a golden section
             about the best one follows. The evidence has one maximum and needs no grid.
         distribute : bool
-            Accepted for code written for Fortuna: one device does the work either way.
+            Accepted for code written for Fortuna: the devices of the fit do the work either way.
         link : str, optional
             Of "cv": as in `hoarfrost.Laplace.log_prob`; by default the posterior's own.
 
@@ -328,6 +328,7 @@ class LaplacePosterior:
             frozen,
             state.mutable or {},
             center=center if link == "mc" else None,
+            devices=state.laplace.linearised.subset.devices,
         )
 
     def _fit_laplace(
