@@ -346,6 +346,8 @@ class _Run:
         self.likelihood.check_targets(targets, self.num_outputs, index)
 
     def _call(self, state: TrainState, moment: str) -> TrainState:
+        if not self.callbacks:
+            return state
         for callback in self.callbacks:
             state = getattr(callback, moment)(state)
             if not isinstance(state, TrainState):
