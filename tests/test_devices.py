@@ -223,6 +223,14 @@ def check_choice():
     raises(lambda: fit([]), "at least one device")
     raises(lambda: fit([0, 1]), "at least one device")
     raises(lambda: fit([four[0], four[0]]), "each device once")
+    for devices in (-1, 1, four[:2]):
+        with jax.set_mesh(jax.make_mesh((4,), ("mine",))):
+            raises(
+                lambda devices=devices: fit(
+                    list(devices) if isinstance(devices, tuple) else devices
+                ),
+                "outside of that block",
+            )
 
 
 def check_too_many_are_found_before_the_work():
@@ -262,6 +270,10 @@ def check_placing():
     assert places(four.split(X[:7])) == {(4, True)}
     assert places(four.alone(whole)) == {(1, True)}
     same(split["a"], X[:8])
+    # A program's result lies as its arguments do, unless it is told.
+    doubled = jax.jit(lambda x: 2 * x), jax.jit(lambda x: four.kept_whole(2 * x))
+    assert [places(program(split["a"])) for program in doubled] == [{(4, False)}, {(4, True)}]
+    assert ANYWHERE.kept_whole(tree) is tree
     # A caller may write into arrays later.
     for devices in (four, choose_devices(1)):
         for size in (8, 4096):
@@ -549,12 +561,15 @@ def check_models():
                 ),
             )
             loader = DataLoader.from_array_data((X, Y), 4)
+            sevens = DataLoader.from_array_data((X, Y), 7).to_inputs_loader()
             assert places(model.posterior.state.get().params) == {(1, True)}
             with watched(weight_samples, "_program") as calls:
                 predictions = [
                     model.predictive.mean(loader.to_inputs_loader(), 3, rng=1, link="nn"),
                     model.predictive.log_prob(loader, 3, rng=1),
                     model.predictive.mean(loader.to_inputs_loader(), 3, rng=1),
+                    # Of batches that are padded on four devices.
+                    model.predictive.sample(sevens, 3, ["outputs"], rng=1),
                 ]
             expected = (4, False) if devices == -1 else (1, True)
             assert calls and all(places(call[2]) == {expected} for call in calls)

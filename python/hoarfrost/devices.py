@@ -105,12 +105,13 @@ def choose_devices(value: Any, name: str = "devices") -> Devices:
     ------
     InvalidArgumentError
         If it is none of these, or there are fewer devices; if a sequence is empty, names a device
-        twice or one of another process, or mixes platforms.
+        twice or one of another process, or mixes platforms; within a block of `jax.set_mesh`, which
+        decides for itself.
     """
     if value is None:
         return ANYWHERE
     if isinstance(value, list | tuple):
-        return _listed(tuple(value), name)
+        return _outside_of_a_mesh(_listed(tuple(value), name), name)
     value = plain(value)
     if not is_whole(value, -1) or value > LARGEST_COUNT:
         raise InvalidArgumentError(
@@ -129,7 +130,16 @@ def choose_devices(value: Any, name: str = "devices") -> Devices:
         chosen = _cpus(name)[:1]
     # Where there is one device of any platform, everything is there already.
     alone = len(local) == 1 and local[0].platform == "cpu"
-    return ANYWHERE if alone else Devices(tuple(chosen))
+    return ANYWHERE if alone else _outside_of_a_mesh(Devices(tuple(chosen)), name)
+
+
+def _outside_of_a_mesh(devices: Devices, name: str) -> Devices:
+    if not jax.sharding.get_abstract_mesh().empty:
+        raise InvalidArgumentError(
+            f"{name} is given within a block of jax.set_mesh, by which arrays are put elsewhere; "
+            "call this outside of that block"
+        )
+    return devices
 
 
 def _cpus(name: str) -> list[Any]:

@@ -160,15 +160,18 @@ def over_samples(
             params = samples.partition.merge(_one(samples), samples.frozen)
             check_points_apart(network, params, samples.mutable, inputs, again=False)
         if size > rows:
-            rows, chunk = devices.rows(size), chunk_size(network, samples, inputs)
+            rows, chunk = size, chunk_size(network, samples, inputs)
         each = math.prod(samples.positions)
-        inputs = devices.split(padded(inputs, size, rows))
+        inputs = devices.split(padded(inputs, size, devices.rows(rows)))
         extra = devices.split(padded(tuple(rest), size * each, rows * each))
         if key is not None:
             extra = (*extra, jax.random.fold_in(key, index))
         outputs = _program(
             network, samples.partition, chunk, _arrays(samples), inputs, samples.positions
         )
+        if outputs.shape[1] > rows * each:
+            # What is drawn for the points of a batch depends on its size, not on the devices.
+            outputs = outputs[:, : rows * each]
         with precision():
             result, sound = _statistic_program(
                 samples.transform, samples.transform_variables, argument, outputs, extra

@@ -187,7 +187,7 @@ def fit_map(
         opt_state=programs.init_optimizer(optimizer, trainable),
         step=jnp.zeros((), jnp.int32),
     )
-    prior, likelihood, key = devices.whole((prior, likelihood, key))
+    prior, likelihood, key, state = devices.whole((prior, likelihood, key, state))
     run = _Run(
         network=subset.network,
         partition=subset.partition,
