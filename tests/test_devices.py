@@ -509,30 +509,26 @@ def check_the_pass_is_shared():
 
 def check_arrays_that_lie_apart():
     four = jax.devices()
-    variables = Plain().init(KEY, X)
+    variables = Tokens().init(KEY, X)
     leaves, structure = jax.tree.flatten(variables)
     apart = [jax.device_put(leaf, four[i % 4]) for i, leaf in enumerate(leaves)]
     spread = jax.tree.unflatten(structure, apart)
     loader = [(jax.device_put(x, four[2]), jax.device_put(y, four[3])) for x, y in batches(7)]
     raises(
-        lambda: hoarfrost.fit_laplace(Plain(), spread, loader, progress=False),
+        lambda: hoarfrost.fit_laplace(Tokens(), spread, loader, progress=False),
         "lie on different devices",
     )
-    for trainable in (None, "last_layer"):
+    far = jax.device_put(X, four[1])
+    for trainable, chosen in ((None, ([four[3]],)), ("last_layer", (1, -1))):
         known = {"progress": False, "trainable": trainable}
-        one = hoarfrost.fit_laplace(Plain(), variables, batches(7), **known)
-        for devices in (-1, 1, [four[3]]):
-            several = hoarfrost.fit_laplace(Plain(), spread, loader, devices=devices, **known)
+        one = hoarfrost.fit_laplace(Tokens(), variables, batches(7), **known)
+        for devices in chosen:
+            several = hoarfrost.fit_laplace(Tokens(), spread, loader, devices=devices, **known)
             close(several.precision(), one.precision())
-            far = jax.device_put(X, four[1])
             close(several.predict(far), one.predict(X))
-            close(
-                several.predict(far, link="nn", n_samples=3),
-                one.predict(X, link="nn", n_samples=3),
-                terms=330,
-                scale=1.0,
-            )
-            close(several.log_prob(loader), one.log_prob(batches(7)), terms=330, scale=1.0)
+        drawn = {"link": "nn", "n_samples": 3}
+        close(several.predict(far, **drawn), one.predict(X, **drawn), terms=330, scale=1.0)
+        close(several.log_prob(loader), one.log_prob(batches(7)), terms=330, scale=1.0)
     arrays, served = several.to_jax(form="covariance", inputs=X)
     assert served.largest_difference < 1e-3 and arrays
 
@@ -541,7 +537,7 @@ def check_arrays_that_lie_apart():
 
 
 def check_models():
-    for module in (Plain(), Normed()):
+    for module in (Normed(),):
         found = []
         for devices in (1, -1):
             model = prob_model.ProbClassifier(module)
@@ -582,6 +578,12 @@ def check_models():
             monitor=QUIET,
         )
         model.train(batches(7), map_fit_config=again, fit_config=FitConfig(monitor=QUIET))
+        # And without training: the state stays where it was.
+        again = dataclasses.replace(again, optimizer=FitOptimizer())
+        before = model.posterior.state.get().params
+        model.train(batches(7), fit_config=again)
+        same(model.posterior.state.get().params, before)
+        assert places(model.posterior.state.get().params) == {(1, True)}
 
 
 def check_map_models():
@@ -614,13 +616,13 @@ def check_map_models():
 
 def check_without_compilation():
     found = []
-    for devices in (1, -1):
+    for disabled in (False, True):
         model = prob_model.ProbClassifier(
-            Normed(), posterior_approximator=prob_model.MAPPosteriorApproximator()
+            Tokens(), posterior_approximator=prob_model.MAPPosteriorApproximator()
         )
         config = FitConfig(
             optimizer=FitOptimizer(method=SGD, n_epochs=1),
-            processor=FitProcessor(devices=devices, disable_jit=True),
+            processor=FitProcessor(devices=-1, disable_jit=disabled),
             monitor=QUIET,
         )
         model.train([(X[:8], Y[:8])], fit_config=config)

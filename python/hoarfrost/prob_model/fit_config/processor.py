@@ -16,8 +16,8 @@ class FitProcessor:
     ----------
     devices : int
         -1 for all local devices that JAX finds, 0 for the CPU, n for the first n of them. Several
-        share the points of each batch, with the parameters on each; how many there are is looked
-        up when the work starts.
+        share the points of each batch, with the parameters on each, where callbacks see them; what
+        training leaves lies on the first. How many there are is looked up when the work starts.
     disable_jit : bool
         Whether to run without compilation, to look for an error step by step.
 

@@ -144,7 +144,8 @@ class LaplacePosterior:
             if val is not None and self.approximator.tune_prior_log_variance:
                 check_held_out(subset, self.joint.likelihood.output, val, "val_data_loader")
             status: Status = {}
-            at = PosteriorState(start.params, start.mutable, step=getattr(start, "step", 0))
+            params, mutable = devices.alone((start.params, start.mutable))
+            at = PosteriorState(params, mutable, step=getattr(start, "step", 0))
             if map_fit_config is not None:
                 at, status["map"] = run_map(
                     self.joint, self.state, start, train, val, map_fit_config, devices
