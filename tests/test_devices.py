@@ -11,6 +11,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -531,6 +532,16 @@ def check_arrays_that_lie_apart():
         close(several.log_prob(loader), one.log_prob(batches(7)), terms=330, scale=1.0)
     arrays, served = several.to_jax(form="covariance", inputs=X)
     assert served.largest_difference < 1e-3 and arrays
+    # A file says nothing of devices.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "posterior.safetensors")
+        several.save(path)
+        for devices, count in ((None, 1), (-1, 4)):
+            again = hoarfrost.load_laplace(path, model=Tokens(), devices=devices)
+            same(again.precision(), several.precision())
+            close(again.predict(far if count == 4 else X), one.predict(X))
+            assert {n for n, _ in places(again.linearised.subset.params)} == {count}
+            assert {n for n, _ in places(again.linearised.head.direction)} == {count}
 
 
 # Models behind Fortuna's interface
