@@ -163,6 +163,8 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         progress=Other(True),
         call=Pair({"model": Net(), "params": VARIABLES}, TWICE),
         ignored_label=Other(2),
+        # What several devices do is in tests/test_devices.py.
+        devices=Refused(2, "devices is 2, but there is 1 local device"),
     )
     yield built(
         "plan",
@@ -288,6 +290,7 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         likelihood=Refused("poisson", "leave it out"),
         memory_budget=Other(10_000),
         verify=Refused("yes", "verify must be True or False"),
+        devices=Refused(2, "devices is 2, but there is 1 local device"),
     )
     prediction = RegressionPrediction(T, np.ones_like(T), 2 * np.ones_like(T))
     yield built("RegressionPrediction.quantile", prediction.quantile, {"q": 0.3}, q=Other(0.4))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import jax
 
 from hoarfrost.checks import check_switch, is_choice, is_whole, plain, shown
 from hoarfrost.curvature import last_layer
 from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches, num_batches
+from hoarfrost.devices import ANYWHERE, Devices, choose_devices
 from hoarfrost.errors import DataError, InvalidArgumentError, NotPositiveDefiniteError
 from hoarfrost.freezing import Partition, Selector, Subset, make_partition
 from hoarfrost.laplace.held_out import check_temperature
@@ -48,6 +51,7 @@ def fit_laplace(
     progress: bool = True,
     call: Call | None = None,
     ignored_label: int | None = None,
+    devices: int | Sequence[jax.Device] | None = None,
 ) -> Laplace:
     """The Laplace posterior over the trainable parameters of a network trained anywhere.
 
@@ -111,6 +115,10 @@ def fit_laplace(
     ignored_label : int, optional
         Of classes: data points with this label do not count (often -100), neither here nor in
         `Laplace.log_prob`.
+    devices : int or sequence of jax.Device, optional
+        Where the network runs, here and in predictions: -1 for all local devices, 0 for the CPU, n
+        for the first n, or these. Each has the parameters and its share of the points; the linear
+        algebra is the CPU's. By default where the parameters are, or where JAX puts them.
 
     Returns
     -------
@@ -147,7 +155,12 @@ def fit_laplace(
     """
     with memory_errors("fit_laplace"):
         subset = subset_of(
-            model, params, trainable, lambda: next(data_batches(data_loader, masks=True)), call
+            model,
+            params,
+            trainable,
+            lambda: next(data_batches(data_loader, masks=True)),
+            call,
+            choose_devices(devices),
         )
         posterior = fit_network(
             subset,
@@ -306,15 +319,17 @@ def subset_of(
     trainable: Selector,
     first_batch: Callable[[], CheckedBatch],
     call: Call | None = None,
+    devices: Devices = ANYWHERE,
 ) -> Subset:
     """A model, its parameters and a selection of them; `first_batch` shows a last layer."""
     network, tree, mutable = as_network(model, params, call)
+    tree, mutable = devices.whole((tree, mutable))
 
     def found() -> Partition:
-        return last_layer(network, tree, mutable, first_batch().inputs)
+        return last_layer(network, tree, mutable, first_batch().inputs, devices)
 
-    kinds = param_kinds(network)
-    return Subset(network, make_partition(tree, trainable, kinds=kinds, head=found), tree, mutable)
+    partition = make_partition(tree, trainable, kinds=param_kinds(network), head=found)
+    return Subset(network, partition, tree, mutable, devices)
 
 
 def first_inputs(inputs: Tree) -> CheckedBatch:

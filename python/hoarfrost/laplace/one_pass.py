@@ -11,7 +11,6 @@ from hoarfrost.curvature.assembly import assemble
 from hoarfrost.curvature.stream import Piece
 from hoarfrost.curvature.sums import Sums
 from hoarfrost.data.checked import CheckedBatch
-from hoarfrost.data.pieces import piece_size
 from hoarfrost.errors import DataError
 from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.linearised import LinearisedNetwork
@@ -56,7 +55,7 @@ def add_points(
         If no target counts.
     """
     run = linearised.fitting_pass()
-    size = piece_size(first.size, run.max_points)
+    size = linearised.piece_size(first.size, run)
     before = sums.num_data if not skip else 0
     sums = assemble(
         run,

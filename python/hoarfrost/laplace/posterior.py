@@ -471,7 +471,7 @@ class Laplace:
         """
         subset = self.linearised.subset
         params = subset.params if tree is None else subset.merged(tree)
-        return subset.network.join(params, self.collections)
+        return subset.devices.alone(subset.network.join(params, self.collections))
 
     def write_to(self, module: Any, tree: Tree = None) -> None:
         """Put parameters, and running statistics beside them, into an NNX module.
