@@ -16,6 +16,7 @@ import optax
 from hoarfrost.checks import check_counts
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import epoch_batches, naming
+from hoarfrost.devices import Devices
 from hoarfrost.dtypes import copied
 from hoarfrost.errors import CheckpointError, DataError, InvalidArgumentError, NonFiniteError
 from hoarfrost.fork import check_not_forked
@@ -29,6 +30,7 @@ from hoarfrost.training.first_batch import (
     check_finite_params,
     check_first_batch,
     check_held_out,
+    sharing_devices,
     warn_of_idle_layers,
 )
 from hoarfrost.training.monitor import (
@@ -132,7 +134,9 @@ def fit_map(
     ----------
     subset : Subset
         The network, where training starts, and which parameters are trained; the arrays are copied,
-        never overwritten.
+        never overwritten. Several devices of it share each batch: the padding is theirs too, and
+        where a batch cannot be padded as many of them take part as share it evenly. What is given
+        back lies on the first.
     prior : Prior
         Prior over all parameters.
     likelihood : Likelihood
@@ -202,6 +206,8 @@ def fit_map(
 
     optimizer = programs.with_options(optimizer, max_grad_norm, gradient_accumulation_steps)
     # Copies, because the steps reuse the buffers of the state that they are given.
+    devices = sharing_devices(subset, train_loader)
+    subset = replace(subset, devices=devices).placed()
     trainable, frozen = subset.partition.split(subset.params)
     trainable, mutable = copied((trainable, subset.mutable))
     state = TrainState(
@@ -230,6 +236,9 @@ def fit_map(
                 stacklevel=2,
             )
     history, first = standing.history, standing.epochs
+    prior, likelihood, key, state = devices.whole((prior, likelihood, standing.key, state))
+    if watch is not None:
+        watch.best_state = devices.whole(watch.best_state)
     run = _Run(
         network=subset.network,
         partition=subset.partition,
@@ -237,11 +246,12 @@ def fit_map(
         optimizer=optimizer,
         predict=predict,
         moving=subset.network.moving(subset.partition.by_path, mutable),
+        devices=devices,
         prior=prior,
         num_outputs=num_outputs,
         pad=not jax.tree.leaves(mutable),
         callbacks=tuple(callbacks),
-        key=standing.key,
+        key=key,
         standing=standing,
     )
     last = first + n_epochs
@@ -301,6 +311,7 @@ def fit_map(
             # Early stopping goes on from a checkpoint alone, which holds the last state, too.
             progress = replace(progress, watched=None)
         progress = replace(progress, best=None)
+    state = devices.alone(state)
     return TrainingResult(
         params=subset.partition.merge(state.params, state.frozen_params),
         mutable=state.mutable,
@@ -324,6 +335,7 @@ class _Run:
     optimizer: optax.GradientTransformation
     predict: programs.Predict | None
     moving: tuple[bool, ...]
+    devices: Devices
     prior: Prior
     num_outputs: int
     pad: bool
@@ -358,13 +370,14 @@ class _Run:
                     "run, or a checkpoint from the end of one"
                 )
             totals = kept
+        state, totals = self.devices.whole((state, totals))
         pairs = []
         with naming("train_data_loader"):
             num_data = np.float32(loader.size)
         for checked in epoch_batches(
             loader, epoch, self.check_targets, argument="train_data_loader", again=again
         ):
-            rows = max(rows, checked.size) if self.pad else checked.size
+            rows = self.devices.rows(max(rows, checked.size)) if self.pad else checked.size
             if checked.index < done:
                 if predict is not None and under_way is not None:
                     part = under_way.predictions[points : points + checked.size]
@@ -373,7 +386,7 @@ class _Run:
                 continue
             if checked.index == done and points != before:
                 raise _other_data(done, before)
-            batch = programs.padded_batch(checked, rows, points)
+            batch = programs.padded_batch(checked, rows, points, self.devices)
             points += checked.size
             frozen = state.frozen_params
             state, totals, predictions = step(
@@ -383,6 +396,7 @@ class _Run:
                 self.optimizer,
                 predict,
                 self.moving,
+                self.devices,
                 replace(state, frozen_params=None),
                 totals,
                 frozen,
@@ -422,8 +436,8 @@ class _Run:
         for checked in epoch_batches(
             loader, 0, self.check_targets, argument="val_data_loader", again=True
         ):
-            rows = max(rows, checked.size)
-            batch = programs.padded_batch(checked, rows, 0)
+            rows = self.devices.rows(max(rows, checked.size))
+            batch = programs.padded_batch(checked, rows, 0, self.devices)
             total, predictions = programs.validation_step(
                 self.network, self.predict, self.likelihood, params, state.mutable, batch
             )
@@ -439,6 +453,8 @@ class _Run:
         self.likelihood.check_targets(targets, self.num_outputs, index)
 
     def _call(self, state: TrainState, moment: str) -> TrainState:
+        if not self.callbacks:
+            return state
         for callback in self.callbacks:
             state = getattr(callback, moment)(state)
             if not isinstance(state, TrainState):
@@ -446,7 +462,7 @@ class _Run:
                     f"{type(callback).__name__}.{moment} returned {type(state).__name__}; a "
                     "callback must return the state that it was given, or state.replace(...)"
                 )
-        return state
+        return self.devices.whole(state)
 
 
 def _stops(watch: Watch, history: History, state: TrainState, epoch: int, every: int) -> bool:

@@ -45,10 +45,11 @@ def misfit(joint: Joint, params: Tree, mutable: Tree | None, inputs: Tree | None
 def calibration_misfit(joint: Joint, state: PosteriorState) -> str:
     """What is wrong with the calibration of a state, in words; "" where nothing is."""
     calibrator, calib_params = joint.likelihood.calibrator, state.calib_params
-    if calib_params is None or state.progress is None or state.progress.inputs is None:
+    inputs = None if state.progress is None else state.progress.inputs
+    if calib_params is None or calibrator is None or inputs is None:
         return ""
     outputs = jax.eval_shape(
-        joint.network.evaluate, state.params, state.mutable or {}, _one_point(state.progress.inputs)
+        joint.network.evaluate, state.params, state.mutable or {}, _one_point(inputs)
     )
     expected = jax.eval_shape(lambda: calibrator.init(outputs.shape[-1], jax.random.PRNGKey(0)))
     return difference(calib_params, {KEY: expected})

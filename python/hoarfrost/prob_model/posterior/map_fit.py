@@ -14,6 +14,7 @@ import jax
 
 from hoarfrost.curvature import last_layer
 from hoarfrost.data import DataLoader
+from hoarfrost.devices import Devices, choose_devices
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Partition, Subset, make_partition
 from hoarfrost.network import check_points_apart, param_kinds
@@ -38,13 +39,17 @@ def check_configs(fit_config: Any, map_fit_config: Any) -> None:
 
 
 def partition_of(
-    joint: Joint, start: JointState, config: FitConfig, train_loader: DataLoader
+    joint: Joint,
+    start: JointState,
+    config: FitConfig,
+    train_loader: DataLoader,
+    devices: Devices,
 ) -> Partition:
     """Which parameters `config` leaves trainable; the first batch shows where the last layer is."""
 
     def found() -> Partition:
         inputs, _ = next(iter(train_loader.in_order()))
-        return last_layer(joint.network, start.params, start.mutable or {}, inputs)
+        return last_layer(joint.network, start.params, start.mutable or {}, inputs, devices)
 
     return make_partition(
         start.params,
@@ -62,6 +67,7 @@ def run_map(
     train_loader: DataLoader,
     val_loader: DataLoader | None,
     config: FitConfig,
+    devices: Devices,
 ) -> tuple[PosteriorState, Status]:
     """Train to the MAP: the state that it came to, not put into `state` yet, and what was recorded.
 
@@ -76,7 +82,7 @@ def run_map(
         If the loss stopped being finite; what is left are the parameters before that step.
     """
     given, checkpointer = start.state, config.checkpointer
-    partition = partition_of(joint, given, config, train_loader)
+    partition = partition_of(joint, given, config, train_loader, devices)
     if start.is_new and joint.starts_anew and not partition.all_trainable:
         warnings.warn(
             "freeze_fun of a MAP run freezes parameters at their random initial values; train "
@@ -99,7 +105,7 @@ def run_map(
     monitor, optimizer = config.monitor, config.optimizer
     every = monitor.eval_every_n_epochs
     result = fit_map(
-        Subset(joint.network, partition, given.params, mutable),
+        Subset(joint.network, partition, given.params, mutable, devices),
         prior=joint.prior,
         likelihood=joint.likelihood.output,
         train_loader=train_loader,
@@ -165,11 +171,18 @@ def early_stopping_of(
 
 
 @contextlib.contextmanager
-def on_processor(processor: FitProcessor) -> Iterator[None]:
-    """Run where and how a `FitProcessor` says."""
+def on_processor(processor: FitProcessor) -> Iterator[Devices]:
+    """Run where and how a `FitProcessor` says; what is put there is put by the devices given.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there are fewer devices.
+    """
+    devices = choose_devices(processor.devices)
     with contextlib.ExitStack() as stack:
         if processor.devices == 0:
             stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
         if processor.disable_jit:
             stack.enter_context(jax.disable_jit())
-        yield
+        yield devices

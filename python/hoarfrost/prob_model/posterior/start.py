@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from hoarfrost.checks import check_path
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import data_batches
+from hoarfrost.devices import Devices
 from hoarfrost.errors import CheckpointError, ShapeError
 from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
@@ -77,15 +79,18 @@ def start_of(
     state: StateRepository,
     config: FitConfig,
     train_loader: DataLoader,
+    devices: Devices,
     methods: Sequence[str],
     *,
     resumes: bool,
     not_used: Sequence[str] = (),
 ) -> Start:
-    """Where a fit starts, with a warning of what else was given.
+    """Where a fit starts, on its devices, with a warning of what else was given.
 
     Parameters
     ----------
+    devices
+        Where parameters and statistics are put.
     methods
         Whose checkpoints will do.
     resumes : bool
@@ -110,7 +115,8 @@ def start_of(
             lost.insert(0, "start_from_current_state")
         path = check_path("restore_checkpoint_path", checkpointer.restore_checkpoint_path)
         found = checkpoint.load(path, methods)
-        start = Start(state_of(found, joint, result=not resumes), False, found.path, tuple(lost))
+        restored = state_of(found, joint, result=not resumes)
+        start = Start(_on(devices, restored), False, found.path, tuple(lost))
         fault = misfit(joint, start.state.params, start.state.mutable, inputs)
         if fault:
             raise CheckpointError(
@@ -126,8 +132,13 @@ def start_of(
         if fault:
             raise ShapeError(f"the current state does not fit the model and the data: {fault}")
         _warn("the fit starts from the current state", lost)
-        return Start(current, not_used=tuple(lost))
-    return Start(joint.init(inputs), is_new=True)
+        return Start(_on(devices, current), not_used=tuple(lost))
+    return Start(_on(devices, joint.init(inputs)), is_new=True)
+
+
+def _on(devices: Devices, state: Any) -> Any:
+    params, mutable = devices.whole((state.params, state.mutable))
+    return dataclasses.replace(state, params=params, mutable=mutable)
 
 
 def _warn(what: str, lost: Sequence[str]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from hoarfrost.checks import check_count, check_key
+from hoarfrost.devices import ANYWHERE
 from hoarfrost.predictive.weight_samples import WeightSamples, point_mass
 from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
@@ -49,6 +51,7 @@ class MAPPosterior:
     def __init__(self, joint: Joint) -> None:
         self.joint = joint
         self.state = StateRepository()
+        self._devices = ANYWHERE
 
     def fit(
         self,
@@ -94,12 +97,12 @@ class MAPPosterior:
             None if val_data_loader is None else as_data_loader(val_data_loader, "val_data_loader")
         )
         config = FitConfig() if fit_config is None else fit_config
-        with on_processor(config.processor):
-            start = start_of(
-                self.joint, self.state, config, train, tuple(self.storage.reads), resumes=True
-            )
-            reached, status = run_map(self.joint, self.state, start, train, val, config)
+        with on_processor(config.processor) as devices:
+            methods = tuple(self.storage.reads)
+            start = start_of(self.joint, self.state, config, train, devices, methods, resumes=True)
+            reached, status = run_map(self.joint, self.state, start, train, val, config, devices)
         self.state.put(reached)
+        self._devices = devices
         if config.checkpointer.dump_state:
             keep_on_disk(self.state, self.joint, status["checkpoint"], self.storage)
         return status
@@ -187,4 +190,4 @@ class MAPPosterior:
         check_key(key)
         check_count("n_samples", n_samples, 1)
         state = self.state.get()
-        return point_mass(state.params, state.mutable or {})
+        return replace(point_mass(state.params, state.mutable or {}), devices=self._devices)
