@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +22,7 @@ from hoarfrost.laplace.more_data import add_earlier, check_earlier, earlier_at
 from hoarfrost.laplace.one_pass import add_points, no_sums, residuals_of
 from hoarfrost.laplace.plan import Keep, MemoryPlan
 from hoarfrost.laplace.posterior import Laplace
+from hoarfrost.laplace.resume import Progress, Resume
 from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.laplace.structure.registry import check_structure, structure_for
@@ -49,6 +52,7 @@ def fit_laplace(
     keep_curvature: Keep = "auto",
     memory_budget: int | None = None,
     progress: bool = True,
+    resume_dir: Any = None,
     call: Call | None = None,
     ignored_label: int | None = None,
     devices: int | Sequence[jax.Device] | None = None,
@@ -106,6 +110,11 @@ def fit_laplace(
         Bytes that the posterior may take; by default what the machine has.
     progress : bool
         Whether a progress bar is shown.
+    resume_dir : str or path, optional
+        A folder in which the sums of the pass are kept every so often, and a factor on its way that
+        takes more than a minute, for at most a fiftieth of the time. Killed at any moment and
+        called again with the same arguments, the fit goes on there and comes to the same bits.
+        When it is whole the files go. Data are compared by numbers from all over each batch.
     call : callable, optional
         ``call(module, inputs)``, done with a module instead of calling it: for another method, or
         further arguments. Of Linen it is given the module with its variables. It is told whether
@@ -174,6 +183,7 @@ def fit_laplace(
             keep_curvature=keep_curvature,
             memory_budget=memory_budget,
             progress=progress,
+            resume_dir=resume_dir,
             ignored_label=ignored_label,
         )
     # What comes out of `merge` goes where `params` came from, so it holds what `params` held.
@@ -193,6 +203,7 @@ def fit_network(
     keep_curvature: Keep = "auto",
     memory_budget: int | None = None,
     progress: bool = True,
+    resume_dir: Any = None,
     ignored_label: int | None = None,
 ) -> Laplace:
     """`fit_laplace` for a subset that exists already."""
@@ -227,19 +238,34 @@ def fit_network(
             stacklevel=3,
         )
     setting = linearised.setting(precision.vector)
-    curvature = structure_for(structure, setting).empty(setting)
-    sums = add_points(
-        linearised,
-        curvature,
-        first,
-        batches,
-        num_batches(data_loader),
-        progress,
-        no_sums(linearised),
-    )
+    resume, so_far = None, None
+    if resume_dir is not None:
+        resume = Resume(resume_dir, linearised, structure, setting, first, prior)
+        so_far = resume.so_far()
+    if so_far is None:
+        empty = structure_for(structure, setting).empty(setting)
+        so_far = Progress(empty, no_sums(linearised), 0, False)
+    curvature, sums = so_far.curvature, so_far.sums
+    if not so_far.complete:
+        batches = itertools.chain([first], batches)
+        if resume is not None:
+            batches = resume.watch(batches)
+        sums = add_points(
+            linearised,
+            curvature,
+            next(batches),
+            batches,
+            num_batches(data_loader),
+            progress,
+            sums,
+            skip=so_far.pieces,
+            after=None if resume is None else resume.after(curvature),
+        )
+        if prior is not None:
+            add_earlier(prior, curvature, temperature)
+        if resume is not None:
+            resume.complete(curvature, sums)
     residuals = residuals_of(likelihood, sums)
-    if prior is not None:
-        add_earlier(prior, curvature, temperature)
     posterior = Laplace(
         linearised=linearised,
         hessian_structure=structure,
@@ -258,7 +284,9 @@ def fit_network(
         earlier=None if prior is None else earlier_at(prior, linearised.mean),
     )
     try:
-        posterior.store.held = _factor(curvature, precision.vector, 1 / temperature, keep, progress)
+        posterior.store.held = _factor(
+            curvature, precision.vector, 1 / temperature, keep, progress, resume
+        )
     except NotPositiveDefiniteError as error:
         # The pass over the data is not lost: a larger prior precision can still be given.
         if keep:
@@ -340,16 +368,30 @@ def first_inputs(inputs: Tree) -> CheckedBatch:
     return first
 
 
-def _factor(curvature: Curvature, prior: Array, scale: float, keep: bool, progress: bool) -> Factor:
+def _factor(
+    curvature: Curvature,
+    prior: Array,
+    scale: float,
+    keep: bool,
+    progress: bool,
+    resume: Resume | None,
+) -> Factor:
     """The factor, with a bar that counts operations where it takes more than a moment."""
     flops = curvature.flops(prior)
-    if not progress or flops < _LONG_FACTORISATION:
-        return curvature.factor(prior, scale=scale, keep=keep)
-    with progress_bar(description="Factorisation", total=100, unit="%") as bar:
+    with contextlib.ExitStack() as stack:
+        show = None
+        if progress and flops >= _LONG_FACTORISATION:
+            bar = stack.enter_context(
+                progress_bar(description="Factorisation", total=100, unit="%")
+            )
 
-        def show(done: float) -> None:
-            bar.update(min(100, int(100 * done / flops)) - bar.n)
+            def show(done: float) -> None:
+                bar.update(min(100, int(100 * done / flops)) - bar.n)
 
+        if resume is not None:
+            factor = resume.factor(curvature, prior, scale, keep, show)
+            resume.done()
+            return factor
         return curvature.factor(prior, scale=scale, keep=keep, progress=show)
 
 
