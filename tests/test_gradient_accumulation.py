@@ -24,6 +24,7 @@ from hoarfrost.prob_model import (
     ProbClassifier,
 )
 from hoarfrost.training import fit_map
+from hoarfrost.training.accumulation import Turn, gather, nothing_gathered
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(23, 3)).astype(np.float32)
@@ -141,9 +142,23 @@ def test_in_float64_to_its_rounding(x64):
     assert_close(fit(4, 3, **options).params, fit(12, **options).params, eps=2.0**-52, steps=4096)
 
 
-def test_gradients_of_16_bits_add_up_in_32():
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16], ids=["bfloat16", "float16"])
+def test_gradients_of_16_bits_add_up_in_32(dtype):
+    rows = [jnp.asarray(row, dtype) for row in RNG.normal(loc=1.0, size=(200, 5))]
+    gathered = nothing_gathered(rows[0])
+    for index, row in enumerate(rows):
+        turn = Turn(np.float32(index), np.float32(1), np.bool_(False))
+        gathered = gather(gathered, jnp.float32(0), row, turn)
+    _, mean = gathered.like(jnp.float32(0), rows[0])
+    assert mean.dtype == dtype
+    wanted = np.mean([np.asarray(row, np.float64) for row in rows], axis=0)
+    # One rounding, at the end.
+    eps = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(np.asarray(mean, np.float64), wanted, rtol=0.51 * eps)
+
+
+def test_a_network_of_16_bits_trains_as_with_the_large_batch():
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), PARAMS)
-    # Of batches of one point: in 16 bits the mean of 23 would be off by several units.
     small, large = (
         fit(size, every, params=params, n_epochs=1, dtype=jnp.bfloat16)
         for size, every in ((1, 23), (23, None))
