@@ -209,7 +209,10 @@ def fit_map(
                 wants = predict if training_metrics else None
                 state, loss, pairs, failed = run.epoch(state, train_loader, epoch, wants)
                 if failed >= 0:
-                    failure, reached = _diverged(epoch, failed), "the parameters before that step"
+                    failure, reached = (
+                        _diverged(epoch, failed, state),
+                        "the parameters before that step",
+                    )
                     break
                 whole = state if epoch + 1 == n_epochs else run.lasting(state)
                 reached = f"the parameters after epoch {epoch + 1}, the last whole one"
@@ -362,10 +365,16 @@ def _stops(watch: Watch, history: History, state: TrainState, epoch: int, every:
     return watch.out_of_patience
 
 
-def _diverged(epoch: int, step: int) -> NonFiniteError:
-    return NonFiniteError(
+def _diverged(epoch: int, step: int, state: TrainState) -> NonFiniteError:
+    message = (
         f"the loss, its gradient or the parameters became NaN or infinite in epoch {epoch + 1} "
         f"(step {step + 1}); "
         "the parameters before that step are kept. Try a smaller learning rate, max_grad_norm, or "
         "inputs scaled to about 1"
     )
+    if any(leaf.dtype == jnp.float16 for leaf in jax.tree.leaves(state.params)):
+        message += (
+            ". These parameters are float16, in which Adam's eps of 1e-8 is 0: take parameters of "
+            "bfloat16 or float32 (a network may still compute in float16), or a larger eps"
+        )
+    return NonFiniteError(message)
