@@ -31,6 +31,8 @@ from hoarfrost.examples.scoreboard import (
     words,
 )
 
+# Characters of the picture's title in a line.
+_TITLE_WIDTH = 84
 _SHORT = {TEMPERATURE: "temp.", HEAD: "head"}
 _STYLES: dict[str, Any] = {
     MAP: MAP_STYLE,
@@ -83,6 +85,7 @@ def report(
     )
     upper = [_panel(part, "ECE", measures[part.name]) for part in shown[:-1]]
     lower = [_panel(part, CONFIDENCE, measures[part.name]) for part in shown]
+    finding = textwrap.fill(finding, _TITLE_WIDTH)
     write_whole(settings.picture, lambda path: draw_panels(finding, upper, lower, path))
     print(f"\nPicture: {settings.picture}")
 
