@@ -11,7 +11,7 @@ from hoarfrost._core import __version__
 
 if TYPE_CHECKING:
     from hoarfrost import data, errors, likelihood, metric, model, prob_model
-    from hoarfrost.laplace import Laplace, describe, fit_laplace
+    from hoarfrost.laplace import Laplace, describe, fit_laplace, load_laplace
     from hoarfrost.laplace import plan_laplace as plan
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "errors",
     "fit_laplace",
     "likelihood",
+    "load_laplace",
     "metric",
     "model",
     "plan",
@@ -33,6 +34,7 @@ _PLACES = {
     "Laplace": ("hoarfrost.laplace", "Laplace"),
     "describe": ("hoarfrost.laplace", "describe"),
     "fit_laplace": ("hoarfrost.laplace", "fit_laplace"),
+    "load_laplace": ("hoarfrost.laplace", "load_laplace"),
     "plan": ("hoarfrost.laplace", "plan_laplace"),
     **{
         name: (f"hoarfrost.{name}", "")
