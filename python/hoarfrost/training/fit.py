@@ -14,6 +14,7 @@ import optax
 from hoarfrost.checks import check_counts
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import epoch_batches, naming
+from hoarfrost.devices import Devices
 from hoarfrost.dtypes import copied
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError
 from hoarfrost.fork import check_not_forked
@@ -28,6 +29,7 @@ from hoarfrost.training.first_batch import (
     check_finite_params,
     check_first_batch,
     check_held_out,
+    sharing_devices,
     warn_of_idle_layers,
 )
 from hoarfrost.training.monitor import (
@@ -111,7 +113,9 @@ def fit_map(
     ----------
     subset : Subset
         The network, where training starts, and which parameters are trained; the arrays are copied,
-        never overwritten.
+        never overwritten. Several devices of it share each batch: the padding is theirs too, and
+        where a batch cannot be padded as many of them take part as share it evenly. What is given
+        back lies on the first.
     prior : Prior
         Prior over all parameters.
     likelihood : Likelihood
@@ -176,6 +180,8 @@ def fit_map(
 
     optimizer = programs.clipped(optimizer, max_grad_norm)
     # Copies, because the steps reuse the buffers of the state that they are given.
+    devices = sharing_devices(subset, train_loader)
+    subset = replace(subset, devices=devices).placed()
     trainable, frozen = subset.partition.split(subset.params)
     trainable, mutable = copied((trainable, subset.mutable))
     state = TrainState(
@@ -185,6 +191,7 @@ def fit_map(
         opt_state=programs.init_optimizer(optimizer, trainable),
         step=jnp.zeros((), jnp.int32),
     )
+    prior, likelihood, key, state = devices.whole((prior, likelihood, key, state))
     run = _Run(
         network=subset.network,
         partition=subset.partition,
@@ -192,6 +199,7 @@ def fit_map(
         optimizer=optimizer,
         predict=predict,
         moving=subset.network.moving(subset.partition.by_path, mutable),
+        devices=devices,
         prior=prior,
         num_outputs=num_outputs,
         pad=not jax.tree.leaves(mutable),
@@ -237,6 +245,7 @@ def fit_map(
             failure, state = error, whole
     if failure is None and watch is not None and watch.best_state is not None:
         state = watch.best_state
+    state = devices.alone(state)
     return TrainingResult(
         params=subset.partition.merge(state.params, state.frozen_params),
         mutable=state.mutable,
@@ -258,6 +267,7 @@ class _Run:
     optimizer: optax.GradientTransformation
     predict: programs.Predict | None
     moving: tuple[bool, ...]
+    devices: Devices
     prior: Prior
     num_outputs: int
     pad: bool
@@ -277,6 +287,7 @@ class _Run:
         state = self._call(state, "training_epoch_start")
         accumulated = state.params if self.batches_per_update > 1 else None
         totals, points, rows = programs.no_totals(accumulated), 0, 0
+        state, totals = self.devices.whole((state, totals))
         pairs = []
         with naming("train_data_loader"):
             num_data = np.float32(loader.size)
@@ -284,8 +295,8 @@ class _Run:
             loader, epoch, self.check_targets, argument="train_data_loader", again=epoch > 0
         )
         for checked, turn in turns(batches, self.batches_per_update):
-            rows = max(rows, checked.size) if self.pad else checked.size
-            batch = programs.padded_batch(checked, rows, points)
+            rows = self.devices.rows(max(rows, checked.size)) if self.pad else checked.size
+            batch = programs.padded_batch(checked, rows, points, self.devices)
             points += checked.size
             frozen = state.frozen_params
             state, totals, predictions = step(
@@ -295,6 +306,7 @@ class _Run:
                 self.optimizer,
                 predict,
                 self.moving,
+                self.devices,
                 replace(state, frozen_params=None),
                 totals,
                 frozen,
@@ -329,8 +341,8 @@ class _Run:
         for checked in epoch_batches(
             loader, 0, self.check_targets, argument="val_data_loader", again=True
         ):
-            rows = max(rows, checked.size)
-            batch = programs.padded_batch(checked, rows, 0)
+            rows = self.devices.rows(max(rows, checked.size))
+            batch = programs.padded_batch(checked, rows, 0, self.devices)
             total, predictions = programs.validation_step(
                 self.network, self.predict, self.likelihood, params, state.mutable, batch
             )
@@ -346,6 +358,8 @@ class _Run:
         self.likelihood.check_targets(targets, self.num_outputs, index)
 
     def _call(self, state: TrainState, moment: str) -> TrainState:
+        if not self.callbacks:
+            return state
         for callback in self.callbacks:
             state = getattr(callback, moment)(state)
             if not isinstance(state, TrainState):
@@ -353,7 +367,7 @@ class _Run:
                     f"{type(callback).__name__}.{moment} returned {type(state).__name__}; a "
                     "callback must return the state that it was given, or state.replace(...)"
                 )
-        return state
+        return self.devices.whole(state)
 
 
 def _stops(watch: Watch, history: History, state: TrainState, epoch: int, every: int) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hoarfrost.checks import check_switch, is_whole
-from hoarfrost.prob_model.fit_config.arguments import invalid
+from hoarfrost.checks import check_switch
+from hoarfrost.devices import check_device_count
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,10 @@ class FitProcessor:
 
     Parameters
     ----------
-    devices : {-1, 0}
-        -1 for the accelerators that JAX finds, 0 for the CPU.
+    devices : int
+        -1 for all local devices that JAX finds, 0 for the CPU, n for the first n of them. Several
+        share the points of each batch, with the parameters on each, where callbacks see them; what
+        training leaves lies on the first. How many there are is looked up when the work starts.
     disable_jit : bool
         Whether to run without compilation, to look for an error step by step.
 
@@ -29,6 +31,5 @@ class FitProcessor:
     disable_jit: bool = False
 
     def __post_init__(self) -> None:
-        if not is_whole(self.devices, -1) or self.devices > 0:
-            raise invalid("devices", "-1 (what JAX finds) or 0 (the CPU)", self.devices)
+        check_device_count("devices", self.devices)
         check_switch("disable_jit", self.disable_jit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import jax
 from hoarfrost.curvature import last_layer
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import data_batches
+from hoarfrost.devices import Devices, choose_devices
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Partition, Subset, make_partition
 from hoarfrost.network import check_points_apart, param_kinds
@@ -34,9 +36,13 @@ def check_configs(fit_config: Any, map_fit_config: Any) -> None:
 
 
 def start_of(
-    joint: Joint, state: StateRepository, config: FitConfig, train_loader: DataLoader
+    joint: Joint,
+    state: StateRepository,
+    config: FitConfig,
+    train_loader: DataLoader,
+    devices: Devices,
 ) -> JointState:
-    """Where a fit starts: the current state where `config` says so, else new parameters.
+    """Where a fit starts, on its devices: the current state, or new parameters, as `config` says.
 
     Raises
     ------
@@ -44,18 +50,26 @@ def start_of(
         If the current state is asked for and there is none.
     """
     if config.checkpointer.start_from_current_state:
-        return state.get()
-    return joint.init(next(data_batches(train_loader, argument="train_data_loader")).inputs)
+        start: JointState = state.get()
+    else:
+        first = next(data_batches(train_loader, argument="train_data_loader"))
+        start = joint.init(first.inputs)
+    params, mutable = devices.whole((start.params, start.mutable))
+    return replace(start, params=params, mutable=mutable)
 
 
 def partition_of(
-    joint: Joint, start: JointState, config: FitConfig, train_loader: DataLoader
+    joint: Joint,
+    start: JointState,
+    config: FitConfig,
+    train_loader: DataLoader,
+    devices: Devices,
 ) -> Partition:
     """Which parameters `config` leaves trainable; the first batch shows where the last layer is."""
 
     def found() -> Partition:
         inputs, _ = next(iter(train_loader.in_order()))
-        return last_layer(joint.network, start.params, start.mutable or {}, inputs)
+        return last_layer(joint.network, start.params, start.mutable or {}, inputs, devices)
 
     return make_partition(
         start.params,
@@ -73,6 +87,7 @@ def run_map(
     train_loader: DataLoader,
     val_loader: DataLoader | None,
     config: FitConfig,
+    devices: Devices,
 ) -> tuple[PosteriorState, Status]:
     """Train to the MAP: the state that it came to, not put into `state` yet, and what was recorded.
 
@@ -86,7 +101,7 @@ def run_map(
     NonFiniteError
         If the loss stopped being finite; what is left are the parameters before that step.
     """
-    partition = partition_of(joint, start, config, train_loader)
+    partition = partition_of(joint, start, config, train_loader, devices)
     drawn = joint.starts_anew
     if drawn and not partition.all_trainable and not config.checkpointer.start_from_current_state:
         warnings.warn(
@@ -102,7 +117,7 @@ def run_map(
     monitor, optimizer = config.monitor, config.optimizer
     every = monitor.eval_every_n_epochs
     result = fit_map(
-        Subset(joint.network, partition, start.params, mutable),
+        Subset(joint.network, partition, start.params, mutable, devices),
         prior=joint.prior,
         likelihood=joint.likelihood.output,
         train_loader=train_loader,
@@ -159,11 +174,18 @@ def early_stopping_of(
 
 
 @contextlib.contextmanager
-def on_processor(processor: FitProcessor) -> Iterator[None]:
-    """Run where and how a `FitProcessor` says."""
+def on_processor(processor: FitProcessor) -> Iterator[Devices]:
+    """Run where and how a `FitProcessor` says; what is put there is put by the devices given.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there are fewer devices.
+    """
+    devices = choose_devices(processor.devices)
     with contextlib.ExitStack() as stack:
         if processor.devices == 0:
             stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
         if processor.disable_jit:
             stack.enter_context(jax.disable_jit())
-        yield
+        yield devices
