@@ -24,6 +24,7 @@ from hoarfrost.network import Network
 from hoarfrost.prior import Prior, check_prior
 from hoarfrost.progress import progress_bar
 from hoarfrost.training import step as programs
+from hoarfrost.training.accumulation import turns
 from hoarfrost.training.first_batch import (
     check_finite_params,
     check_first_batch,
@@ -142,7 +143,10 @@ def fit_map(
     max_grad_norm : float, optional
         Gradients (of the trainable parameters) are scaled down to at most this global norm.
     gradient_accumulation_steps : int, optional
-        How many batches' gradients are averaged for one update.
+        How many batches make one update, which is that of one batch of all their points: gradients
+        are weighted by points, then clipped. The batches that an epoch has left over make an
+        update of their own, so that no gradient goes over into the next epoch. Batch statistics
+        are those of the small batches, and dropout is drawn for each of them.
     callbacks : sequence of Callback
         Called at the moments that they are named after.
     verbose : bool
@@ -174,7 +178,7 @@ def fit_map(
     elif predict is None:
         raise InvalidArgumentError("metrics need predict, the predictions that they are to see")
 
-    optimizer = programs.with_options(optimizer, max_grad_norm, gradient_accumulation_steps)
+    optimizer = programs.clipped(optimizer, max_grad_norm)
     # Copies, because the steps reuse the buffers of the state that they are given.
     devices = sharing_devices(subset, train_loader)
     subset = replace(subset, devices=devices).placed()
@@ -201,6 +205,7 @@ def fit_map(
         pad=not jax.tree.leaves(mutable),
         callbacks=tuple(callbacks),
         key=key,
+        batches_per_update=int(gradient_accumulation_steps or 1),
     )
     watch = None if early_stopping is None else Watch(early_stopping)
     history, whole = History(), None
@@ -212,7 +217,10 @@ def fit_map(
                 wants = predict if training_metrics else None
                 state, loss, pairs, failed = run.epoch(state, train_loader, epoch, wants)
                 if failed >= 0:
-                    failure, reached = _diverged(epoch, failed), "the parameters before that step"
+                    failure, reached = (
+                        _diverged(epoch, failed, state),
+                        "the parameters before that step",
+                    )
                     break
                 whole = state if epoch + 1 == n_epochs else run.lasting(state)
                 reached = f"the parameters after epoch {epoch + 1}, the last whole one"
@@ -265,6 +273,7 @@ class _Run:
     pad: bool
     callbacks: tuple[Callback, ...]
     key: jax.Array
+    batches_per_update: int
 
     def epoch(
         self,
@@ -276,14 +285,16 @@ class _Run:
         """One pass: the state, the mean loss, predictions with targets, the step that failed."""
         step = programs.step_apart if self.callbacks else programs.step_in_place
         state = self._call(state, "training_epoch_start")
-        totals, points, rows = programs.no_totals(), 0, 0
+        accumulated = state.params if self.batches_per_update > 1 else None
+        totals, points, rows = programs.no_totals(accumulated), 0, 0
         state, totals = self.devices.whole((state, totals))
         pairs = []
         with naming("train_data_loader"):
             num_data = np.float32(loader.size)
-        for checked in epoch_batches(
+        batches = epoch_batches(
             loader, epoch, self.check_targets, argument="train_data_loader", again=epoch > 0
-        ):
+        )
+        for checked, turn in turns(batches, self.batches_per_update):
             rows = self.devices.rows(max(rows, checked.size)) if self.pad else checked.size
             batch = programs.padded_batch(checked, rows, points, self.devices)
             points += checked.size
@@ -303,6 +314,7 @@ class _Run:
                 batch,
                 num_data,
                 self.key,
+                turn,
             )
             state = replace(state, frozen_params=frozen)
             if predict is not None:
@@ -367,10 +379,16 @@ def _stops(watch: Watch, history: History, state: TrainState, epoch: int, every:
     return watch.out_of_patience
 
 
-def _diverged(epoch: int, step: int) -> NonFiniteError:
-    return NonFiniteError(
+def _diverged(epoch: int, step: int, state: TrainState) -> NonFiniteError:
+    message = (
         f"the loss, its gradient or the parameters became NaN or infinite in epoch {epoch + 1} "
         f"(step {step + 1}); "
         "the parameters before that step are kept. Try a smaller learning rate, max_grad_norm, or "
         "inputs scaled to about 1"
     )
+    if any(leaf.dtype == jnp.float16 for leaf in jax.tree.leaves(state.params)):
+        message += (
+            ". These parameters are float16, in which Adam's eps of 1e-8 is 0: take parameters of "
+            "bfloat16 or float32 (a network may still compute in float16), or a larger eps"
+        )
+    return NonFiniteError(message)
