@@ -162,7 +162,9 @@ def test_another_prior_takes_the_sums_and_not_the_factor(tmp_path, monkeypatch):
     with pytest.raises(InvalidArgumentError):
         fitted(resume_dir=tmp_path, prior_precision=-1.0)
     factor = resume.Resume.factor
-    monkeypatch.setattr(resume.Resume, "factor", lambda *arguments: (_ for _ in ()).throw(StopError))
+    monkeypatch.setattr(
+        resume.Resume, "factor", lambda *arguments: (_ for _ in ()).throw(StopError)
+    )
     with pytest.raises(StopError):
         fitted(resume_dir=tmp_path)
     monkeypatch.setattr(resume.Resume, "factor", factor)
@@ -172,7 +174,9 @@ def test_another_prior_takes_the_sums_and_not_the_factor(tmp_path, monkeypatch):
 def test_an_earlier_posterior_is_added_once(tmp_path, monkeypatch):
     earlier = fitted()
     factor = resume.Resume.factor
-    monkeypatch.setattr(resume.Resume, "factor", lambda *arguments: (_ for _ in ()).throw(StopError))
+    monkeypatch.setattr(
+        resume.Resume, "factor", lambda *arguments: (_ for _ in ()).throw(StopError)
+    )
     with pytest.raises(StopError):
         fitted(resume_dir=tmp_path, prior=earlier)
     monkeypatch.setattr(resume.Resume, "factor", factor)
@@ -202,7 +206,7 @@ def test_another_fit_in_the_folder_is_an_error(tmp_path, what):
         fitted(**first, data=stopped(data, 3), resume_dir=tmp_path)
     before = (tmp_path / "pass.hoarfrost").read_bytes()
     options = {"likelihood": likelihood, "data": data, **OTHERS[what]}
-    with pytest.raises(InvalidArgumentError, match="resume_dir.* holds a "):
+    with pytest.raises(InvalidArgumentError, match=r"resume_dir.* holds a "):
         fitted(**options, resume_dir=tmp_path)
     assert (tmp_path / "pass.hoarfrost").read_bytes() == before
 
