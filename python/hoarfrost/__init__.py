@@ -11,6 +11,7 @@ from hoarfrost._core import __version__
 
 if TYPE_CHECKING:
     from hoarfrost import data, errors, likelihood, metric, model, prob_model
+    from hoarfrost.curvature.features import features
     from hoarfrost.laplace import Laplace, describe, fit_laplace
     from hoarfrost.laplace import plan_laplace as plan
 
@@ -20,6 +21,7 @@ __all__ = [
     "data",
     "describe",
     "errors",
+    "features",
     "fit_laplace",
     "likelihood",
     "metric",
@@ -32,6 +34,7 @@ __all__ = [
 _PLACES = {
     "Laplace": ("hoarfrost.laplace", "Laplace"),
     "describe": ("hoarfrost.laplace", "describe"),
+    "features": ("hoarfrost.curvature.features", "features"),
     "fit_laplace": ("hoarfrost.laplace", "fit_laplace"),
     "plan": ("hoarfrost.laplace", "plan_laplace"),
     **{

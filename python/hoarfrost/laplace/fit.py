@@ -14,9 +14,11 @@ from hoarfrost.curvature import last_layer
 from hoarfrost.curvature.assembly import assemble
 from hoarfrost.curvature.sums import Sums
 from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches, num_batches
+from hoarfrost.data.features import as_plain, origin_of
 from hoarfrost.data.pieces import piece_size
 from hoarfrost.errors import DataError, InvalidArgumentError, NotPositiveDefiniteError
 from hoarfrost.freezing import Partition, Selector, Subset, make_partition
+from hoarfrost.freezing.features import layer_partition, over_features
 from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.linearised import LinearisedNetwork, linearise
 from hoarfrost.laplace.plan import Keep, MemoryPlan
@@ -27,6 +29,7 @@ from hoarfrost.laplace.structure.registry import check_structure, structure_for
 from hoarfrost.likelihood import Classification, Gaussian, Likelihood, resolve
 from hoarfrost.memory import check_memory_budget, memory_errors
 from hoarfrost.network import Call, as_network, param_kinds
+from hoarfrost.network.dense import Origin
 from hoarfrost.prior import resolve_prior_mean, resolve_prior_precision
 from hoarfrost.progress import progress_bar
 from hoarfrost.types import Array, Tree
@@ -64,7 +67,9 @@ def fit_laplace(
         means its own, or its parameters and statistics (a State or nested dict); for a function
         its parameters. They are taken as the MAP.
     data_loader : DataLoader or iterable
-        Gives batches ``(inputs, targets)`` and can be iterated again. It is gone over once.
+        Gives batches ``(inputs, targets)`` and can be iterated again. It is gone over once. Or the
+        result of `hoarfrost.features`, where `trainable` is its layer: nothing else of the network
+        is run then.
         Targets have a value for each position of the outputs, ``(B, T)``, or ``(B, T, D)`` for
         numbers. They may be pairs ``(targets, mask)``, with a boolean mask ``(B, T)`` (or ``(B,)``)
         that is False where a data point does not count.
@@ -140,8 +145,14 @@ def fit_laplace(
     (4, 3)
     """
     with memory_errors("fit_laplace"):
+        origin = origin_of(data_loader)
         subset = subset_of(
-            model, params, trainable, lambda: next(data_batches(data_loader, masks=True)), call
+            model,
+            params,
+            trainable,
+            lambda: next(data_batches(data_loader, masks=True)),
+            call,
+            origin,
         )
         posterior = fit_network(
             subset,
@@ -181,6 +192,9 @@ def fit_network(
     trainable = subset.trainable
     prior = resolve_prior_precision(prior_precision, trainable)
     centre = resolve_prior_mean(prior_mean, trainable)
+    whole, origin = subset, origin_of(data_loader)
+    if origin is not None:
+        subset, data_loader = over_features(whole, origin, "data_loader"), as_plain(data_loader)
     batches = data_batches(data_loader, masks=True)
     first = next(batches, None)
     if first is None:  # data_batches raises by itself; this is for the reader and the type checker
@@ -199,6 +213,9 @@ def fit_network(
     curvature = structure_for(structure, setting).empty(setting)
     sums = _assemble(linearised, curvature, first, batches, num_batches(data_loader), progress)
     residuals = _residuals(likelihood, sums)
+    if origin is not None:
+        # What it is asked about are inputs of the whole network.
+        linearised = linearised.of_whole(whole.network, origin)
     posterior = Laplace(
         linearised=linearised,
         hessian_structure=structure,
@@ -274,11 +291,17 @@ def subset_of(
     trainable: Selector,
     first_batch: Callable[[], CheckedBatch],
     call: Call | None = None,
+    origin: Origin | None = None,
 ) -> Subset:
-    """A model, its parameters and a selection of them; `first_batch` shows a last layer."""
+    """A model, its parameters and a selection of them; `first_batch` shows a last layer.
+
+    So does the `origin` of features.
+    """
     network, tree, mutable = as_network(model, params, call)
 
     def found() -> Partition:
+        if origin is not None:
+            return layer_partition(tree, origin, "data_loader")
         return last_layer(network, tree, mutable, first_batch().inputs)
 
     kinds = param_kinds(network)

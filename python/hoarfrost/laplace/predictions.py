@@ -68,7 +68,8 @@ class Predictor:
     def log_prob(self, data_loader: Any, link: str | None, draws: Draws) -> Array:
         """Log-densities of targets: of all positions, or of those that count where some do not."""
         chosen = choose_link("density", self.linearised.likelihood, link)
-        linearised, batches = self.linearised.at(data_batches(data_loader, masks=True))
+        linearised, data_loader = self.linearised.given(data_loader, "data_loader")
+        linearised, batches = linearised.at(data_batches(data_loader, masks=True))
         batches = map(linearised.checked, batches)
         first = next(batches)
         batches = itertools.chain([first], batches)
@@ -76,7 +77,8 @@ class Predictor:
         return found if first.mask is not None else in_positions(found, linearised.positions)
 
     def _at(self, quantity: Quantity, link: Link, inputs: Tree, draws: Draws) -> Array:
-        linearised, batches = self.linearised.at(self.linearised.batches(inputs))
+        linearised, inputs = self.linearised.given_inputs(inputs)
+        linearised, batches = linearised.at(linearised.batches(inputs))
         found = self._targets(linearised, quantity, link, batches, draws)
         return in_positions(found, linearised.positions, 1 if quantity == "moments" else 0)
 
