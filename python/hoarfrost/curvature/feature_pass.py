@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -158,7 +157,7 @@ def point_of(inputs: Tree) -> Tree:
 
     def one(leaf: Any) -> jax.ShapeDtypeStruct:
         dtype = jax.dtypes.canonicalize_dtype(np.dtype(leaf.dtype).newbyteorder("="))
-        return jax.ShapeDtypeStruct((1, *leaf.shape[1:]), dtype)
+        return jax.ShapeDtypeStruct((1, *leaf.shape[1:]), dtype)  # type: ignore[no-untyped-call]
 
     return jax.tree.map(one, inputs)
 

@@ -93,7 +93,7 @@ def in_memory(
     *,
     progress: bool,
 ) -> FeatureLoader:
-    """The features of all points in arrays, `batches` being those of `loader`, the first among them.
+    """The features of all points in arrays, from the `batches` of `loader`, the first among them.
 
     Raises
     ------

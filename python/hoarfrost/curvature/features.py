@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from hoarfrost.checks import check_switch
-from hoarfrost.curvature.feature_pass import FeaturePass, feature_pass
+from hoarfrost.curvature.feature_pass import feature_pass
 from hoarfrost.curvature.feature_store import in_memory
 from hoarfrost.curvature.last_layer import last_layer
 from hoarfrost.data import DataLoader

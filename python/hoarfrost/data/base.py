@@ -230,8 +230,8 @@ def batches_of(value: Any, names: tuple[str, ...], argument: str = "iterable") -
         return StreamBatches(reiterable(value, names, argument), names)
     if value._origin is not None:
         raise InvalidArgumentError(
-            f"{argument} is a {type(value).__name__}, which holds inputs of a network's last layer; "
-            "use its own to_inputs_loader, split and sample, which know that network"
+            f"{argument} is a {type(value).__name__}, which holds inputs of a network's last "
+            "layer; use its own to_inputs_loader, split and sample, which know that network"
         )
     if value._names != names:
         has, wants = " and ".join(value._names), " and ".join(names)

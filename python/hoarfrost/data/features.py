@@ -88,8 +88,8 @@ def refuse_features(loader: Any, argument: str) -> None:
     """Raise `InvalidArgumentError` for features where a network needs its own inputs."""
     if origin_of(loader) is not None:
         raise InvalidArgumentError(
-            f"{argument} is a {type(loader).__name__}, which holds inputs of a last layer, and here "
-            "the whole network is evaluated; give a loader of the data themselves"
+            f"{argument} is a {type(loader).__name__}, which holds inputs of a last layer, and "
+            "here the whole network is evaluated; give a loader of the data themselves"
         )
 
 

@@ -39,8 +39,8 @@ def layer_partition(params: Tree, origin: Origin, argument: str) -> Partition:
     flat, treedef = jax.tree_util.tree_flatten_with_path(params)
     if len(flat) != origin.layer.num_leaves:
         raise InvalidArgumentError(
-            f"{argument} holds features of a network with {origin.layer.num_leaves} parameter arrays, and "
-            f"this one has {len(flat)}; {_REMEDY}"
+            f"{argument} holds features of a network with {origin.layer.num_leaves} parameter "
+            f"arrays, and this one has {len(flat)}; {_REMEDY}"
         )
     return Partition(treedef, tuple(path_of(key) for key, _ in flat), origin.layer.mask)
 
@@ -81,7 +81,7 @@ def over_features(subset: Subset, origin: Origin, argument: str) -> Subset:
 def why_not_in_training(subset: Subset, point: Tree) -> str | None:
     """Why features cannot stand for the frozen part while its layer trains; None where they can.
 
-    Features are made in evaluation mode. In words that go after "the network".
+    Features are made in evaluation mode.
     """
     key = "training", _key(point)
     if key not in subset.known:

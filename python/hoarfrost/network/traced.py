@@ -42,7 +42,8 @@ def fingerprint(
     found = hashlib.sha256()
 
     def run(arrays: list[jax.Array], point: Tree) -> jax.Array:
-        return network.evaluate(*jax.tree.unflatten(structure, arrays), point)
+        params, mutable = jax.tree.unflatten(structure, arrays)
+        return network.evaluate(params, mutable, point)
 
     text, used, constants = _program(run, leaves, point)
     found.update(text.encode())
@@ -74,29 +75,32 @@ def training_changes(
     first_mutable = len(jax.tree.leaves(params))
 
     def trains(arrays: list[jax.Array], inputs: tuple[Tree, jax.Array]) -> jax.Array:
-        return network.train(*jax.tree.unflatten(structure, arrays), *inputs)[0]
+        params, mutable = jax.tree.unflatten(structure, arrays)
+        return network.train(params, mutable, *inputs)[0]
 
     def evaluates(arrays: list[jax.Array], inputs: tuple[Tree, jax.Array]) -> jax.Array:
-        return network.evaluate(*jax.tree.unflatten(structure, arrays), inputs[0])
+        params, mutable = jax.tree.unflatten(structure, arrays)
+        return network.evaluate(params, mutable, inputs[0])
 
     def moves(arrays: list[jax.Array], inputs: tuple[Tree, jax.Array]) -> list[jax.Array]:
-        after = network.train(*jax.tree.unflatten(structure, arrays), *inputs)[1]
+        params, mutable = jax.tree.unflatten(structure, arrays)
+        after = network.train(params, mutable, *inputs)[1]
         return jax.tree.leaves(after)
 
     text, used, constants = _program(trains, leaves, (point, key))
     if used[-1]:
-        return "it draws random numbers in training (dropout, say)"
+        return "the network draws random numbers in training (dropout, say)"
     known, _, others = _program(evaluates, leaves, (point, key))
     same = len(constants) == len(others) and all(map(_equal, constants, others))
     if text != known or not same:
-        return "it computes something else in training than in evaluation (BatchNorm, say)"
+        return "the network computes something else in training than in evaluation (BatchNorm, say)"
     if leaves[first_mutable:]:
         moved = network.moving(trainable, mutable)
         program = jax.make_jaxpr(moves)(leaves, (point, key)).jaxpr
         before = program.invars[first_mutable : len(leaves)]
         for one, old, new in zip(moved, before, program.outvars, strict=True):
             if one and old is not new:
-                return "training moves its statistics, or another state of it"
+                return "training moves statistics of the network, or another state of it"
     return None
 
 
@@ -108,7 +112,7 @@ def _program(run: Any, leaves: list[Any], inputs: Tree) -> tuple[str, list[bool]
 
 
 def _add(found: Any, array: Any) -> None:
-    if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+    if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
     array = np.ascontiguousarray(array, jax.dtypes.canonicalize_dtype(array.dtype))
     found.update(f"{array.dtype.name}{array.shape}".encode())

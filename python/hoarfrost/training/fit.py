@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from hoarfrost.training.first_batch import (
     check_held_out,
     warn_of_idle_layers,
 )
+from hoarfrost.training.layer_alone import layer_alone
 from hoarfrost.training.monitor import (
     EarlyStopping,
     History,
@@ -42,6 +43,8 @@ from hoarfrost.training.monitor import (
 from hoarfrost.training.options import check_gradient_options, check_optimizer
 from hoarfrost.training.state import Callback, TrainState
 from hoarfrost.types import Tree
+
+MakeFeatures = Callable[[], tuple[DataLoader, DataLoader | None] | None]
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def fit_map(
     gradient_accumulation_steps: int | None = None,
     callbacks: Sequence[Callback] = (),
     verbose: bool = True,
+    features: MakeFeatures | None = None,
 ) -> TrainingResult:
     """Minimise the negative log joint, ``-(N / B) sum_b log p(y_b | f_b) - log p(params)``.
 
@@ -116,7 +120,8 @@ def fit_map(
     likelihood : Likelihood
         Density of the targets.
     train_loader, val_loader : DataLoader
-        Epoch n takes the order of ``train_loader.epoch(n)``.
+        Epoch n takes the order of ``train_loader.epoch(n)``. Both may be features
+        (`hoarfrost.features`) of the trainable layer, which is then trained alone.
     optimizer : optax.GradientTransformation
         Any optimiser. The compiled step belongs to this very object: pass the same one again and
         nothing is compiled again.
@@ -143,6 +148,8 @@ def fit_map(
         Called at the moments that they are named after.
     verbose : bool
         Whether there is a progress bar.
+    features : callable (), optional
+        Makes features of both loaders, after everything was checked; None: there are none.
 
     Raises
     ------
@@ -161,10 +168,13 @@ def fit_map(
         recorded = recorded_values(names, training_metrics, val_loader is not None)
         check_early_stopping(early_stopping, recorded)
     check_finite_params(subset.params)
+    subset, train_loader, val_loader = layer_alone(subset, train_loader, val_loader)
     num_outputs = check_first_batch(subset, likelihood, train_loader, "train_data_loader")
     if val_loader is not None:
         check_held_out(subset, likelihood, val_loader, "val_data_loader")
     warn_of_idle_layers(subset, train_loader)
+    if features is not None and (made := features()) is not None:
+        subset, train_loader, val_loader = layer_alone(subset, *made)
     if not names:
         predict = None
     elif predict is None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from hoarfrost.checks import check_switch, is_whole
+import numpy as np
+
+from hoarfrost.checks import check_switch, is_choice, is_whole
 from hoarfrost.prob_model.fit_config.arguments import invalid
 
 
@@ -18,6 +20,13 @@ class FitProcessor:
         -1 for the accelerators that JAX finds, 0 for the CPU.
     disable_jit : bool
         Whether to run without compilation, to look for an error step by step.
+    cache_features : bool or "auto"
+        Of a run whose `freeze_fun` leaves only the last layer trainable: whether the frozen layers
+        run once, and training goes over their outputs, kept in memory (equal to rounding, and
+        faster). "auto" does so where there are several epochs, data from arrays, layers that do the
+        same in training as in evaluation (no dropout among the frozen ones), and where the outputs
+        fit in a quarter of the free memory; the status says what was done under "features". True
+        takes any loader, of which the first pass counts, and raises where it cannot be done.
 
     Raises
     ------
@@ -27,8 +36,15 @@ class FitProcessor:
 
     devices: int = -1
     disable_jit: bool = False
+    cache_features: bool | str = field(default="auto", kw_only=True)
 
     def __post_init__(self) -> None:
         if not is_whole(self.devices, -1) or self.devices > 0:
             raise invalid("devices", "-1 (what JAX finds) or 0 (the CPU)", self.devices)
         check_switch("disable_jit", self.disable_jit)
+        if isinstance(self.cache_features, np.bool_):
+            object.__setattr__(self, "cache_features", bool(self.cache_features))
+        if not isinstance(self.cache_features, bool) and not is_choice(
+            self.cache_features, ("auto",)
+        ):
+            raise invalid("cache_features", "'auto', True or False", self.cache_features)
