@@ -69,7 +69,7 @@ def test_default_optimizer_is_adam_with_rate_one_thousandth():
             """metrics early_stopping_patience early_stopping_monitor early_stopping_min_delta
             eval_every_n_epochs disable_training_metrics_computation verbose mode""",
         ),
-        (FitProcessor, "devices disable_jit"),
+        (FitProcessor, "devices disable_jit cache_features"),
         (FitHyperparameters, "max_grad_norm gradient_accumulation_steps"),
     ],
 )

@@ -13,6 +13,7 @@ import numpy as np
 
 from hoarfrost.curvature.head import MAX_POINTS, HeadPass, find_head
 from hoarfrost.curvature.layout import candidate_layouts, matrix_shape
+from hoarfrost.curvature.result import PassResult
 from hoarfrost.curvature.stream import stream
 from hoarfrost.data.checked import CheckedBatch
 from hoarfrost.data.pieces import cut, piece_size
@@ -22,7 +23,7 @@ from hoarfrost.freezing import Subset
 from hoarfrost.freezing.features import fingerprint_of
 from hoarfrost.jaxprs import coarsest_eps
 from hoarfrost.network import check_points_apart
-from hoarfrost.network.dense import DenseLayer, DenseNetwork, Origin
+from hoarfrost.network.dense import INPUTS, OFFSET, DenseLayer, DenseNetwork, Origin
 from hoarfrost.types import Tree, join
 
 # Times the rounding of a product, by which the layer's outputs may differ from the network's.
@@ -117,9 +118,10 @@ def feature_pass(subset: Subset, first: CheckedBatch) -> FeaturePass | None:
     if head is None:
         return None
     partition = subset.partition
-    zeros = jax.tree.map(jnp.zeros_like, subset.trainable)
-    run = replace(head, subset=replace(subset, params=partition.merge(zeros, subset.frozen)))
-    own, bare = head(inputs, size), run(inputs, size)
+    run = _with_layer(head, jax.tree.map(jnp.zeros_like, subset.trainable))
+    # At parameters of a layer's usual size, whatever its own are: zeros, at times.
+    other = _with_layer(head, _ordinary(subset.trainable))
+    bare, full = run(inputs, size), other(inputs, size)
     places = [place for place, chosen in enumerate(partition.mask) if chosen]
     layout = head.layout
     layer = DenseLayer(
@@ -129,12 +131,13 @@ def feature_pass(subset: Subset, first: CheckedBatch) -> FeaturePass | None:
         output_axis=layout.output_axis,
         num_inputs=layout.num_inputs,
         num_outputs=layout.num_outputs,
-        dtype=str(own.outputs.dtype),
+        dtype=str(bare.outputs.dtype),
     )
     point = point_of(first.inputs)
-    if bool(own.outputs_finite) and bool(bare.outputs_finite) and bool(bare.block_finite):
+    if bool(bare.outputs_finite) and bool(bare.block_finite):
         eps = coarsest_eps(jax.make_jaxpr(_evaluated(subset))(point).jaxpr)
-        if float(bare.structure_error) > 1 or not _is_linear(subset, layer, own, bare, eps):
+        sound = max(float(bare.structure_error), float(full.structure_error)) <= 1
+        if not sound or not _is_linear(layer, other.subset, full, bare, eps):
             return None
     names = tuple(map(join, partition.trainable_paths))
     origin = Origin(layer, names, fingerprint_of(given, point), point)
@@ -166,20 +169,44 @@ def _evaluated(subset: Subset) -> Callable[[Tree], jax.Array]:
     return lambda inputs: subset.network.evaluate(subset.params, subset.mutable, inputs)
 
 
-def _is_linear(subset: Subset, layer: DenseLayer, own: Any, bare: Any, eps: float) -> bool:
+def _with_layer(head: HeadPass, trainable: Tree) -> HeadPass:
+    """The pass where the layer has these parameters."""
+    subset = head.subset
+    params = subset.partition.merge(trainable, subset.frozen)
+    return replace(head, subset=replace(subset, params=params))
+
+
+def _ordinary(trainable: Tree) -> Tree:
+    """Parameters of a layer as an initialiser draws them."""
+    random = np.random.default_rng(0)
+
+    def one(leaf: jax.Array) -> jax.Array:
+        size = max(leaf.shape, default=1) ** -0.5
+        return jnp.asarray(size * random.standard_normal(leaf.shape), leaf.dtype)
+
+    return jax.tree.map(one, trainable)
+
+
+def _is_linear(
+    layer: DenseLayer, subset: Subset, full: PassResult, bare: PassResult, eps: float
+) -> bool:
     """Whether the layer gives the network's outputs, from inputs that do not depend on it.
 
-    A Jacobian that looks like a layer's at these parameters could be another one at others.
+    A Jacobian that looks like a layer's at some parameters may be another one at others: here those
+    of `subset`, where the pass gave `full`, beside those of zero, where it gave `bare`.
     """
-    features = np.asarray(bare.block)[:, : layer.num_inputs]
-    same = np.asarray(own.block)[:, : layer.num_inputs]
-    inputs = {"inputs": features, "offset": np.asarray(bare.outputs)}
+    bare_block, full_block = (
+        np.asarray(x.block)[:, : layer.num_inputs].astype(np.float64) for x in (bare, full)
+    )
+    inputs = {INPUTS: np.asarray(bare.block)[:, : layer.num_inputs], OFFSET: bare.outputs}
     network = DenseNetwork(layer)
-    found = network.evaluate(subset.params, {}, inputs)
-    trainable = jax.tree.map(jnp.abs, subset.trainable)
-    params = subset.partition.merge(trainable, subset.frozen)
-    scale = np.asarray(network.evaluate(params, {}, jax.tree.map(np.abs, inputs)), np.float64)
-    error = np.abs(np.asarray(found, np.float64) - np.asarray(own.outputs, np.float64))
-    moved = np.abs(np.asarray(same, np.float64) - np.asarray(features, np.float64))
-    size = np.abs(np.asarray(features, np.float64)).max(initial=0)
-    return bool((error <= _ROUNDING * eps * scale).all() and moved.max(initial=0) <= eps * size)
+    found = np.asarray(network.evaluate(subset.params, {}, inputs)).astype(np.float64)
+    sizes = jax.tree.map(jnp.abs, subset.trainable)
+    params = subset.partition.merge(sizes, subset.frozen)
+    scale = np.asarray(network.evaluate(params, {}, jax.tree.map(jnp.abs, inputs)))
+    error = np.abs(found - np.asarray(full.outputs).astype(np.float64))
+    moved = np.abs(full_block - bare_block).max(initial=0)
+    return bool(
+        (error <= _ROUNDING * eps * scale.astype(np.float64)).all()
+        and moved <= eps * np.abs(bare_block).max(initial=0)
+    )

@@ -123,7 +123,8 @@ class DenseNetwork:
             )
             outputs = features.astype(dtype) @ kernel
         if layer.bias is not None:
-            outputs = outputs + leaves[layer.bias].reshape(-1).astype(dtype)
+            bias = leaves[layer.bias].reshape(-1).astype(dtype)
+            outputs = outputs + jnp.broadcast_to(bias, outputs.shape)
         if offset is not None:
             outputs = outputs + offset.astype(dtype)
         return outputs.astype(layer.dtype)
