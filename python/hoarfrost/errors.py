@@ -64,6 +64,10 @@ class CopyError(HoarfrostError, TypeError):
     """What `pickle` or `copy` was asked to copy holds memory of the compiled core."""
 
 
+class SavedFileError(HoarfrostError, ValueError):
+    """A saved file is missing, damaged, newer or something else, or could not be written."""
+
+
 class ThreadLimitError(HoarfrostError, RuntimeError):
     """The system does not allow the worker threads that were asked for (RAYON_NUM_THREADS)."""
 

@@ -1,5 +1,7 @@
 //! Curvature and posterior with a diagonal precision.
 
+use std::collections::HashMap;
+
 use hoarfrost_core::assemble::diagonal::DiagonalSum;
 use hoarfrost_core::posterior::diagonal;
 use pyo3::prelude::*;
@@ -8,6 +10,7 @@ use crate::arrays::{Values, own_jacobian, with_slice};
 use crate::errors::to_python;
 use crate::output::{Array, computed, vector};
 use crate::seam::run;
+use crate::stored::{Listed, Places, listed, restored, values};
 use crate::turn::Turn;
 
 /// The growing diagonal of a curvature.
@@ -74,6 +77,32 @@ impl DiagonalCurvature {
     fn nbytes(&self, py: Python<'_>) -> PyResult<usize> {
         Ok(self.sum.take(py)?.nbytes())
     }
+    /// Numbers by name, and how many values each array holds.
+    fn stored(&self, py: Python<'_>) -> PyResult<Listed> {
+        listed(py, &*self.sum.take(py)?)
+    }
+
+    /// A copy of some values of an array.
+    fn values<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        start: usize,
+        stop: usize,
+    ) -> PyResult<Array<'py>> {
+        values(py, &*self.sum.take(py)?, name, start, stop)
+    }
+
+    /// The same again, from an open file's descriptor, numbers, and where its arrays are.
+    #[staticmethod]
+    fn restored(
+        py: Python<'_>,
+        file: isize,
+        numbers: HashMap<String, f64>,
+        arrays: Places,
+    ) -> PyResult<Self> {
+        restored(py, file, numbers, arrays).map(|sum| Self { sum: Turn::new(sum) })
+    }
 }
 
 /// The posterior with a diagonal precision.
@@ -117,5 +146,31 @@ impl DiagonalPosterior {
         computed(py, &[points, c, c], None, |out, driver| {
             self.posterior.functional_covariance(&jacobian, c, out, driver)
         })
+    }
+    /// Numbers by name, and how many values each array holds.
+    fn stored(&self, py: Python<'_>) -> PyResult<Listed> {
+        listed(py, &self.posterior)
+    }
+
+    /// A copy of some values of an array.
+    fn values<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        start: usize,
+        stop: usize,
+    ) -> PyResult<Array<'py>> {
+        values(py, &self.posterior, name, start, stop)
+    }
+
+    /// The same again, from an open file's descriptor, numbers, and where its arrays are.
+    #[staticmethod]
+    fn restored(
+        py: Python<'_>,
+        file: isize,
+        numbers: HashMap<String, f64>,
+        arrays: Places,
+    ) -> PyResult<Self> {
+        restored(py, file, numbers, arrays).map(|posterior| Self { posterior })
     }
 }

@@ -23,6 +23,7 @@ pub fn to_python(py: Python<'_>, error: &CoreError) -> PyErr {
             build(py, "PriorTooSmallError", (text, *prior, *least, share))
         }
         CoreError::Allocation { bytes, .. } => build(py, "MemoryLimitError", (text, *bytes)),
+        CoreError::Stored { .. } => build(py, "SavedFileError", (text,)),
         CoreError::Threads { .. } => build(py, "ThreadLimitError", (text,)),
         CoreError::FactorCheck { .. } | CoreError::Eigen { .. } => {
             build(py, "InternalError", (text,))

@@ -1,16 +1,20 @@
 //! Curvature and posterior of any parameters, tile-packed.
 
+use std::collections::HashMap;
+
 use hoarfrost_core::assemble::full::FullSum;
 use hoarfrost_core::cholesky::Factor;
 use hoarfrost_core::error::CoreError;
 use hoarfrost_core::posterior::full::{self, FullPosterior as Full};
 use hoarfrost_core::spectrum;
+use hoarfrost_core::storage::stored::{Content, Source, Stored};
 use pyo3::prelude::*;
 
 use crate::arrays::{Values, own_jacobian, with_slice};
 use crate::errors::to_python;
 use crate::output::{Array, computed, lanes, square};
 use crate::seam::run;
+use crate::stored::{Listed, Places, listed, restored, values};
 use crate::turn::Turn;
 
 /// Bytes of the curvature of `num_params` parameters, of its factor, and of a panel of rows while they
@@ -54,6 +58,24 @@ impl State {
             }
         }
         Ok(())
+    }
+}
+
+impl Stored for State {
+    fn content(&self) -> Result<Content<'_>, CoreError> {
+        match self {
+            Self::Sum(sum) => sum.content(),
+            Self::Factoring(work) => work.content(),
+            Self::Gone => Err(CoreError::Consumed),
+        }
+    }
+
+    fn restored(source: &Source) -> Result<Self, CoreError> {
+        // Only a factorisation counts steps.
+        match source.size("", "steps") {
+            Ok(_) => full::InPlace::restored(source).map(Self::Factoring),
+            Err(_) => FullSum::restored(source).map(Self::Sum),
+        }
     }
 }
 
@@ -158,6 +180,32 @@ impl FullCurvature {
             State::Gone => 0,
         })
     }
+    /// Numbers by name, and how many values each array holds.
+    fn stored(&self, py: Python<'_>) -> PyResult<Listed> {
+        listed(py, &*self.state.take(py)?)
+    }
+
+    /// A copy of some values of an array.
+    fn values<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        start: usize,
+        stop: usize,
+    ) -> PyResult<Array<'py>> {
+        values(py, &*self.state.take(py)?, name, start, stop)
+    }
+
+    /// The same again, from an open file's descriptor, numbers, and where its arrays are.
+    #[staticmethod]
+    fn restored(
+        py: Python<'_>,
+        file: isize,
+        numbers: HashMap<String, f64>,
+        arrays: Places,
+    ) -> PyResult<Self> {
+        restored(py, file, numbers, arrays).map(|state| Self { state: Turn::new(state) })
+    }
 }
 
 /// The posterior of any parameters.
@@ -237,5 +285,31 @@ impl FullPosterior {
         computed(py, &[points, c], None, |out, driver| {
             self.posterior.functional_variance(&mut jacobian, out, driver)
         })
+    }
+    /// Numbers by name, and how many values each array holds.
+    fn stored(&self, py: Python<'_>) -> PyResult<Listed> {
+        listed(py, &self.posterior)
+    }
+
+    /// A copy of some values of an array.
+    fn values<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        start: usize,
+        stop: usize,
+    ) -> PyResult<Array<'py>> {
+        values(py, &self.posterior, name, start, stop)
+    }
+
+    /// The same again, from an open file's descriptor, numbers, and where its arrays are.
+    #[staticmethod]
+    fn restored(
+        py: Python<'_>,
+        file: isize,
+        numbers: HashMap<String, f64>,
+        arrays: Places,
+    ) -> PyResult<Self> {
+        restored(py, file, numbers, arrays).map(|posterior| Self { posterior })
     }
 }

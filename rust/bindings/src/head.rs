@@ -1,11 +1,14 @@
 //! A last layer's curvature, and the posterior of a softmax's.
 
+use std::collections::HashMap;
+
 use hoarfrost_core::assemble::head::{HeadSum, Outputs};
 use hoarfrost_core::error::CoreError;
 use hoarfrost_core::posterior::block_diagonal::{self, BlockDiagonalPosterior as BlockDiagonal};
 use hoarfrost_core::posterior::head::{self, HeadPosterior as Head};
 use hoarfrost_core::posterior::kronecker;
 use hoarfrost_core::spectrum;
+use hoarfrost_core::storage::stored::{Content, Source, Stored};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -15,6 +18,7 @@ use crate::errors::to_python;
 use crate::kronecker::KroneckerBasis;
 use crate::output::{Array, computed, lanes, square, vector};
 use crate::seam::run;
+use crate::stored::{Listed, Places, listed, restored, values};
 use crate::turn::Turn;
 
 fn parse_outputs(outputs: &str) -> PyResult<Outputs> {
@@ -97,6 +101,29 @@ impl State {
             }
         }
         Ok(())
+    }
+}
+
+impl Stored for State {
+    fn content(&self) -> Result<Content<'_>, CoreError> {
+        match self {
+            Self::Sum(sum) => sum.content(),
+            Self::Softmax(work) => work.content(),
+            Self::Independent(work) => work.content(),
+            Self::Gone => Err(CoreError::Consumed),
+        }
+    }
+
+    fn restored(source: &Source) -> Result<Self, CoreError> {
+        // Only factorisations count steps or factors.
+        if source.size("", "steps").is_ok() {
+            return head::InPlace::restored(source).map(|work| Self::Softmax(Box::new(work)));
+        }
+        if source.size("", "factors").is_ok() {
+            let work = block_diagonal::InPlace::restored(source)?;
+            return Ok(Self::Independent(Box::new(work)));
+        }
+        HeadSum::restored(source).map(|sum| Self::Sum(Box::new(sum)))
     }
 }
 
@@ -235,6 +262,38 @@ impl HeadCurvature {
             State::Gone => 0,
         })
     }
+    /// Numbers by name, and how many values each array holds.
+    fn stored(&self, py: Python<'_>) -> PyResult<Listed> {
+        listed(py, &*self.state.take(py)?)
+    }
+
+    /// A copy of some values of an array.
+    fn values<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        start: usize,
+        stop: usize,
+    ) -> PyResult<Array<'py>> {
+        values(py, &*self.state.take(py)?, name, start, stop)
+    }
+
+    /// The same again, from an open file's descriptor, numbers, and where its arrays are.
+    #[staticmethod]
+    fn restored(
+        py: Python<'_>,
+        file: isize,
+        numbers: HashMap<String, f64>,
+        arrays: Places,
+    ) -> PyResult<Self> {
+        let state: State = restored(py, file, numbers, arrays)?;
+        let outputs = match &state {
+            State::Sum(sum) => sum.outputs(),
+            State::Independent(_) => Outputs::Independent,
+            State::Softmax(_) | State::Gone => Outputs::Softmax,
+        };
+        Ok(Self { outputs, state: Turn::new(state) })
+    }
 }
 
 fn as_python<T>(py: Python<'_>, posterior: T) -> PyResult<Bound<'_, PyAny>>
@@ -346,5 +405,31 @@ impl HeadPosterior {
     /// Gives back the memory of the cached covariance blocks.
     fn drop_cache(&self) {
         self.posterior.drop_cache();
+    }
+    /// Numbers by name, and how many values each array holds.
+    fn stored(&self, py: Python<'_>) -> PyResult<Listed> {
+        listed(py, &self.posterior)
+    }
+
+    /// A copy of some values of an array.
+    fn values<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        start: usize,
+        stop: usize,
+    ) -> PyResult<Array<'py>> {
+        values(py, &self.posterior, name, start, stop)
+    }
+
+    /// The same again, from an open file's descriptor, numbers, and where its arrays are.
+    #[staticmethod]
+    fn restored(
+        py: Python<'_>,
+        file: isize,
+        numbers: HashMap<String, f64>,
+        arrays: Places,
+    ) -> PyResult<Self> {
+        restored(py, file, numbers, arrays).map(|posterior| Self { posterior })
     }
 }

@@ -9,6 +9,7 @@ mod head;
 mod kronecker;
 mod output;
 mod seam;
+mod stored;
 mod turn;
 
 use pyo3::prelude::*;

@@ -61,6 +61,10 @@ pub enum CoreError {
     #[error("could not allocate {bytes} bytes for {what}")]
     Allocation { what: &'static str, bytes: usize },
 
+    /// A file does not hold what it should.
+    #[error("the file does not hold what it should: {reason}")]
+    Stored { reason: String },
+
     /// Work was stopped from outside.
     #[error("interrupted")]
     Interrupted,

@@ -4,6 +4,7 @@ use crate::assemble::unfinished::{Unfinished, print_of};
 use crate::error::CoreError;
 use crate::input::{Real, check_matrix, check_weights};
 use crate::storage::buffer::Buffer;
+use crate::storage::stored::{Content, Source, Stored, misfit};
 use crate::threads::Driver;
 
 /// Parameters that one task adds.
@@ -141,6 +142,24 @@ impl DiagonalSum {
             Err(_) => self.unfinished.keep_add(taken, &print),
         }
         outcome
+    }
+}
+
+impl Stored for DiagonalSum {
+    fn content(&self) -> Result<Content<'_>, CoreError> {
+        let mut content = Content::default();
+        content.size("", "edge", self.num_params());
+        content.array("", "values", self.values()?);
+        Ok(content)
+    }
+
+    fn restored(source: &Source) -> Result<Self, CoreError> {
+        let n = source.size("", "edge")?;
+        if n == 0 {
+            return Err(misfit("the diagonal", n, "values"));
+        }
+        let values = source.array("the diagonal of the curvature", "", "values", n)?;
+        Ok(Self { values, unfinished: Unfinished::default() })
     }
 }
 

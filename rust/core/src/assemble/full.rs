@@ -7,6 +7,7 @@ use crate::input::{Real, check_matrix};
 use crate::kernel::LANE;
 use crate::kernel::lanes::{DEPTH, Lanes, Panels, add_block_products};
 use crate::storage::list;
+use crate::storage::stored::{Content, Source, Stored, misfit};
 use crate::storage::tiles::{TileMatrix, layout_of};
 use crate::threads::Driver;
 
@@ -208,6 +209,38 @@ impl FullSum {
         self.unfinished.check_none()?;
         CoreError::check_len("rows that are not added yet", 0, self.panel.rows())?;
         Ok((self.tiles, self.rounding))
+    }
+}
+
+impl Stored for FullSum {
+    fn content(&self) -> Result<Content<'_>, CoreError> {
+        self.unfinished.check_none()?;
+        if self.tasks > 0 {
+            return Err(CoreError::Incomplete);
+        }
+        let mut content = Content::default();
+        self.tiles.add_to("", &mut content);
+        content.size("", "panel_rows", self.panel.rows());
+        self.panel.add_to("panel", &mut content);
+        if !self.rounding.is_empty() {
+            content.array("", "rounding", &self.rounding);
+        }
+        Ok(content)
+    }
+
+    fn restored(source: &Source) -> Result<Self, CoreError> {
+        let tiles = TileMatrix::of_source("the curvature", "", source)?;
+        let (n, rows) = (tiles.n(), source.size("", "panel_rows")?);
+        if rows > ROWS {
+            return Err(misfit("the panel", rows, "rows"));
+        }
+        let rounding = if source.holds("", "rounding") {
+            list::copy_of("rounding", &source.array("rounding", "", "rounding", n)?)?
+        } else {
+            Vec::new()
+        };
+        let panel = Lanes::of_source("a panel of rows", n, rows, "panel", source)?;
+        Ok(Self { panel, ..Self::from_tiles(tiles, rounding)? })
     }
 }
 

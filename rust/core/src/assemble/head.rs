@@ -11,6 +11,7 @@ use crate::input::{Real, check_matrix, check_weights};
 pub use crate::output::weights::Outputs;
 use crate::output::weights::Planes;
 use crate::storage::blocks::SymmetricBlocks;
+use crate::storage::stored::{Content, Source, Stored, misfit};
 use crate::threads::Driver;
 
 /// Values of blocks that one task of a merge adds.
@@ -249,6 +250,48 @@ impl HeadSum {
         self.panel.clear();
         self.tasks = 0;
         Ok(())
+    }
+}
+
+impl Stored for HeadSum {
+    fn content(&self) -> Result<Content<'_>, CoreError> {
+        self.unfinished.check_none()?;
+        if self.tasks > 0 {
+            return Err(CoreError::Incomplete);
+        }
+        let mut content = Content::default();
+        content.size("", "softmax", usize::from(self.outputs == Outputs::Softmax));
+        content.size("", "outputs", self.num_outputs);
+        content.size("", "features", self.num_features());
+        content.size("", "points", self.num_data);
+        content.array("", "blocks", self.blocks.values());
+        self.panel.add_to(&mut content);
+        Ok(content)
+    }
+
+    fn restored(source: &Source) -> Result<Self, CoreError> {
+        let softmax = source.size("", "softmax")? == 1;
+        let outputs = if softmax { Outputs::Softmax } else { Outputs::Independent };
+        let (c, d) = (source.size("", "outputs")?, source.size("", "features")?);
+        if c < outputs.least() || d == 0 {
+            return Err(misfit("the curvature", c.min(d), "outputs or features"));
+        }
+        let ((k, pattern), what) = (outputs.basis(c), "the curvature of a layer");
+        let mut sum = Self {
+            identity: Identity::new(),
+            outputs,
+            num_outputs: c,
+            blocks: SymmetricBlocks::of_source(what, k, d, pattern, source)?,
+            panel: Panel::of_source(d, c, source)?,
+            planes: None,
+            tasks: 0,
+            num_data: source.size("", "points")?,
+            unfinished: Unfinished::default(),
+        };
+        if sum.panel.rows() > 0 {
+            sum.prepare()?;
+        }
+        Ok(sum)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::error::CoreError;
 use crate::input::{Real, widen};
 use crate::kernel::lanes::Lanes;
 use crate::storage::buffer::Buffer;
+use crate::storage::stored::{Content, Source, misfit};
 use crate::threads::Driver;
 
 /// Rows of a full panel. A weighted product reads and writes its result once a panel, so the
@@ -28,6 +29,41 @@ impl Panel {
             features: Lanes::new("a panel of features", num_features)?,
             outputs: Buffer::zeros("a panel of outputs", 0)?,
         })
+    }
+
+    /// Adds the rows held.
+    pub fn add_to<'a>(&'a self, content: &mut Content<'a>) {
+        content.size("", "panel_rows", self.rows());
+        self.features.add_to("panel_features", content);
+        if self.rows() > 0 {
+            content.array("", "panel_outputs", self.outputs());
+        }
+    }
+
+    /// The panel of a file.
+    ///
+    /// # Errors
+    /// [`CoreError::Stored`], [`CoreError::Allocation`].
+    pub fn of_source(
+        num_features: usize,
+        num_outputs: usize,
+        source: &Source,
+    ) -> Result<Self, CoreError> {
+        let (what, rows) = ("a panel of features", source.size("", "panel_rows")?);
+        if rows > PANEL_ROWS {
+            return Err(misfit("the panel", rows, "rows"));
+        }
+        let mut panel = Self {
+            features: Lanes::of_source(what, num_features, rows, "panel_features", source)?,
+            ..Self::new(num_features, num_outputs)?
+        };
+        if rows > 0 {
+            let len = rows * num_outputs;
+            let held = source.array("a panel of outputs", "", "panel_outputs", len)?;
+            panel.prepare()?;
+            panel.outputs[..len].copy_from_slice(&held);
+        }
+        Ok(panel)
     }
 
     /// Bytes that a panel takes.

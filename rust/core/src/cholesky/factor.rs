@@ -17,6 +17,7 @@ use crate::kernel::lanes::add_block_products;
 use crate::kernel::{LANE, Lane};
 use crate::storage::buffer::Buffer;
 use crate::storage::list;
+use crate::storage::stored::{Content, Source, Stored, misfit};
 use crate::storage::tiles::{TileMatrix, layout_of, panels_of};
 use crate::threads::Driver;
 
@@ -140,6 +141,11 @@ impl Factorization {
         Ok(())
     }
 
+    /// Whether the rest is to come: a matrix that has begun to be a factor.
+    pub fn has_begun(&self) -> bool {
+        self.steps > 0 && !self.lost && self.certainty.is_none()
+    }
+
     /// Whether there is nothing to go on with.
     pub fn is_lost(&self) -> bool {
         self.lost
@@ -247,6 +253,50 @@ impl Factorization {
                     layout_of(nb),
                 );
             }
+        })
+    }
+}
+
+impl Stored for Factorization {
+    fn content(&self) -> Result<Content<'_>, CoreError> {
+        let Some(witness) = self.witness.as_ref().filter(|_| self.has_begun()) else {
+            return Err(CoreError::Incomplete);
+        };
+        let mut content = Content::default();
+        self.tiles.add_to("", &mut content);
+        content.array("", "inverses", &self.inverses);
+        content.size("", "steps", self.steps);
+        content.size("", "tasks", self.tasks);
+        content.number("", "least_prior", self.standing.prior);
+        if !self.standing.unknown.is_empty() {
+            content.array("", "rounding", &self.standing.unknown);
+        }
+        witness.add_to(&mut content);
+        Ok(content)
+    }
+
+    fn restored(source: &Source) -> Result<Self, CoreError> {
+        let tiles = TileMatrix::of_source("the factor", "", source)?;
+        let (n, count) = (tiles.n(), tiles.num_tile_rows());
+        let len = count * inverse_lanes(tiles.nb()) * LANE;
+        let unknown = if source.holds("", "rounding") {
+            list::copy_of("rounding", &source.array("rounding", "", "rounding", n)?)?
+        } else {
+            Vec::new()
+        };
+        let (done, tasks) = (source.size("", "steps")?, source.size("", "tasks")?);
+        if done > steps(count).count() {
+            return Err(misfit("the factorisation", done, "steps"));
+        }
+        Ok(Self {
+            inverses: source.array("inverses of diagonal blocks", "", "inverses", len)?,
+            standing: Standing { prior: source.number("", "least_prior")?, unknown },
+            witness: Some(Witness::of_source(n, source)?),
+            certainty: None,
+            lost: false,
+            steps: done,
+            tasks,
+            tiles,
         })
     }
 }

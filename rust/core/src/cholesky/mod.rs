@@ -19,8 +19,9 @@ pub use inverse::{STRIP, strip_of};
 pub(crate) use solve::{subtract, subtract_transposed};
 
 use crate::error::CoreError;
-use crate::kernel::Lane;
+use crate::kernel::{LANE, Lane};
 use crate::storage::buffer::Buffer;
+use crate::storage::stored::{Content, Source};
 use crate::storage::tiles::TileMatrix;
 
 /// The lower-triangular factor `L`, in the storage of the matrix it was made from.
@@ -60,6 +61,29 @@ impl Factor {
         let (nb, count) = crate::storage::tiles::grid(n);
         let inverses = count.saturating_mul(triangle::inverse_lanes(nb) * size_of::<Lane>());
         TileMatrix::bytes_of(n).saturating_add(inverses)
+    }
+
+    /// Adds what it is made of.
+    pub fn add_to<'a>(&'a self, prefix: &str, content: &mut Content<'a>) {
+        self.tiles.add_to(prefix, content);
+        content.array(prefix, "inverses", &self.inverses);
+        content.number(prefix, "eigenvalue", self.certainty.eigenvalue);
+        content.number(prefix, "rounding", self.certainty.rounding);
+    }
+
+    /// The factor of a file.
+    ///
+    /// # Errors
+    /// [`CoreError::Stored`], [`CoreError::Allocation`].
+    pub fn of_source(prefix: &str, source: &Source) -> Result<Self, CoreError> {
+        let tiles = TileMatrix::of_source("the factor", prefix, source)?;
+        let len = tiles.num_tile_rows() * triangle::inverse_lanes(tiles.nb()) * LANE;
+        let certainty = Certainty {
+            eigenvalue: source.number(prefix, "eigenvalue")?,
+            rounding: source.number(prefix, "rounding")?,
+        };
+        let what = "inverses of diagonal blocks";
+        Ok(Self { tiles, inverses: source.array(what, prefix, "inverses", len)?, certainty })
     }
 
     /// A copy of `self`.

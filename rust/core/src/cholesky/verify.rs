@@ -6,6 +6,7 @@ use crate::kernel::dot::total;
 use crate::kernel::{LANE, Lane};
 use crate::storage::buffer::Buffer;
 use crate::storage::list;
+use crate::storage::stored::{Content, Source};
 use crate::storage::tiles::{MAX_TILE, TileMatrix};
 use crate::threads::Driver;
 
@@ -42,6 +43,24 @@ impl Witness {
         let above = above(tiles, &v, true, driver)?;
         y.iter_mut().zip(above.iter()).for_each(|(y, part)| *y += part);
         Ok(Self { v, y, diagonal })
+    }
+
+    /// Adds what it is made of.
+    pub fn add_to<'a>(&'a self, content: &mut Content<'a>) {
+        content.array("", "witness_signs", &self.v);
+        content.array("", "witness_product", &self.y);
+        content.array("", "witness_diagonal", &self.diagonal);
+    }
+
+    /// The witness of a file, of a matrix of edge `n`.
+    ///
+    /// # Errors
+    /// [`CoreError::Stored`], [`CoreError::Allocation`].
+    pub fn of_source(n: usize, source: &Source) -> Result<Self, CoreError> {
+        let what = "a vector";
+        let list = |name| list::copy_of(what, &source.array(what, "", name, n)?);
+        let y = source.array(what, "", "witness_product", n)?;
+        Ok(Self { v: list("witness_signs")?, y, diagonal: list("witness_diagonal")? })
     }
 
     /// The squares `D^2` of the scales of rows: the diagonal of `A`, where that is known.

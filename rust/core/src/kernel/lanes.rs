@@ -9,6 +9,7 @@ use crate::error::CoreError;
 use crate::input::Real;
 use crate::kernel::{LANE, Lane, Square, Target, add_products};
 use crate::storage::buffer::Buffer;
+use crate::storage::stored::{Content, Source};
 use crate::threads::Driver;
 
 /// Rows of a chunk: 16 KiB for each eight columns, half of a first-level cache.
@@ -34,6 +35,33 @@ impl Lanes {
     /// [`CoreError::Allocation`].
     pub fn new(what: &'static str, columns: usize) -> Result<Self, CoreError> {
         Ok(Self { what, columns, rows: 0, data: Buffer::zeros(what, 0)? })
+    }
+
+    /// Adds the rows held, under a name of their own.
+    pub fn add_to<'a>(&'a self, name: &str, content: &mut Content<'a>) {
+        if self.rows > 0 {
+            let len = Self::bytes_of(self.columns, self.rows) / size_of::<f64>();
+            content.array("", name, &self.data[..len]);
+        }
+    }
+
+    /// The rows of a file; none where it holds none.
+    ///
+    /// # Errors
+    /// [`CoreError::Stored`], [`CoreError::Allocation`].
+    pub fn of_source(
+        what: &'static str,
+        columns: usize,
+        rows: usize,
+        name: &str,
+        source: &Source,
+    ) -> Result<Self, CoreError> {
+        let len = Self::bytes_of(columns, rows) / size_of::<f64>();
+        let data = match rows {
+            0 => Buffer::zeros(what, 0)?,
+            _ => source.array(what, "", name, len)?,
+        };
+        Ok(Self { what, columns, rows, data })
     }
 
     /// Makes room for `capacity` rows in all; those that are held stay.

@@ -15,6 +15,7 @@ use crate::posterior::matrix::{FillRows, rows_in_order, scatter};
 use crate::storage::blocks::{Pattern, SymmetricBlocks};
 use crate::storage::buffer::Buffer;
 use crate::storage::list;
+use crate::storage::stored::{Content, Source, Stored, misfit};
 use crate::threads::Driver;
 
 /// Streams of one factor start this far from those of the next.
@@ -378,5 +379,73 @@ impl BlockDiagonalPosterior {
             }
         }
         driver.for_each(rows, 4.0 * p as f64, p, |row, scratch| scatter(row, order, scratch))
+    }
+}
+
+impl Stored for InPlace {
+    fn content(&self) -> Result<Content<'_>, CoreError> {
+        // A factor that has begun is begun again.
+        let Some(blocks) = self.blocks.as_ref().filter(|_| self.current.is_none()) else {
+            return Err(CoreError::Incomplete);
+        };
+        let mut content = Content::default();
+        content.size("", "outputs", blocks.outputs());
+        content.size("", "features", blocks.dim());
+        content.size("", "factors", self.factors.len());
+        content.array("", "prior_precision", &self.prior_precision);
+        content.array("", "blocks", blocks.values());
+        for (c, factor) in self.factors.iter().enumerate() {
+            factor.add_to(&format!("{c}."), &mut content);
+        }
+        Ok(content)
+    }
+
+    fn restored(source: &Source) -> Result<Self, CoreError> {
+        let (outputs, dim) = (source.size("", "outputs")?, source.size("", "features")?);
+        let (done, what) = (source.size("", "factors")?, "the curvature of a layer");
+        if outputs == 0 || dim == 0 || done > outputs {
+            return Err(misfit("the factor", done, "outputs"));
+        }
+        let prior = source.array(PRIOR, "", "prior_precision", outputs.saturating_mul(dim))?;
+        let mut factors = room_for(outputs)?;
+        for c in 0..done {
+            factors.push(Factor::of_source(&format!("{c}."), source)?);
+        }
+        let pattern = Pattern::Diagonal;
+        Ok(Self {
+            prior_precision: list::copy_of(PRIOR, &prior)?,
+            sum: None,
+            blocks: Some(SymmetricBlocks::of_source(what, outputs, dim, pattern, source)?),
+            factors,
+            current: None,
+        })
+    }
+}
+
+impl Stored for BlockDiagonalPosterior {
+    fn content(&self) -> Result<Content<'_>, CoreError> {
+        let mut content = Content::default();
+        content.size("", "outputs", self.num_outputs());
+        content.size("", "features", self.dim);
+        for (c, factor) in self.factors.iter().enumerate() {
+            factor.add_to(&format!("{c}."), &mut content);
+        }
+        Ok(content)
+    }
+
+    fn restored(source: &Source) -> Result<Self, CoreError> {
+        let (outputs, dim) = (source.size("", "outputs")?, source.size("", "features")?);
+        if outputs == 0 || dim == 0 {
+            return Err(misfit("the factor", 0, "outputs or features"));
+        }
+        let mut factors = room_for(outputs)?;
+        for c in 0..outputs {
+            let factor = Factor::of_source(&format!("{c}."), source)?;
+            if factor.n() != dim {
+                return Err(misfit("a factor", factor.n(), "columns"));
+            }
+            factors.push(factor);
+        }
+        Ok(Self { dim, factors, inverse: Cache::default() })
     }
 }

@@ -6,6 +6,7 @@ use crate::kernel::dot::dot;
 use crate::normal::fill_standard_normal;
 use crate::posterior::matrix::mirror_each;
 use crate::storage::buffer::Buffer;
+use crate::storage::stored::{Content, Source, Stored, misfit};
 use crate::threads::Driver;
 
 /// `N(mean, A^-1)` with `A = diag(h + prior_precision)`.
@@ -97,6 +98,23 @@ impl DiagonalPosterior {
             }
         })?;
         mirror_each(out, c, driver)
+    }
+}
+
+impl Stored for DiagonalPosterior {
+    fn content(&self) -> Result<Content<'_>, CoreError> {
+        let mut content = Content::default();
+        content.size("", "edge", self.precision.len());
+        content.array("", "precision", &self.precision);
+        Ok(content)
+    }
+
+    fn restored(source: &Source) -> Result<Self, CoreError> {
+        let n = source.size("", "edge")?;
+        if n == 0 {
+            return Err(misfit("the precision", n, "values"));
+        }
+        Ok(Self { precision: source.array("a diagonal precision", "", "precision", n)? })
     }
 }
 

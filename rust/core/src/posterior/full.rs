@@ -8,6 +8,7 @@ use crate::kernel::dot::dot;
 use crate::posterior::PRIOR;
 use crate::posterior::matrix::{mirror_each, rows_in_order, scatter};
 use crate::storage::list;
+use crate::storage::stored::{Content, Source, Stored};
 use crate::storage::tiles::TileMatrix;
 use crate::threads::Driver;
 
@@ -225,6 +226,32 @@ impl FullPosterior {
         self.factor.solve_lower(jacobian, driver)?;
         let tasks = jacobian.chunks_exact(n).zip(out);
         driver.for_each(tasks, (2 * n) as f64, 0, |(row, v), _| *v = dot(row, row))
+    }
+}
+
+impl Stored for InPlace {
+    fn content(&self) -> Result<Content<'_>, CoreError> {
+        let mut content = self.work.as_ref().ok_or(CoreError::Incomplete)?.content()?;
+        content.array("", "prior_precision", &self.prior_precision);
+        Ok(content)
+    }
+
+    fn restored(source: &Source) -> Result<Self, CoreError> {
+        let work = Factorization::restored(source)?;
+        let prior = source.array(PRIOR, "", "prior_precision", source.size("", "edge")?)?;
+        Ok(Self { prior_precision: list::copy_of(PRIOR, &prior)?, work: Some(work) })
+    }
+}
+
+impl Stored for FullPosterior {
+    fn content(&self) -> Result<Content<'_>, CoreError> {
+        let mut content = Content::default();
+        self.factor.add_to("", &mut content);
+        Ok(content)
+    }
+
+    fn restored(source: &Source) -> Result<Self, CoreError> {
+        Ok(Self { factor: Factor::of_source("", source)? })
     }
 }
 

@@ -23,6 +23,7 @@ use crate::posterior::matrix::{rows_in_order, scatter};
 use crate::storage::blocks::SymmetricBlocks;
 use crate::storage::buffer::Buffer;
 use crate::storage::list;
+use crate::storage::stored::{Content, Source, Stored, misfit};
 use crate::threads::Driver;
 
 /// Rows that one product takes together.
@@ -389,6 +390,40 @@ impl KroneckerPosterior {
             }
         })?;
         driver.for_each(rows, 4.0 * p as f64, p, |row, scratch| scatter(row, order, scratch))
+    }
+}
+
+impl Stored for KroneckerPosterior {
+    fn content(&self) -> Result<Content<'_>, CoreError> {
+        let (mut content, eigen) = (Content::default(), &self.basis.eigen);
+        content.size("", "outputs", self.num_outputs());
+        content.size("", "features", self.num_features());
+        content.number("", "scale", self.scale);
+        content.number("", "rounding", eigen.rounding);
+        content.array("", "vectors", &eigen.vectors);
+        content.array("", "values", &eigen.values);
+        content.array("", "prior", &self.basis.prior);
+        content.array("", "output_precision", &self.output_precision);
+        Ok(content)
+    }
+
+    fn restored(source: &Source) -> Result<Self, CoreError> {
+        let (outputs, dim) = (source.size("", "outputs")?, source.size("", "features")?);
+        if outputs == 0 || dim == 0 {
+            return Err(misfit("the posterior", 0, "outputs or features"));
+        }
+        let eigen = Eigen {
+            vectors: source.array("the eigenvectors", "", "vectors", dim.saturating_mul(dim))?,
+            values: source.array("the eigenvalues", "", "values", dim)?,
+            rounding: source.number("", "rounding")?,
+        };
+        let prior = list::copy_of(PRIOR, &source.array(PRIOR, "", "prior", dim)?)?;
+        let inverse_root = list::collect(PRIOR, prior.iter().map(|t| 1.0 / t.sqrt()))?;
+        let what = "noise precisions";
+        let noise = source.array(what, "", "output_precision", outputs)?;
+        let scale = source.number("", "scale")?;
+        let basis = Arc::new(KroneckerBasis { eigen, prior, inverse_root });
+        Ok(Self { basis, output_precision: list::copy_of(what, &noise)?, scale })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::CoreError;
 use crate::storage::buffer::Buffer;
+use crate::storage::stored::Source;
 
 /// Which pairs of outputs `(c, d)`, `c >= d`, have a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,21 @@ impl SymmetricBlocks {
     ) -> Result<Self, CoreError> {
         let len = pattern.num_blocks(outputs).saturating_mul(packed_len(dim));
         Ok(Self { dim, outputs, pattern, data: Buffer::zeros(what, len)? })
+    }
+
+    /// The blocks of a file.
+    ///
+    /// # Errors
+    /// [`CoreError::Stored`], [`CoreError::Allocation`].
+    pub fn of_source(
+        what: &'static str,
+        outputs: usize,
+        dim: usize,
+        pattern: Pattern,
+        source: &Source,
+    ) -> Result<Self, CoreError> {
+        let len = pattern.num_blocks(outputs).saturating_mul(packed_len(dim));
+        Ok(Self { dim, outputs, pattern, data: source.array(what, "", "blocks", len)? })
     }
 
     /// Bytes that such blocks take.

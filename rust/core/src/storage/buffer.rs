@@ -1,10 +1,13 @@
 //! Large float64 storage: zeroed, 64-byte aligned, and an error instead of an abort when refused.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::fs::File;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 use crate::error::CoreError;
+#[cfg(all(target_os = "linux", target_endian = "little"))]
+use crate::storage::file_map::FileMap;
 #[cfg(target_os = "linux")]
 use crate::storage::pages::Mapping;
 
@@ -23,6 +26,13 @@ enum Owner {
     #[cfg(target_os = "linux")]
     System {
         mapping: Mapping,
+    },
+    /// Pages of a file; what is written to them stays in this process.
+    #[cfg(all(target_os = "linux", target_endian = "little"))]
+    File {
+        // Held for its drop alone.
+        #[allow(dead_code)]
+        map: FileMap,
     },
 }
 
@@ -63,6 +73,26 @@ impl Buffer {
         let ptr = unsafe { alloc_zeroed(layout) }.cast::<f64>();
         let ptr = NonNull::new(ptr).ok_or(refused)?;
         Ok(Self { ptr, len, owner: Owner::Allocator(layout) })
+    }
+
+    /// `len` values of a file from byte `first` on, not read before they are asked for; `None` where
+    /// the system does not map them, or they do not lie as a buffer's do.
+    ///
+    /// The file must not be changed or cut while the buffer lives.
+    #[cfg(all(target_os = "linux", target_endian = "little"))]
+    pub fn of_file(file: &File, first: u64, len: usize) -> Option<Self> {
+        let map = FileMap::new(file, first, len.checked_mul(size_of::<f64>())?)?;
+        let ptr = map.as_ptr().cast::<f64>();
+        if len == 0 || ptr.as_ptr().align_offset(ALIGN) != 0 {
+            return None;
+        }
+        Some(Self { ptr, len, owner: Owner::File { map } })
+    }
+
+    /// Elsewhere values are read.
+    #[cfg(not(all(target_os = "linux", target_endian = "little")))]
+    pub fn of_file(_: &File, _: u64, _: usize) -> Option<Self> {
+        None
     }
 
     /// Bytes held.

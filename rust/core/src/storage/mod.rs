@@ -2,7 +2,10 @@
 
 pub mod blocks;
 pub mod buffer;
+#[cfg(all(target_os = "linux", target_endian = "little"))]
+mod file_map;
 pub mod list;
 #[cfg(target_os = "linux")]
 mod pages;
+pub mod stored;
 pub mod tiles;

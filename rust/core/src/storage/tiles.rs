@@ -4,6 +4,7 @@ use crate::error::CoreError;
 use crate::kernel::lanes::{Layout, Panels};
 use crate::kernel::{LANE, Lane};
 use crate::storage::buffer::Buffer;
+use crate::storage::stored::{Content, Source, misfit};
 
 /// Largest tile edge. Chosen by measurement (PERFORMANCE.md): deep enough for the product to run at
 /// full speed, small enough that the diagonal tile, which one thread factors, is next to nothing.
@@ -70,6 +71,27 @@ impl TileMatrix {
         let mut copy = Self::zeros(what, self.n)?;
         copy.data.copy_from_slice(&self.data);
         Ok(copy)
+    }
+
+    /// Adds what it is made of.
+    pub fn add_to<'a>(&'a self, prefix: &str, content: &mut Content<'a>) {
+        content.size(prefix, "edge", self.n);
+        content.size(prefix, "tile_edge", self.nb);
+        content.array(prefix, "tiles", &self.data);
+    }
+
+    /// The matrix of a file.
+    ///
+    /// # Errors
+    /// [`CoreError::Stored`], [`CoreError::Allocation`].
+    pub fn of_source(what: &'static str, prefix: &str, source: &Source) -> Result<Self, CoreError> {
+        let (n, nb) = (source.size(prefix, "edge")?, source.size(prefix, "tile_edge")?);
+        if n == 0 || nb == 0 || !nb.is_multiple_of(LANE) || nb > MAX_TILE {
+            return Err(misfit("tile_edge", nb, "rows"));
+        }
+        let count = n.div_ceil(nb);
+        let len = (count.saturating_mul(count + 1) / 2).saturating_mul(nb * nb);
+        Ok(Self { n, nb, data: source.array(what, prefix, "tiles", len)? })
     }
 
     /// Edge of the matrix.

@@ -8,6 +8,7 @@ use crate::posterior::head::expand::{Expansion, to_classes};
 use crate::posterior::head::{Basis, Cache, HeadPosterior};
 use crate::storage::blocks::SymmetricBlocks;
 use crate::storage::list;
+use crate::storage::stored::{Content, Source, Stored, misfit};
 use crate::threads::Driver;
 
 /// How far it came.
@@ -125,5 +126,37 @@ impl InPlace {
             Some(Stage::Blocks(blocks, _)) => blocks.nbytes(),
             Some(Stage::Matrix(work)) => work.nbytes(),
         }
+    }
+}
+
+impl Stored for InPlace {
+    fn content(&self) -> Result<Content<'_>, CoreError> {
+        let Some(Stage::Matrix(work)) = &self.stage else { return Err(CoreError::Incomplete) };
+        let mut content = work.content()?;
+        content.size("", "outputs", self.num_outputs);
+        content.size("", "features", self.dim);
+        content.array("", "prior_precision", &self.prior_precision);
+        Ok(content)
+    }
+
+    fn restored(source: &Source) -> Result<Self, CoreError> {
+        let (num_outputs, dim) = (source.size("", "outputs")?, source.size("", "features")?);
+        if num_outputs < 2 || dim == 0 {
+            return Err(misfit("the factor", num_outputs.min(dim), "outputs or features"));
+        }
+        let len = num_outputs.saturating_mul(dim);
+        let prior = source.array(PRIOR, "", "prior_precision", len)?;
+        let basis = Basis::of(&prior, num_outputs, dim)?;
+        let n = source.size("", "edge")?;
+        if n != basis.outputs(num_outputs).saturating_mul(dim) {
+            return Err(misfit("the factor", n, "columns"));
+        }
+        Ok(Self {
+            num_outputs,
+            dim,
+            basis,
+            prior_precision: list::copy_of(PRIOR, &prior)?,
+            stage: Some(Stage::Matrix(Factorization::restored(source)?)),
+        })
     }
 }

@@ -29,6 +29,7 @@ use crate::posterior::PRIOR;
 use crate::storage::blocks::{Pattern, SymmetricBlocks};
 use crate::storage::buffer::Buffer;
 use crate::storage::list;
+use crate::storage::stored::{Content, Source, Stored, misfit};
 use crate::threads::Driver;
 
 /// How the factored outputs relate to the network's.
@@ -163,6 +164,37 @@ impl HeadPosterior {
             Basis::Identity => factored,
             Basis::Contrast { prior, .. } => factored + prior.iter().map(|t| t.ln()).sum::<f64>(),
         }
+    }
+}
+
+impl Stored for HeadPosterior {
+    fn content(&self) -> Result<Content<'_>, CoreError> {
+        let mut content = Content::default();
+        content.size("", "outputs", self.num_outputs);
+        content.size("", "features", self.dim);
+        self.factor.add_to("", &mut content);
+        if let Basis::Contrast { prior, .. } = &self.basis {
+            content.array("", "prior", prior);
+        }
+        Ok(content)
+    }
+
+    fn restored(source: &Source) -> Result<Self, CoreError> {
+        let (num_outputs, dim) = (source.size("", "outputs")?, source.size("", "features")?);
+        if num_outputs < 2 || dim == 0 {
+            return Err(misfit("the factor", num_outputs.min(dim), "outputs or features"));
+        }
+        let basis = if source.holds("", "prior") {
+            let prior = list::copy_of(PRIOR, &source.array(PRIOR, "", "prior", dim)?)?;
+            Basis::Contrast { q: contrast::matrix(num_outputs)?, prior }
+        } else {
+            Basis::Identity
+        };
+        let factor = Factor::of_source("", source)?;
+        if factor.n() != basis.outputs(num_outputs).saturating_mul(dim) {
+            return Err(misfit("the factor", factor.n(), "columns"));
+        }
+        Ok(Self { num_outputs, dim, basis, factor, inverse: Cache::default() })
     }
 }
 
