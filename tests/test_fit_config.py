@@ -39,7 +39,7 @@ def test_defaults():
     assert config.optimizer.freeze_fun is None
     assert dataclasses.astuple(config.checkpointer) == (None, None, False, None, 2, False)
     assert dataclasses.astuple(config.monitor) == (None, 0, "val_loss", 0.0, 1, False, True, None)
-    assert dataclasses.astuple(config.processor) == (-1, False)
+    assert dataclasses.astuple(config.processor) == (-1, False, "auto")
     assert dataclasses.astuple(config.hyperparameters) == (None, None)
     assert config.callbacks is None
 

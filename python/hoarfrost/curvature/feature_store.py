@@ -1,12 +1,14 @@
-"""Features of a whole data set, in memory, and the loader of them."""
+"""Features of a whole data set, in memory or in a folder, and the loader of them."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import jax
 import numpy as np
 
 from hoarfrost.curvature.feature_pass import FeaturePass
@@ -16,11 +18,13 @@ from hoarfrost.data.batch import PAIR, take
 from hoarfrost.data.checked import CheckedBatch
 from hoarfrost.data.features import FeatureLoader
 from hoarfrost.data.joined import JoinedRows, joined
+from hoarfrost.data.shards import ShardFolder
 from hoarfrost.data.streams import Batches, StreamBatches
 from hoarfrost.errors import DataError
 from hoarfrost.memory import check_room
-from hoarfrost.network.dense import INPUTS, OFFSET
+from hoarfrost.network.dense import INPUTS, OFFSET, Origin
 from hoarfrost.progress import progress_bar
+from hoarfrost.storage import digest
 
 # Bytes of the features that are made, and written, at once.
 _AT_ONCE = 2**25
@@ -124,7 +128,74 @@ def in_memory(
     if total is not None and done != total:
         raise DataError(f"the loader gave {done} points, and said that it has {total}")
     parts: Any = {name: joined([columns[name] for columns in kept]) for name in kept[0]}
-    return as_loader(run, loader, parts, sizes)
+    return as_loader(run.origin, loader, parts, sizes)
+
+
+def on_disk(
+    run: FeaturePass,
+    folder: ShardFolder,
+    loader: DataLoader,
+    batches: Iterator[CheckedBatch],
+    *,
+    progress: bool,
+) -> FeatureLoader:
+    """The features of all points in the shards of a folder, of which those that lack are made.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a shard is of other data.
+    SavedFileError
+        If a shard is damaged, or cannot be written.
+    """
+    known = loader._batches.sizes
+    sizes: list[int] = []
+    points: list[int] = []
+    folder.begin()
+    with progress_bar(
+        description="Features",
+        total=None if known is None else sum(known),
+        enabled=progress,
+        unit="point",
+    ) as bar:
+        for index, part in in_parts(counted(batches, sizes), folder.header["points"]):
+            read = Digest()
+            if folder.shard(index).exists():
+                for batch in read.along(part):
+                    del batch
+                folder.check(index, read.hexdigest())
+            else:
+                columns = made(run, read.along(part))
+                folder.write(index, columns, read.hexdigest())
+            points.append(read.points)
+            bar.update(read.points)
+    folder.finish(points, sizes)
+    return as_loader(run.origin, loader, dict(folder.columns(points)), sizes)
+
+
+class Digest:
+    """Of the data of some batches, and how many points they have."""
+
+    def __init__(self) -> None:
+        self.points = 0
+        self._found = hashlib.sha256()
+
+    def along(self, batches: Iterator[CheckedBatch]) -> Iterator[CheckedBatch]:
+        """The same batches, each taken note of."""
+        for batch in batches:
+            self.add(batch)
+            yield batch
+
+    def add(self, batch: CheckedBatch) -> None:
+        """Take note of a batch."""
+        leaves = jax.tree.leaves((batch.inputs, batch.targets, batch.mask))
+        named = {str(place): np.asarray(leaf) for place, leaf in enumerate(leaves)}
+        self._found.update(digest(named).encode())
+        self.points += batch.size
+
+    def hexdigest(self) -> str:
+        """What tells other data from these."""
+        return self._found.hexdigest()
 
 
 def counted(batches: Iterator[CheckedBatch], sizes: list[int]) -> Iterator[CheckedBatch]:
@@ -135,7 +206,7 @@ def counted(batches: Iterator[CheckedBatch], sizes: list[int]) -> Iterator[Check
 
 
 def as_loader(
-    run: FeaturePass, loader: DataLoader, columns: dict[str, Any], sizes: list[int]
+    origin: Origin, loader: DataLoader, columns: dict[str, Any], sizes: list[int]
 ) -> FeatureLoader:
     """Columns as a loader, in batches, and in orders of its epochs, like those of the data.
 
@@ -147,7 +218,7 @@ def as_loader(
         {INPUTS: inputs, OFFSET: columns[OFFSET]} if OFFSET in columns else inputs,
         (targets, columns["mask"]) if "mask" in columns else targets,
     )
-    return FeatureLoader(_batches(loader._batches, data, sizes), origin=run.origin)
+    return FeatureLoader(_batches(loader._batches, data, sizes), origin=origin)
 
 
 def _batches(source: Batches, data: Any, sizes: list[int]) -> Batches:

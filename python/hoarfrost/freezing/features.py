@@ -10,7 +10,7 @@ import jax
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing.partition import Partition
 from hoarfrost.freezing.subset import Subset
-from hoarfrost.network.dense import DenseNetwork, Origin
+from hoarfrost.network.dense import DenseLayer, DenseNetwork, Origin
 from hoarfrost.network.traced import fingerprint, training_changes
 from hoarfrost.types import Tree, join, path_of
 
@@ -28,7 +28,7 @@ def fingerprint_of(subset: Subset, point: Tree) -> str:
     return known
 
 
-def layer_partition(params: Tree, origin: Origin, argument: str) -> Partition:
+def layer_partition(params: Tree, layer: DenseLayer, argument: str) -> Partition:
     """The partition in which the layer of some features is trainable.
 
     Raises
@@ -37,12 +37,12 @@ def layer_partition(params: Tree, origin: Origin, argument: str) -> Partition:
         If the parameters are not as many as those of the network of the features.
     """
     flat, treedef = jax.tree_util.tree_flatten_with_path(params)
-    if len(flat) != origin.layer.num_leaves:
+    if len(flat) != layer.num_leaves:
         raise InvalidArgumentError(
-            f"{argument} holds features of a network with {origin.layer.num_leaves} parameter "
+            f"{argument} holds features of a network with {layer.num_leaves} parameter "
             f"arrays, and this one has {len(flat)}; {_REMEDY}"
         )
-    return Partition(treedef, tuple(path_of(key) for key, _ in flat), origin.layer.mask)
+    return Partition(treedef, tuple(path_of(key) for key, _ in flat), layer.mask)
 
 
 def over_features(subset: Subset, origin: Origin, argument: str) -> Subset:

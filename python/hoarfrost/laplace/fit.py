@@ -301,7 +301,7 @@ def subset_of(
 
     def found() -> Partition:
         if origin is not None:
-            return layer_partition(tree, origin, "data_loader")
+            return layer_partition(tree, origin.layer, "data_loader")
         return last_layer(network, tree, mutable, first_batch().inputs)
 
     kinds = param_kinds(network)

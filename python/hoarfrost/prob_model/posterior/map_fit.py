@@ -69,7 +69,7 @@ def partition_of(
     def found() -> Partition:
         origin = origin_of(train_loader)
         if origin is not None:
-            return layer_partition(start.params, origin, "train_data_loader")
+            return layer_partition(start.params, origin.layer, "train_data_loader")
         inputs, _ = next(iter(train_loader.in_order()))
         return last_layer(joint.network, start.params, start.mutable or {}, inputs)
 
