@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 
+import jax
 from feature_cases import Net, loader, variables
 
 import hoarfrost
@@ -17,6 +18,8 @@ def make(path, points):
 
 
 if __name__ == "__main__":
+    # As the parent does: the bits of new parameters depend on it.
+    jax.config.update("jax_disable_most_optimizations", True)
     # Everything is compiled before the parent is told to begin.
     functools.partial(hoarfrost.features, progress=False)(Net(), variables(), loader(batch_size=4))
     print("ready", flush=True)
