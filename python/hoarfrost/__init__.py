@@ -12,7 +12,7 @@ from hoarfrost._core import __version__
 if TYPE_CHECKING:
     from hoarfrost import data, errors, likelihood, metric, model, prob_model
     from hoarfrost.curvature.features import features
-    from hoarfrost.laplace import Laplace, describe, fit_laplace
+    from hoarfrost.laplace import Laplace, describe, fit_laplace, load_laplace
     from hoarfrost.laplace import plan_laplace as plan
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "features",
     "fit_laplace",
     "likelihood",
+    "load_laplace",
     "metric",
     "model",
     "plan",
@@ -36,6 +37,7 @@ _PLACES = {
     "describe": ("hoarfrost.laplace", "describe"),
     "features": ("hoarfrost.curvature.features", "features"),
     "fit_laplace": ("hoarfrost.laplace", "fit_laplace"),
+    "load_laplace": ("hoarfrost.laplace", "load_laplace"),
     "plan": ("hoarfrost.laplace", "plan_laplace"),
     **{
         name: (f"hoarfrost.{name}", "")

@@ -29,7 +29,7 @@ INTEGERS = """output_dim num_filters depth widen_factor width num_heads mlp_dim 
     memory_budget ignored_label devices keep_top_n_checkpoints save_every_n_steps"""
 SWITCHES = """plot shuffle prefetch replace joint log verbose tune_prior_log_variance progress
     distribute
-    disable_jit disable_calibration_metrics_computation disable_training_metrics_computation
+    frozen curvature verify disable_jit disable_calibration_metrics_computation disable_training_metrics_computation
     dump_state start_from_current_state"""
 CHOICES = """form pool name link structure hessian_structure how interval_type mode keep_curvature
     early_stopping_monitor return_aux"""
@@ -42,7 +42,7 @@ OBJECTS = """widths activations dense dropout dtype stage_sizes block_cls conv s
     input_shape rngs module state likelihood_log_variance_model posterior_approximator model_editor
     optimizer plot_options output_calibrator checkpointer monitor processor hyperparameters
     metrics method fit_config map_fit_config calib_config inputs_loaders data"""
-PATHS = "save_checkpoint_dir restore_checkpoint_path"
+PATHS = "save_checkpoint_dir restore_checkpoint_path path"
 
 KINDS: dict[str, str] = {
     argument: kind

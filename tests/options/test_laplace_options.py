@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from entries import Entry, Other, Pair, Refused, Subject, built, cases, check, kept, table
+from entries import Entry, Later, Other, Pair, Refused, Subject, built, cases, check, kept, table
 from problems import (
     CLASSES,
     CLASSES2,
@@ -33,6 +34,7 @@ from problems import (
 )
 
 import hoarfrost
+from hoarfrost import storage
 from hoarfrost.data import DataLoader
 from hoarfrost.network import init_linen
 from hoarfrost.predictive import RegressionPrediction
@@ -82,6 +84,34 @@ def run_write_to(**given: Any) -> Any:
     posterior = hoarfrost.fit_laplace(nnx_net(), None, CLASSES, trainable=["head"], progress=False)
     posterior.write_to(**given)
     return held(given["module"])
+
+
+def run_save(**given: Any) -> Any:
+    """The names in a posterior's file."""
+    path = tempfile.mkdtemp() + "/posterior"
+    posterior = hoarfrost.fit_laplace(**OF_HEAD, data_loader=CLASSES, progress=False)
+    posterior.save(**{"path": path, **given})
+    with storage.opened(path, "laplace") as stored:
+        return sorted(re.sub(r"\d", "", name) for name in stored.entries)
+
+
+def file_of(likelihood: Any = "categorical", **options: Any) -> str:
+    """A posterior in a file."""
+    path = tempfile.mkdtemp() + "/posterior"
+    options = {"model": Net(), "params": VARIABLES, "trainable": ["head"], **options}
+    data = CLASSES if likelihood == "categorical" else CLASSES_AS_ROWS
+    hoarfrost.fit_laplace(**options, data_loader=data, likelihood=likelihood, progress=False).save(
+        path, frozen=False
+    )
+    return path
+
+
+def run_load_laplace(**given: Any) -> Any:
+    posterior = hoarfrost.load_laplace(**given)
+    return posterior.variance(), posterior.predict(X), posterior.store.budget
+
+
+OTHER_VARIABLES = init_linen(Net(), X, key(1), key(1))
 
 
 def on_laplace(name: str, outputs: int = 3) -> Callable[..., Any]:
@@ -221,6 +251,26 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         lambda: {"module": nnx_net(1)},
         module=Refused(Net(), "module is a Net; give an NNX module"),
         tree=Other({"head": {"bias": np.ones(3, np.float32)}}),
+    )
+    yield built(
+        "Laplace.save",
+        run_save,
+        {},
+        path=Refused("no folder/posterior", "the folder of path .* does not exist"),
+        frozen=Other(False),
+        curvature=Other(False),
+    )
+    yield built(
+        "load_laplace",
+        run_load_laplace,
+        lambda: {"path": file_of(), "model": Net(), "params": VARIABLES},
+        path=Other(Later(lambda: file_of(prior_precision=3.0))),
+        model=Refused(apply_sine, "another model"),
+        params=Refused(OTHER_VARIABLES, "other frozen parameters"),
+        call=Refused(twice, "another model"),
+        likelihood=Refused("poisson", "leave it out"),
+        memory_budget=Other(10_000),
+        verify=Refused("yes", "verify must be True or False"),
     )
     prediction = RegressionPrediction(T, np.ones_like(T), 2 * np.ones_like(T))
     yield built("RegressionPrediction.quantile", prediction.quantile, {"q": 0.3}, q=Other(0.4))

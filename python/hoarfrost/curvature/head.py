@@ -25,6 +25,7 @@ from hoarfrost.curvature.head_check import (
     bias_error,
     check_directions,
     kernel_error,
+    num_directions,
 )
 from hoarfrost.curvature.layout import HeadLayout, candidate_layouts, matrix_shape
 from hoarfrost.curvature.result import PassResult
@@ -321,7 +322,7 @@ def find_head(
         shape = None if layout.kernel is None else shapes[layout.kernel]
         bias_size = None if layout.bias is None else layout.num_outputs
         points = int(np.shape(jax.tree.leaves(inputs)[0])[0]) * math.prod(positions)
-        direction = check_directions(shape, layout.num_inputs, bias_size, points)
+        direction = check_directions(shape, layout.num_inputs, bias_size, num_directions(points))
         head = HeadPass(subset, layout, direction, positions)
         result = head(inputs, output_shape[0])
         # A piece on which every input of the layer is zero agrees with any layout and shows none.

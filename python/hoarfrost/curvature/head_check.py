@@ -59,8 +59,13 @@ class Directions(NamedTuple):
     bias: np.ndarray | None
 
 
+def num_directions(num_points: int) -> int:
+    """How many directions pieces of so many points are looked at along: few points, several."""
+    return max(1, -(-_NUMBERS // num_points))
+
+
 def check_directions(
-    kernel_shape: tuple[int, ...] | None, num_inputs: int, bias_size: int | None, num_points: int
+    kernel_shape: tuple[int, ...] | None, num_inputs: int, bias_size: int | None, count: int
 ) -> Directions:
     """Random directions, always the same.
 
@@ -77,8 +82,8 @@ def check_directions(
         D.
     bias_size : int or None
         C, where there is a bias.
-    num_points : int
-        Points of a piece: few of them are looked at along several directions.
+    count : int
+        Directions of the kernel, as `num_directions` says.
     """
     generator = np.random.default_rng(0)
     signs = np.asarray([-1.0, 1.0], np.float32)
@@ -95,7 +100,7 @@ def check_directions(
             part *= unit / 128
             part *= signs[chance & 1]
         kernel = jnp.asarray(numbers.reshape(kernel_shape))
-        flips = generator.choice(signs, (max(1, -(-_NUMBERS // num_points)), num_inputs))
+        flips = generator.choice(signs, (count, num_inputs))
         flips[0] = 1
     if bias_size is not None:
         sizes = np.exp2(generator.integers(0, 4, (_COTANGENTS, bias_size))).astype(np.float32)

@@ -3,6 +3,7 @@
 from hoarfrost.laplace.description import Description, describe
 from hoarfrost.laplace.evidence.tuning import Tuning
 from hoarfrost.laplace.fit import fit_laplace, fit_network, plan_laplace, plan_network
+from hoarfrost.laplace.loading import load_laplace
 from hoarfrost.laplace.plan import MemoryPlan
 from hoarfrost.laplace.posterior import Laplace
 
@@ -14,6 +15,7 @@ __all__ = [
     "describe",
     "fit_laplace",
     "fit_network",
+    "load_laplace",
     "plan_laplace",
     "plan_network",
 ]

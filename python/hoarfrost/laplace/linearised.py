@@ -63,6 +63,8 @@ class LinearisedNetwork:
         Of one example, each of which is a data point; () where an example is one.
     ignored_label : int or None
         Targets with this label do not count.
+    example : tree of jax.ShapeDtypeStruct
+        Shapes and dtypes of one example of the inputs.
     """
 
     subset: Subset
@@ -72,6 +74,7 @@ class LinearisedNetwork:
     input_structure: Any = None
     positions: tuple[int, ...] = ()
     ignored_label: int | None = None
+    example: Tree = None
 
     @property
     def trainable(self) -> Tree:
@@ -332,8 +335,10 @@ def linearise(
     with _own_shape("the outputs", shape, positions):
         likelihood.check_outputs((shape[0], shape[-1]) if positions else shape)
     structure = jax.tree.structure(first.inputs)
+    form: Any = jax.ShapeDtypeStruct
+    example = jax.tree.map(lambda x: form(x.shape[1:], x.dtype), first.inputs)
     linearised = LinearisedNetwork(
-        subset, likelihood, shape[-1], None, structure, positions, ignored_label
+        subset, likelihood, shape[-1], None, structure, positions, ignored_label, example
     )
     if first.targets is not None:
         linearised.checked(first)

@@ -27,10 +27,12 @@ from hoarfrost.laplace.evidence.validation import best_on_held_out_data
 from hoarfrost.laplace.export import Form, ServedPredictive, to_jax
 from hoarfrost.laplace.joint_covariance import covariance_at_each, joint_covariance
 from hoarfrost.laplace.linearised import LinearisedNetwork
+from hoarfrost.laplace.pickling import reduced
 from hoarfrost.laplace.predictions import Predictor, check_classes, check_numbers, checked_draws
+from hoarfrost.laplace.saving import save
 from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Curvature, Factor
-from hoarfrost.laplace.turns import Turn, changes, reads, refuse_copies
+from hoarfrost.laplace.turns import Turn, changes, reads
 from hoarfrost.likelihood import Classification, Gaussian
 from hoarfrost.memory import check_room
 from hoarfrost.network import write_to_module
@@ -71,13 +73,6 @@ class Laplace:
     collections: Mapping[str, Tree] = field(default_factory=dict)
     tuning: Tuning | None = None
     turn: Turn = field(default_factory=Turn, init=False)
-
-    # Of `pickle`, `copy.copy` and `copy.deepcopy` at once.
-    __reduce_ex__ = refuse_copies(
-        "a Laplace posterior",
-        "keep the model and the parameters and call fit_laplace again, or keep draws of "
-        "sample(seed, n_samples); with_prior_precision gives a posterior beside this one",
-    )
 
     @property
     def num_params(self) -> int:
@@ -685,6 +680,32 @@ class Laplace:
             )
         return dataclasses.replace(self, collections=collections)
 
+    @reads
+    def save(self, path: Any, *, frozen: bool = True, curvature: bool = True) -> None:
+        """Write this posterior to a file, from which `hoarfrost.load_laplace` brings it back.
+
+        One safetensors file, described in ``posterior_file.md`` of `hoarfrost.laplace`: no code
+        and no training data. What is large is written from where it lies, without a copy.
+
+        Parameters
+        ----------
+        path : str or path
+            Its place. A posterior that is there already is replaced when the new file is whole.
+        frozen : bool
+            Whether the frozen parameters are in it; without them `load_laplace` asks for `params`.
+        curvature : bool
+            Whether the likelihood's curvature is in it, where the posterior keeps it: without it
+            the loaded posterior takes no other prior.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If `path` is no path, its folder is missing, or it holds something else.
+        SavedFileError
+            If the file cannot be written; what was there before stays.
+        """
+        save(self, path, frozen, curvature)
+
     @property
     def _predictor(self) -> Predictor:
         return Predictor(self.linearised, self.factor, self.sample)
@@ -743,6 +764,17 @@ class Laplace:
         """The posterior as it stands, in a copy that nothing changes but its own verbs."""
         with self.turn.lock:
             return dataclasses.replace(self)
+
+    def __copy__(self) -> Laplace:
+        return self.now()
+
+    def __deepcopy__(self, memo: Any) -> Laplace:
+        # What is shared never changes: verbs that change a posterior put something else in place.
+        return self.now()
+
+    @reads
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduced(self)
 
     def __repr__(self) -> str:
         likelihood = self.linearised.likelihood.name

@@ -14,9 +14,8 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
 
-from hoarfrost.errors import CopyError
 from hoarfrost.memory import memory_errors
 
 
@@ -87,15 +86,3 @@ def changes(
             return verb(self, *args, **kwargs)
 
     return run
-
-
-def refuse_copies(what: str, instead: str) -> Callable[[Any, Any], Any]:
-    """A ``__reduce_ex__`` of what `pickle`, `copy.copy` and `copy.deepcopy` cannot take."""
-
-    def reduce(self: Any, protocol: Any) -> Any:
-        raise CopyError(
-            f"{what} can be neither copied nor pickled: its factor lives in the compiled core; "
-            f"{instead}"
-        )
-
-    return reduce

@@ -325,6 +325,10 @@ def errors_at(scale: float) -> Iterator[None]:
 class Curvature(Protocol):
     """A sum ``H`` over the data, which is factored with a prior precision."""
 
+    @property
+    def core(self) -> Any:
+        """The core's sum, which is all that it holds of the data."""
+
     def add(self, outputs: Array, block: Array) -> None:
         """Add some points: their outputs ``(B, C)``, and their layer inputs or rows."""
 
@@ -367,6 +371,10 @@ class Structure(Protocol):
     @classmethod
     def empty(cls, setting: Setting) -> Curvature:
         """A curvature without points."""
+
+    @classmethod
+    def of_core(cls, setting: Setting, core: Any) -> Curvature:
+        """A curvature with a sum of the core's."""
 
 
 @runtime_checkable

@@ -116,8 +116,17 @@ class DiagonalCurvature:
     @classmethod
     def empty(cls, setting: Setting) -> DiagonalCurvature:
         """No points yet."""
-        sums = _core.DiagonalCurvature(setting.num_params)
-        return cls(setting.layout, setting.require_likelihood(), sums, setting.order())
+        return cls.of_core(setting, _core.DiagonalCurvature(setting.num_params))
+
+    @classmethod
+    def of_core(cls, setting: Setting, core: Any) -> DiagonalCurvature:
+        """With a sum of the core's."""
+        return cls(setting.layout, setting.require_likelihood(), core, setting.order())
+
+    @property
+    def core(self) -> Any:
+        """The core's sum."""
+        return self.sums
 
     def add(self, outputs: Array, block: Array) -> None:
         """Add points by their layer inputs ``(B, D')`` or rows ``(B, R, P)``."""

@@ -63,7 +63,17 @@ class FullCurvature:
     @classmethod
     def empty(cls, setting: Setting) -> FullCurvature:
         """No points yet."""
-        return cls(_core.FullCurvature(setting.num_params), setting.order())
+        return cls.of_core(setting, _core.FullCurvature(setting.num_params))
+
+    @classmethod
+    def of_core(cls, setting: Setting, core: Any) -> FullCurvature:
+        """With a sum of the core's."""
+        return cls(core, setting.order())
+
+    @property
+    def core(self) -> Any:
+        """The core's sum."""
+        return self.matrix
 
     def add(self, outputs: Array, block: Array) -> None:
         """Add points by their rows ``(B, R, P)``, which hold all that the outputs have to say."""

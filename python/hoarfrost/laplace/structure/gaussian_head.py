@@ -194,10 +194,19 @@ class GaussianHeadCurvature:
     @classmethod
     def empty(cls, setting: Setting) -> GaussianHeadCurvature:
         """No points yet."""
+        return cls.of_core(setting, _core.HeadCurvature("independent", 1, setting.num_features))
+
+    @classmethod
+    def of_core(cls, setting: Setting, core: Any) -> GaussianHeadCurvature:
+        """With a sum of the core's."""
         likelihood = setting.require_likelihood()
         assert isinstance(likelihood, Gaussian)
-        gram = _core.HeadCurvature("independent", 1, setting.num_features)
-        return cls(gram, likelihood.noise_precision(setting.num_outputs), setting.order())
+        return cls(core, likelihood.noise_precision(setting.num_outputs), setting.order())
+
+    @property
+    def core(self) -> Any:
+        """The core's sum."""
+        return self.gram
 
     def add(self, outputs: Array, block: Array) -> None:
         """Add points by their layer inputs ``(B, D')``; their outputs play no part."""
@@ -275,7 +284,9 @@ class GaussianHeadCurvature:
             # A multiple is one number up to its own rounding.
             if np.ptp(ratio) <= 4 * np.finfo(np.float64).eps * ratio[0]:
                 return self.basis[1], float(ratio[0])
+        # A basis of one precision for all is that of ones, whichever was asked for first.
+        unit = prior / prior[0] if (prior == prior[0]).all() else prior
         self.basis = None  # there is no room for two
-        start = self.gram.kronecker(prior)
-        self.basis = (prior, start)
-        return start, 1.0
+        start = self.gram.kronecker(unit)
+        self.basis = (unit, start)
+        return start, float(prior[0] / unit[0])

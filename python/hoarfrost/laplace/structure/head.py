@@ -112,9 +112,19 @@ class HeadCurvature:
     @classmethod
     def empty(cls, setting: Setting) -> HeadCurvature:
         """No points yet."""
-        likelihood = setting.require_likelihood()
-        head = _core.HeadCurvature(likelihood.head, setting.num_outputs, setting.num_features)
-        return cls(likelihood, head, setting.order(), setting.num_outputs)
+        kind = setting.require_likelihood().head
+        core = _core.HeadCurvature(kind, setting.num_outputs, setting.num_features)
+        return cls.of_core(setting, core)
+
+    @classmethod
+    def of_core(cls, setting: Setting, core: Any) -> HeadCurvature:
+        """With a sum of the core's."""
+        return cls(setting.require_likelihood(), core, setting.order(), setting.num_outputs)
+
+    @property
+    def core(self) -> Any:
+        """The core's sum."""
+        return self.head
 
     def add(self, outputs: Array, block: Array) -> None:
         """Add points by their outputs ``(B, C)`` and layer inputs ``(B, D')``."""

@@ -1,0 +1,201 @@
+"""What a posterior's file says beside its numbers: likelihood, layer, inputs, certificate."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import hoarfrost.likelihood as likelihoods
+from hoarfrost.curvature.head import HeadPass
+from hoarfrost.curvature.head_check import check_directions
+from hoarfrost.curvature.layout import HeadLayout, matrix_shape
+from hoarfrost.errors import HoarfrostError, InvalidArgumentError, SavedFileError
+from hoarfrost.freezing import Subset
+from hoarfrost.laplace.evidence.tuning import Tuning
+from hoarfrost.laplace.saved_trees import decoded, encoded, template_of, tree_of
+from hoarfrost.likelihood import Likelihood, resolve
+from hoarfrost.network import NetworkProgram
+from hoarfrost.storage import Pieces, StoredFile, digest
+from hoarfrost.types import Array, Tree
+
+Header = dict[str, Any]
+
+# Likelihoods that a file can name.
+_NAMED: dict[str, Any] = {
+    one.name: one
+    for one in (
+        likelihoods.Categorical,
+        likelihoods.Bernoulli,
+        likelihoods.Poisson,
+        likelihoods.Gaussian,
+        likelihoods.HeteroscedasticGaussian,
+    )
+}
+
+# Times the size of the outputs: on another device a network may round otherwise.
+_SAME_MODEL = 1e-2
+
+_MADE_UP = 2  # examples
+
+
+def is_named(likelihood: Likelihood) -> bool:
+    """Whether a file can name a likelihood; a user's own it cannot."""
+    return _NAMED.get(likelihood.name) is type(likelihood)
+
+
+def likelihood_header(likelihood: Likelihood) -> Header:
+    """A likelihood by its name and settings; one of a user's own by its class and a checksum."""
+    cls: Any = type(likelihood)
+    if is_named(likelihood):
+        names = [one.name for one in dataclasses.fields(cls)]
+        return {"name": likelihood.name, "settings": {n: getattr(likelihood, n) for n in names}}
+    return {"name": likelihood.name, "class": cls.__qualname__, "sha256": _settings(likelihood)}
+
+
+def likelihood_of(header: Header, given: Any) -> Likelihood:
+    """The likelihood of a file, which is `given` where it is a user's own.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is needed and not given, or is another one than that of the fit.
+    """
+    if "settings" in header:
+        likelihood: Likelihood = _NAMED[header["name"]](**header["settings"])
+        if given is not None and resolve(given) != likelihood:
+            raise InvalidArgumentError(
+                f"likelihood is {given!r}, but the posterior was fitted with {likelihood!r}; leave "
+                "it out"
+            )
+        return likelihood
+    if given is None:
+        raise InvalidArgumentError(
+            f"likelihood is needed: the posterior was fitted with {header['class']}, which is none "
+            "of Hoarfrost's"
+        )
+    likelihood = resolve(given)
+    if (type(likelihood).__qualname__, _settings(likelihood)) != (
+        header["class"],
+        header["sha256"],
+    ):
+        raise InvalidArgumentError(
+            f"likelihood is {given!r}, but the posterior was fitted with another one, of class "
+            f"{header['class']}; give that, with the same settings"
+        )
+    return likelihood
+
+
+def _settings(likelihood: Likelihood) -> str:
+    leaves = jax.tree.leaves(likelihood)
+    return digest(
+        {str(k): np.asarray(x) for k, x in enumerate(leaves) if not isinstance(x, Likelihood)}
+    )
+
+
+def layer_header(head: HeadPass | None) -> Header | None:
+    """Where a last layer's leaves are, and along how many directions it is checked."""
+    if head is None:
+        return None
+    signs = head.direction.signs
+    return {**dataclasses.asdict(head.layout), "directions": 0 if signs is None else len(signs)}
+
+
+def layer_of(header: Header | None, subset: Subset, positions: tuple[int, ...]) -> HeadPass | None:
+    """The pass of a last layer."""
+    if header is None:
+        return None
+    fields = dict(header)
+    count = fields.pop("directions")
+    layout = HeadLayout(**fields)
+    leaves = jax.tree.leaves(subset.trainable)
+    shape = None
+    if layout.kernel is not None:
+        shape = matrix_shape(tuple(np.shape(leaves[layout.kernel])), positions)
+    bias = None if layout.bias is None else layout.num_outputs
+    direction = check_directions(shape, layout.num_inputs, bias, count)
+    return HeadPass(subset, layout, direction, positions)
+
+
+def input_header(example: Tree) -> Header:
+    """Containers, shapes and dtypes of one example of the inputs."""
+    leaves = [[list(leaf.shape), np.dtype(leaf.dtype).name] for leaf in jax.tree.leaves(example)]
+    return {"containers": template_of(example), "leaves": leaves}
+
+
+def example_of(header: Header) -> Tree:
+    """One example of the inputs; None where its containers could not be described."""
+    if header["containers"] is None:
+        return None
+    form: Any = jax.ShapeDtypeStruct
+    leaves = [form(tuple(shape), jnp.dtype(dtype)) for shape, dtype in header["leaves"]]
+    return tree_of(header["containers"], leaves)
+
+
+def probe_outputs(subset: Subset, example: Tree) -> Array | None:
+    """Outputs at made-up inputs, by which another model is told; None where there are none."""
+    if example is None or template_of(example) is None:
+        return None
+    generator = np.random.default_rng(0)
+
+    def made_up(leaf: Any) -> Array:
+        shape = (_MADE_UP, *leaf.shape)
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            return generator.normal(size=shape).astype(leaf.dtype)
+        return np.zeros(shape, leaf.dtype) if leaf.dtype != bool else np.ones(shape, bool)
+
+    try:
+        outputs = _evaluation(
+            subset.network, subset.params, subset.mutable, jax.tree.map(made_up, example)
+        )
+    except HoarfrostError:
+        return None
+    found: Array = np.asarray(outputs).astype(np.float32)
+    return found if np.isfinite(found).all() else None
+
+
+def check_probe(stored: StoredFile, subset: Subset, example: Tree) -> None:
+    """Raise `SavedFileError` if a model gives other outputs than the one that was saved."""
+    if "probe" not in stored.entries:
+        return
+    expected, found = stored.array("probe"), probe_outputs(subset, example)
+    if found is not None and found.shape == expected.shape:
+        limit = _SAME_MODEL * (1 + np.abs(expected).max(initial=0))
+        if np.abs(found - expected).max(initial=0) <= limit:
+            return
+    raise SavedFileError(
+        f"{stored.path} belongs to another model: this one gives other outputs with the same "
+        "parameters; give the model that the posterior was fitted to"
+    )
+
+
+def tuning_header(tuning: Tuning | None, arrays: dict[str, Array | Pieces]) -> Header | None:
+    """The certificate of a prior."""
+    if tuning is None:
+        return None
+    header = {one.name: getattr(tuning, one.name) for one in dataclasses.fields(tuning)}
+    header["prior_precision"] = encoded(tuning.prior_precision, "tuning.", arrays)
+    return header
+
+
+def tuning_of(header: Header | None, trainable: Tree, stored: StoredFile) -> Tuning | None:
+    """The certificate of a file."""
+    if header is None:
+        return None
+    header = {
+        name: tuple(x) if name == "noise_std" and isinstance(x, list) else x
+        for name, x in header.items()
+    }
+    prior = decoded(header["prior_precision"], trainable, stored)
+    return Tuning(**{**header, "prior_precision": prior})
+
+
+def _evaluate(network: Any, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
+    outputs: jax.Array = network.evaluate(params, mutable, inputs)
+    return outputs
+
+
+_evaluation = NetworkProgram(_evaluate)

@@ -1,0 +1,98 @@
+"""A posterior into a file, from which it comes back without a pass or a factorisation.
+
+The file is described in ``posterior_file.md`` beside this module.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from hoarfrost.checks import check_switch
+from hoarfrost.freezing import Subset
+from hoarfrost.laplace.saved_parts import (
+    input_header,
+    layer_header,
+    likelihood_header,
+    probe_outputs,
+    tuning_header,
+)
+from hoarfrost.laplace.saved_trees import add_leaves, encoded, leaves_by_path, template_of
+from hoarfrost.laplace.structure.stored import add_curvature, add_factor
+from hoarfrost.storage import Pieces, checked_target, digest, write
+from hoarfrost.types import Array, join
+
+if TYPE_CHECKING:
+    from hoarfrost.laplace.posterior import Laplace
+
+KIND = "laplace"
+
+
+def save(posterior: Laplace, path: Any, frozen: bool, curvature: bool) -> None:
+    """Write a posterior, which nothing changes meanwhile; see `Laplace.save`."""
+    check_switch("frozen", frozen)
+    check_switch("curvature", curvature)
+    checked_target(path, KIND)
+    linearised, store = posterior.linearised, posterior.store
+    subset, arrays = linearised.subset, dict[str, Array | Pieces]()
+    own = {
+        "prior_precision": posterior.prior.vector,
+        "prior_mean": posterior.centre,
+        "scale": np.asarray(store.scale, np.float64),
+    }
+    arrays.update(own)
+    residuals = posterior.residuals
+    if residuals is not None:
+        arrays["residuals.squares"] = residuals.squares
+        arrays["residuals.noise_precision"] = residuals.noise_precision
+    held = subset.network.join(subset.params, subset.mutable)
+    chosen = subset.partition.by_path
+    leaves = leaves_by_path(held)
+    trainable = {path: leaves[path] for path in subset.partition.trainable_paths}
+    rest = {path: leaf for path, leaf in leaves.items() if not chosen.get(path)}
+    probe = probe_outputs(subset, linearised.example)
+    if probe is not None:
+        arrays["probe"] = probe
+    header = {
+        "structure": posterior.hessian_structure,
+        "likelihood": likelihood_header(linearised.likelihood),
+        "num_outputs": linearised.num_outputs,
+        "positions": list(linearised.positions),
+        "ignored_label": linearised.ignored_label,
+        "input": input_header(linearised.example),
+        "layer": layer_header(linearised.head),
+        "containers": template_of(held),
+        "trainable": add_leaves(trainable, "trainable.", arrays),
+        "frozen": add_leaves(rest, "frozen.", arrays) if frozen else None,
+        "frozen_sha256": frozen_digest(subset),
+        "keeps_collections": bool(posterior.collections),
+        "num_data": posterior.num_data,
+        "log_likelihood": posterior.log_likelihood,
+        "prior": encoded(posterior.prior.value, "prior.", arrays),
+        "residuals": None if residuals is None else residuals.num_data,
+        "tuning": tuning_header(posterior.tuning, arrays),
+        "keep": store.keep,
+        "factor": add_factor(store.factor, "factor.", arrays),
+        "curvature": None,
+    }
+    if curvature and store.curvature is not None:
+        with store.turn.lock:
+            header["curvature"] = add_curvature(store.curvature, "curvature.", arrays)
+            write(path, KIND, header, arrays)
+        return
+    write(path, KIND, header, arrays)
+
+
+def frozen_digest(subset: Subset) -> str:
+    """A checksum of all that a posterior takes for given: frozen parameters and statistics."""
+    held = {("params", *path): leaf for path, leaf in leaves_by_path(subset.frozen).items()}
+    held |= {("mutable", *path): leaf for path, leaf in leaves_by_path(subset.mutable).items()}
+    numbers = {
+        join(path): np.asarray(leaf)
+        for path, leaf in held.items()
+        # Keys and counters of random draws play no part in evaluation.
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+    }
+    return digest(numbers)
