@@ -29,12 +29,12 @@ INTEGERS = """output_dim num_filters depth widen_factor width num_heads mlp_dim 
     memory_budget ignored_label devices keep_top_n_checkpoints save_every_n_steps"""
 SWITCHES = """plot shuffle prefetch replace joint log verbose tune_prior_log_variance progress
     distribute
-    frozen curvature verify disable_jit disable_calibration_metrics_computation disable_training_metrics_computation
-    dump_state start_from_current_state"""
-CHOICES = """form pool name link structure hessian_structure how interval_type mode keep_curvature
-    early_stopping_monitor return_aux"""
+    frozen curvature verify disable_jit disable_calibration_metrics_computation
+    disable_training_metrics_computation dump_state start_from_current_state"""
+CHOICES = """cache_features form pool name link structure hessian_structure how interval_type mode
+    keep_curvature early_stopping_monitor return_aux"""
 PAIRS = """data_loader train_data_loader val_data_loader calib_data_loader iterable tf_data_loader
-    torch_data_loader"""
+    torch_data_loader loader"""
 TREES = "params params_like tree mutable calib_params calib_mutable collections"
 CALLABLES = """call log_variance_call activation initializer_fun fun freeze_fun trainable
     transform uncertainty_fn"""

@@ -106,6 +106,16 @@ def file_of(likelihood: Any = "categorical", **options: Any) -> str:
     return path
 
 
+def run_features(**given: Any) -> Any:
+    """Features and what was shown, and whether they are in files."""
+    store, shown = shown_by(lambda: hoarfrost.features(**given))
+    return *store.to_array_data(), shown, given.get("path") is not None
+
+
+def squared(module: Any, inputs: Any) -> Any:
+    return module(inputs) ** 2
+
+
 def run_load_laplace(**given: Any) -> Any:
     posterior = hoarfrost.load_laplace(**given)
     return posterior.variance(), posterior.predict(X), posterior.store.budget
@@ -271,6 +281,20 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         likelihood=Refused("poisson", "leave it out"),
         memory_budget=Other(10_000),
         verify=Refused("yes", "verify must be True or False"),
+    )
+    yield built(
+        "features",
+        run_features,
+        lambda: {"model": Net(), "params": VARIABLES, "loader": CLASSES, "progress": False},
+        model=Pair(
+            {"model": apply, "params": tree()}, {"model": apply_sine, "params": tree()}
+        ),
+        params=Other(OTHER_VARIABLES),
+        loader=Other(CLASSES2),
+        trainable=Refused(["body"], "not the kernel and bias of a plain Dense layer"),
+        path=Other(Later(tempfile.mkdtemp)),
+        call=Refused(squared, "the network has none"),
+        progress=Other(True),
     )
     prediction = RegressionPrediction(T, np.ones_like(T), 2 * np.ones_like(T))
     yield built("RegressionPrediction.quantile", prediction.quantile, {"q": 0.3}, q=Other(0.4))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,11 +68,6 @@ class Origin:
     names: tuple[str, ...]
     fingerprint: str
     point: Tree
-
-    @property
-    def input_structure(self) -> Any:
-        """The structure of one batch of inputs of the whole network."""
-        return jax.tree.structure(self.point)
 
 
 @dataclass(frozen=True)
