@@ -213,6 +213,29 @@ def test_a_loader_of_arrays_gives_the_same_batches_in_the_same_orders(shuffle):
             assert np.array_equal(ours, inputs[known])
 
 
+def test_a_part_of_a_loader_has_its_own_orders():
+    data = loader(X, np.arange(N), shuffle=True, seed=3).split(40)[1]
+    store = features(Net(), variables(), data)
+    whole = features(Net(), variables(), loader()).to_array_inputs()
+    for epoch in range(2):
+        for (ours, labels), (_, known) in zip(store.epoch(epoch), data.epoch(epoch), strict=True):
+            assert np.array_equal(labels, known)
+            near(ours, whole[known])
+
+
+@pytest.mark.parametrize("case", ["linen with statistics", "nnx, dropout", "skip connection"])
+def test_a_posterior_from_features_is_saved_like_any_other(case, tmp_path):
+    model, params, trainable = MODELS[case]
+    posterior = fit(
+        model, params, features(model, params, loader(), trainable), trainable=trainable
+    )
+    posterior.save(tmp_path / "posterior")
+    loaded = hoarfrost.load_laplace(tmp_path / "posterior", model=model, params=params)
+    assert np.array_equal(loaded.predict(X_NEW), posterior.predict(X_NEW))
+    store = features(model, params, loader(X_NEW, Y_NEW), trainable)
+    assert np.array_equal(loaded.log_prob(store), posterior.log_prob(store))
+
+
 def test_parts_of_the_loader_know_their_network():
     params = variables()
     store = features(Net(), params, loader(shuffle=True))

@@ -318,3 +318,35 @@ def test_validation_data_from_a_folder(folder, tmp_path):
         fit(of_function, FUNCTION, train).log_prob(held),
         fit(of_function, FUNCTION, loader(batch_size=4)).log_prob(loader(X_NEW, Y_NEW)),
     )
+
+
+def test_what_killed_processes_began_is_removed_in_the_end(tmp_path):
+    """Not at once: another process may be at it."""
+    features(of_function, FUNCTION, loader(batch_size=4), path=tmp_path)
+    (tmp_path / "index.safetensors").unlink()
+    old, new = (tmp_path / f".shard-000001.safetensors.{i}.tmp" for i in range(2))
+    for place in (old, new):
+        place.write_bytes(b"begun")
+    os.utime(old, (0, 0))
+    features(of_function, FUNCTION, loader(batch_size=4), path=tmp_path)
+    assert not old.exists() and new.exists()
+
+
+def test_a_folder_in_which_a_process_has_only_begun_is_taken(tmp_path):
+    (tmp_path / ".manifest.safetensors.0123.tmp").write_bytes(b"begun")
+    assert features(of_function, FUNCTION, loader(), path=tmp_path).size == N
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to the superuser")
+def test_a_folder_that_cannot_be_written_is_a_typed_error(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(SavedFileError):
+        features(of_function, FUNCTION, loader(), path=tmp_path / "new")
+
+
+def test_a_finished_folder_is_read_without_writing(folder, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("written")
+
+    monkeypatch.setattr(storage, "write", refuse)
+    assert features(of_function, FUNCTION, loader(batch_size=4), path=folder).size == N

@@ -47,7 +47,7 @@ def begin(child):
 def contents(folder):
     return {
         place.name: place.read_bytes()
-        for place in folder.iterdir()
+        for place in (folder.iterdir() if folder.exists() else ())
         if not place.name.startswith(".")
     }
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from entries import Entry, Later, Other, Pair, Refused, Subject, built, cases, check, kept, table
@@ -108,12 +109,13 @@ def file_of(likelihood: Any = "categorical", **options: Any) -> str:
 
 def run_features(**given: Any) -> Any:
     """Features and what was shown, and whether they are in files."""
-    store, shown = shown_by(lambda: hoarfrost.features(**given))
+    with contextlib.chdir(tempfile.mkdtemp()):  # where a relative path leads
+        store, shown = shown_by(lambda: hoarfrost.features(**given))
     return *store.to_array_data(), shown, given.get("path") is not None
 
 
-def squared(module: Any, inputs: Any) -> Any:
-    return module(inputs) ** 2
+def first_of_tanh(module: Any, inputs: Any) -> Any:
+    return module(jnp.tanh(inputs))
 
 
 def run_load_laplace(**given: Any) -> Any:
@@ -285,15 +287,13 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
     yield built(
         "features",
         run_features,
-        lambda: {"model": Net(), "params": VARIABLES, "loader": CLASSES, "progress": False},
-        model=Pair(
-            {"model": apply, "params": tree()}, {"model": apply_sine, "params": tree()}
-        ),
-        params=Other(OTHER_VARIABLES),
+        lambda: {"model": apply, "params": tree(), "loader": CLASSES, "progress": False},
+        model=Other(apply_sine),
+        params=Other(tree(0.5)),
         loader=Other(CLASSES2),
-        trainable=Refused(["body"], "not the kernel and bias of a plain Dense layer"),
+        trainable=Refused(["a"], "not the kernel and bias of a plain Dense layer"),
         path=Other(Later(tempfile.mkdtemp)),
-        call=Refused(squared, "the network has none"),
+        call=Pair({"model": Net(), "params": VARIABLES}, {**OF_HEAD, "call": first_of_tanh}),
         progress=Other(True),
     )
     prediction = RegressionPrediction(T, np.ones_like(T), 2 * np.ones_like(T))

@@ -32,6 +32,10 @@ from hoarfrost.types import Tree, join
 # Of what is in a folder.
 VERSION = 1
 
+_OTHER_NETWORK = (
+    "another network, under other frozen parameters, or by another version of JAX or Flax"
+)
+
 
 def features(
     model: Any,
@@ -166,7 +170,7 @@ def _digest_of(first: CheckedBatch) -> str:
 
 def _check_header(folder: ShardFolder, header: dict[str, Any]) -> None:
     """Raise unless a folder's manifest has the header that these features would give it."""
-    for name, what in (("fingerprint", "another network"), ("first_batch", "other data")):
+    for name, what in (("fingerprint", _OTHER_NETWORK), ("first_batch", "other data")):
         if header.get(name) != folder.header[name]:
             raise _of_others(folder.path, what)
     if header != folder.header:
@@ -197,7 +201,7 @@ def _finished(
     if subset.partition.mask != layer.mask:
         raise _of_others(folder.path, f"another layer ({', '.join(header['names'])})")
     if fingerprint_of(subset, point) != header["fingerprint"]:
-        raise _of_others(folder.path, "another network, or under other frozen parameters")
+        raise _of_others(folder.path, _OTHER_NETWORK)
     if _digest_of(first) != header["first_batch"]:
         raise _of_others(folder.path, "other data, or in batches of another size")
     found = folder.finished()

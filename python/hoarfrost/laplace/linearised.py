@@ -149,17 +149,18 @@ class LinearisedNetwork:
             return self, data
         subset = over_features(self.subset, origin, argument)
         head = None if self.head is None else replace(self.head, subset=subset)
-        return replace(self, subset=subset, head=head, input_structure=None, example=None), as_plain(data)
+        return replace(
+            self, subset=subset, head=head, input_structure=None, example=None
+        ), as_plain(data)
 
     def of_whole(self, network: Network, origin: Origin) -> LinearisedNetwork:
         """The network whose layer this is, with the same parameters."""
         subset = replace(self.subset, network=network)
         head = None if self.head is None else replace(self.head, subset=subset)
-        example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), origin.point)
+        form: Any = jax.ShapeDtypeStruct
+        example = jax.tree.map(lambda x: form(x.shape[1:], x.dtype), origin.point)
         structure = jax.tree.structure(example)
-        return replace(
-            self, subset=subset, head=head, input_structure=structure, example=example
-        )
+        return replace(self, subset=subset, head=head, input_structure=structure, example=example)
 
     def checked(self, batch: CheckedBatch) -> CheckedBatch:
         """A batch with its targets in rows, one a position, those that count checked.

@@ -78,6 +78,8 @@ class ProbModel:
         ----------
         train_data_loader : DataLoader
             Training data; any iterable of (inputs, targets) that can be gone over again will do.
+            Or `hoarfrost.features` of them, where `freeze_fun` leaves that layer trainable; then
+            `val_data_loader` holds features, too.
         val_data_loader : DataLoader, optional
             Validates MAP training and calibration, and chooses Laplace's prior variance.
         calib_data_loader : DataLoader, optional
@@ -96,8 +98,9 @@ class ProbModel:
         -------
         dict
             ``{"fit_status": ..., "calib_status": ...}``. Of MAP the fit status is
-            ``{"loss": (n_epochs,), ...}``, of Laplace ``{"map": that, "laplace": {...}}``. The
-            second is what `calibrate` returned, or None.
+            ``{"loss": (n_epochs,), ...}``, with a sentence under "features" where there was only a
+            last layer to train (`FitProcessor.cache_features`); of Laplace
+            ``{"map": that, "laplace": {...}}``. The second is what `calibrate` returned, or None.
 
         Raises
         ------
