@@ -122,6 +122,10 @@ def test_tuning_on_held_out_data_is_the_same():
         np.log(ours.optimize_on(features(model, params, held), **bounds)),
         np.log(known.optimize_on(held, **bounds)),
     )
+    near(
+        np.log(ours.optimize_on(features(model, params, held), ("prior_precision", "temperature"))),
+        np.log(known.optimize_on(held, ("prior_precision", "temperature"))),
+    )
     near(ours.optimize_prior_precision(), known.optimize_prior_precision(), 1e4)
 
 

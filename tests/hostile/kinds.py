@@ -21,18 +21,18 @@ from hoarfrost.data import DataLoader, InputsLoader, TargetsLoader
 ARRAYS = """inputs preds probs targets lower_bounds upper_bounds means variances variance
     aleatoric_variances epistemic_variances"""
 NUMBERS = """dropout_rate q error log_var mean low high prior_mean prior_precision noise_std
-    max_grad_norm early_stopping_min_delta min_prior_log_var max_prior_log_var value"""
+    temperature max_grad_norm early_stopping_min_delta min_prior_log_var max_prior_log_var value"""
 INTEGERS = """output_dim num_filters depth widen_factor width num_heads mlp_dim lora_rank vocab_size
     max_length pad_id patch_size num_inputs batch_size divisor n n_bins n_data n_epochs
     n_samples n_posterior_samples n_output_samples n_target_samples grid_size
     num_unique_labels gradient_accumulation_steps eval_every_n_epochs early_stopping_patience
     memory_budget ignored_label devices keep_top_n_checkpoints save_every_n_steps"""
 SWITCHES = """plot shuffle prefetch replace joint log verbose tune_prior_log_variance progress
-    distribute
-    frozen curvature verify disable_jit disable_calibration_metrics_computation
-    disable_training_metrics_computation dump_state start_from_current_state"""
-CHOICES = """cache_features form pool name link structure hessian_structure how interval_type mode
-    keep_curvature early_stopping_monitor return_aux"""
+    distribute frozen curvature verify
+    disable_jit disable_calibration_metrics_computation disable_training_metrics_computation
+    dump_state start_from_current_state"""
+CHOICES = """form pool name link structure hessian_structure how interval_type mode keep_curvature
+    early_stopping_monitor return_aux parameters cache_features"""
 PAIRS = """data_loader train_data_loader val_data_loader calib_data_loader iterable tf_data_loader
     torch_data_loader loader"""
 TREES = "params params_like tree mutable calib_params calib_mutable collections"

@@ -162,6 +162,7 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         hessian_structure=Other("diag"),
         prior_precision=Other(3.0),
         prior_mean=Other(0.5),
+        temperature=Other(2.0),
         keep_curvature=Other(False),
         memory_budget=Refused(100, "memory_budget|bytes"),
         progress=Other(True),
@@ -205,6 +206,7 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
     of_classes: dict[str, tuple[dict[str, Any], dict[str, Entry]]] = {
         "optimize_prior_precision": ({}, {"structure": structure}),
         "optimize_prior_scale": ({}, {"low": Other(1e3), "high": Other(1e-3)}),
+        "with_temperature": ({"temperature": 1.0}, {"temperature": Other(2.0)}),
         "with_prior_precision": ({"prior_precision": 1.0}, {"prior_precision": Other(2.0)}),
         "sample": ({"seed": 0, "n_samples": 2}, {"seed": Other(1), "n_samples": Other(3)}),
         "merge": ({"tree": tree()}, {"tree": Other(tree(2.0))}),
@@ -235,6 +237,7 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
             {"data_loader": NUMBERS2},
             {
                 "data_loader": Other(NUMBERS),
+                "parameters": Other("temperature"),
                 "link": Other("nn"),
                 **drawn,
                 "low": Other(0.9),

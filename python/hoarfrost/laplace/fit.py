@@ -20,6 +20,7 @@ from hoarfrost.errors import DataError, InvalidArgumentError, NotPositiveDefinit
 from hoarfrost.freezing import Partition, Selector, Subset, make_partition
 from hoarfrost.freezing.features import layer_partition, over_features
 from hoarfrost.laplace.evidence.noise import Residuals
+from hoarfrost.laplace.held_out import check_temperature
 from hoarfrost.laplace.linearised import LinearisedNetwork, linearise
 from hoarfrost.laplace.plan import Keep, MemoryPlan
 from hoarfrost.laplace.posterior import Laplace
@@ -48,6 +49,7 @@ def fit_laplace(
     hessian_structure: str = "full",
     prior_precision: Any = 1.0,
     prior_mean: Any = 0.0,
+    temperature: float = 1.0,
     keep_curvature: Keep = "auto",
     memory_budget: int | None = None,
     progress: bool = True,
@@ -90,6 +92,9 @@ def fit_laplace(
         Of the Gaussian prior: one for all, one a leaf, or one a parameter.
     prior_mean : number, tree of numbers or tree of arrays
         Of the Gaussian prior, likewise. It enters the evidence; the posterior's mean is `params`.
+    temperature : float
+        The likelihood stands to the power of ``1 / temperature``; 1 for the posterior of the data
+        as they are. Also `Laplace.with_temperature` and `Laplace.optimize_on`.
     keep_curvature : bool or "auto"
         Whether the likelihood's curvature stays beside the factor, so that another prior precision
         needs no other pass over the data; "auto": where both fit. False gives up that of a last
@@ -161,6 +166,7 @@ def fit_laplace(
             hessian_structure=hessian_structure,
             prior_precision=prior_precision,
             prior_mean=prior_mean,
+            temperature=temperature,
             keep_curvature=keep_curvature,
             memory_budget=memory_budget,
             progress=progress,
@@ -178,6 +184,7 @@ def fit_network(
     hessian_structure: str = "full",
     prior_precision: Any = 1.0,
     prior_mean: Any = 0.0,
+    temperature: float = 1.0,
     keep_curvature: Keep = "auto",
     memory_budget: int | None = None,
     progress: bool = True,
@@ -188,6 +195,7 @@ def fit_network(
     check_switch("progress", progress)
     _check_choices(hessian_structure, keep_curvature)
     check_memory_budget(memory_budget)
+    temperature = check_temperature(temperature)
     ignored_label = _check_ignored(ignored_label, likelihood)
     trainable = subset.trainable
     prior = resolve_prior_precision(prior_precision, trainable)
@@ -225,12 +233,15 @@ def fit_network(
         if residuals is None
         else residuals.log_likelihood(residuals.noise_precision),
         num_data=sums.num_data,
-        store=FactorStore(curvature if keep else None, keep, memory_budget, prior.vector),
+        store=FactorStore(
+            curvature if keep else None, keep, memory_budget, prior.vector, 1 / temperature
+        ),
+        temperature=temperature,
         centre=centre,
         residuals=residuals,
     )
     try:
-        posterior.store.held = _factor(curvature, prior.vector, keep, progress)
+        posterior.store.held = _factor(curvature, prior.vector, 1 / temperature, keep, progress)
     except NotPositiveDefiniteError as error:
         # The pass over the data is not lost: a larger prior precision can still be given.
         if keep:
@@ -357,17 +368,17 @@ def _residuals(likelihood: Likelihood, sums: Sums) -> Residuals | None:
     return Residuals(sums.num_data, sums.squares, noise)
 
 
-def _factor(curvature: Curvature, prior: Array, keep: bool, progress: bool) -> Factor:
+def _factor(curvature: Curvature, prior: Array, scale: float, keep: bool, progress: bool) -> Factor:
     """The factor, with a bar that counts operations where it takes more than a moment."""
     flops = curvature.flops(prior)
     if not progress or flops < _LONG_FACTORISATION:
-        return curvature.factor(prior, keep=keep)
+        return curvature.factor(prior, scale=scale, keep=keep)
     with progress_bar(description="Factorisation", total=100, unit="%") as bar:
 
         def show(done: float) -> None:
             bar.update(min(100, int(100 * done / flops)) - bar.n)
 
-        return curvature.factor(prior, keep=keep, progress=show)
+        return curvature.factor(prior, scale=scale, keep=keep, progress=show)
 
 
 def _check_ignored(label: Any, likelihood: Likelihood) -> int | None:

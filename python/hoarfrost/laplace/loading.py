@@ -18,6 +18,7 @@ from hoarfrost.laplace.posterior import Laplace
 from hoarfrost.laplace.saved_parts import (
     check_probe,
     example_of,
+    held_out_of,
     layer_of,
     likelihood_of,
     tuning_of,
@@ -154,6 +155,8 @@ def _posterior_of(
         residuals=residuals,
         collections=subset.mutable if header["keeps_collections"] else {},
         tuning=tuning_of(header["tuning"], subset.trainable, stored),
+        temperature=header["temperature"],
+        held_out=held_out_of(header["held_out"], subset.trainable, stored),
     )
 
 

@@ -23,8 +23,14 @@ from hoarfrost.fork import check_not_forked
 from hoarfrost.laplace.evidence.evidence import Evidence
 from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.evidence.tuning import LARGEST, SMALLEST, Optimum, Tuning, optimise
-from hoarfrost.laplace.evidence.validation import best_on_held_out_data
+from hoarfrost.laplace.evidence.validation import HeldOut
 from hoarfrost.laplace.export import Form, ServedPredictive, to_jax
+from hoarfrost.laplace.held_out import (
+    Question,
+    check_temperature,
+    checked_parameters,
+    tuned,
+)
 from hoarfrost.laplace.joint_covariance import covariance_at_each, joint_covariance
 from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.pickling import reduced
@@ -60,6 +66,10 @@ class Laplace:
         Number of data points: of positions, where outputs have them, without those masked.
     tuning : Tuning or None
         The certificate of the last `optimize_prior_precision` or `optimize_hyperparameters`.
+    temperature : float
+        The likelihood stands to the power of ``1 / temperature``.
+    held_out : HeldOut or None
+        The certificate of the last `optimize_on`.
     """
 
     linearised: LinearisedNetwork = field(repr=False)
@@ -72,6 +82,8 @@ class Laplace:
     residuals: Residuals | None = None
     collections: Mapping[str, Tree] = field(default_factory=dict)
     tuning: Tuning | None = None
+    temperature: float = 1.0
+    held_out: HeldOut | None = None
     turn: Turn = field(default_factory=Turn, init=False)
 
     @property
@@ -118,6 +130,7 @@ class Laplace:
             self.linearised.likelihood.name,
             self.residuals,
             self.noise_std,
+            self.temperature,
         )
 
     @property
@@ -287,6 +300,7 @@ class Laplace:
     def optimize_on(
         self,
         data_loader: Any,
+        parameters: str | Sequence[str] = "prior_precision",
         link: str | None = None,
         n_samples: int = 100,
         seed: int | jax.Array = 0,
@@ -295,60 +309,58 @@ class Laplace:
         high: float = 1e4,
         grid_size: int = 9,
     ) -> Any:
-        """Change this posterior: its prior precision times what predicts held-out data best.
+        """Change this posterior: prior precision, temperature or both predict held-out data best.
 
-        The mean of `log_prob` is maximised over the factor, on a grid and then by a golden section
-        about its best point, to a tenth in the logarithm. `tuning`, of the evidence, is None then.
+        The mean of `log_prob` is maximised over a factor on each parameter, on a grid and then by
+        a golden section about its best point, to a tenth in the logarithm (temperatures beside a
+        prior to a finer one). The curvature that is there serves for all: nothing is fitted again.
+        The certificate is `held_out`; `tuning`, of the evidence, is None then.
 
         Parameters
         ----------
         data_loader : DataLoader or iterable of (inputs, targets)
-            Data that the fit has not seen, or their features; gone over for each factor that is
+            Data that the fit has not seen, or their features; gone over for each prior that is
             tried.
+        parameters : {"prior_precision", "temperature"} or both
+            What is tuned.
         link, n_samples, seed
-            As in `log_prob`; the same draws for every factor, where the link draws any.
+            As in `log_prob`; the same draws for every candidate, where the link draws any.
         low, high : float
-            Bounds of the factor.
+            Bounds of the factor on each parameter.
         grid_size : int
             How many factors are tried first, bounds included, at least 2.
 
         Returns
         -------
-        float or tree
-            The new prior precision, in the form of the old one.
+        float, tree or tuple
+            The new prior precision, in the form of the old one, or the new temperature; of both a
+            tuple in the order of `parameters`.
 
         Raises
         ------
         InvalidArgumentError
             If an argument is none of these, or the curvature was not kept.
         """
+        names = checked_parameters(parameters)
         bounds = _log_bounds(low, high)
         grid_size = check_count("grid_size", grid_size, 2)
-        draws = checked_draws(seed, n_samples)
+        question = Question(data_loader, link, checked_draws(seed, n_samples))
         choose_link("density", self.linearised.likelihood, link)
         # The factor and one candidate's would not both fit where memory is tight.
         self.store = self.store.alone()
         self.store.release()
-        best, found = best_on_held_out_data(
-            self,
-            lambda x: jax.tree.map(lambda precision: math.exp(x) * precision, self.prior.value),
-            data_loader,
-            bounds,
-            link=link,
-            n_samples=draws.n_samples,
-            seed=draws.seed,
-            grid_size=grid_size,
+        best, certificate, said = tuned(self, names, question, bounds, grid_size)
+        self._become(
+            prior=best.prior,
+            store=best.store,
+            temperature=best.temperature,
+            tuning=None,
+            held_out=certificate,
         )
-        if found.at_edge:
-            warnings.warn(
-                f"the prior precision that predicts the held-out data best lies at a bound, "
-                f"{math.exp(found.argument):.3g} times what it was; give other bounds, or optimise "
-                "again from here",
-                UserWarning,
-                stacklevel=3,
-            )
-        self._become(prior=best.prior, store=best.store, tuning=None)
-        return self.prior_precision
+        for message in said:
+            warnings.warn(message, UserWarning, stacklevel=3)
+        values = [getattr(self, name) for name in names]
+        return values[0] if len(values) == 1 else tuple(values)
 
     @reads
     def with_prior_precision(self, prior_precision: Any) -> Laplace:
@@ -364,7 +376,30 @@ class Laplace:
             If it comes back from the factor, and there is no room for it.
         """
         evidence, store = self._under(prior_precision)
-        return dataclasses.replace(self, prior=evidence.prior, store=store, tuning=None)
+        return self._with(prior=evidence.prior, store=store)
+
+    @reads
+    def with_temperature(self, temperature: float) -> Laplace:
+        """A copy at another temperature: a new factor, no new pass over the data.
+
+        The likelihood stands to the power of ``1 / temperature``: the precision is ``H /
+        temperature + T``. Below 1 the posterior is as if there were more data, above 1 fewer.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If it is no positive number, or the curvature was not kept and does not come back.
+        MemoryLimitError
+            If it comes back from the factor, and there is no room for it.
+
+        References
+        ----------
+        Wenzel et al. (2020), How good is the Bayes posterior in deep neural networks really?
+        """
+        temperature = check_temperature(temperature)
+        evidence = dataclasses.replace(self.evidence, temperature=temperature)
+        store = self.store.at(self.prior.vector, evidence.scale, "temperature")
+        return self._with(temperature=temperature, store=store)
 
     @reads
     def sample(self, seed: int | jax.Array, n_samples: int) -> Tree:
@@ -527,7 +562,7 @@ class Laplace:
             float32). Outputs with positions ``(B, T, C)`` give ``(B, T, C)`` and ``(B, T, D)``.
         """
         draws = checked_draws(seed, n_samples)
-        return self._predictor.predict(inputs, link, draws, check_switch("log", log))
+        return self.predictor.predict(inputs, link, draws, check_switch("log", log))
 
     @reads
     def predict_proba(
@@ -578,7 +613,7 @@ class Laplace:
             If the likelihood is one of classes, or one without a variance.
         """
         check_numbers(self.linearised.likelihood)
-        return self._predictor.regression(inputs, link, checked_draws(seed, n_samples))
+        return self.predictor.regression(inputs, link, checked_draws(seed, n_samples))
 
     @reads
     def log_prob(
@@ -609,7 +644,7 @@ class Laplace:
             positions ``(N, T)``. Where targets have a mask, or `ignored_label` was given to the
             fit, one number for each that counts, in one axis: `mean` and `sum` are over those.
         """
-        return self._predictor.log_prob(data_loader, link, checked_draws(seed, n_samples))
+        return self.predictor.log_prob(data_loader, link, checked_draws(seed, n_samples))
 
     @reads
     def to_jax(
@@ -706,8 +741,13 @@ class Laplace:
         """
         save(self, path, frozen, curvature)
 
+    def _with(self, **new: Any) -> Laplace:
+        """A copy of which something else is true, so that no certificate is."""
+        return dataclasses.replace(self, tuning=None, held_out=None, **new)
+
     @property
-    def _predictor(self) -> Predictor:
+    def predictor(self) -> Predictor:
+        """What predictions are made by."""
         return Predictor(self.linearised, self.factor, self.sample)
 
     def _under(
@@ -735,7 +775,12 @@ class Laplace:
         prior = PriorPrecision(optimum.prior_precision, optimum.prior_vector)
         evidence = evidence.at(prior, optimum.noise_std)
         store = self.store.holding(optimum.factor, prior.vector, evidence.scale)
-        new = {"prior": prior, "store": store, "tuning": optimum.tuning}
+        new: dict[str, Any] = {
+            "prior": prior,
+            "store": store,
+            "tuning": optimum.tuning,
+            "held_out": None,
+        }
         if optimum.noise_std is not None:
             assert self.residuals is not None and optimum.noise_precision is not None
             new["log_likelihood"] = self.residuals.log_likelihood(optimum.noise_precision)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from hoarfrost.checks import check_draws
 from hoarfrost.data.checked import CheckedBatch, data_batches
 from hoarfrost.data.positions import in_positions
-from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.errors import DataError, InvalidArgumentError
 from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.structure.base import Factor
 from hoarfrost.likelihood import Classification, Likelihood, Regression
@@ -75,6 +78,38 @@ class Predictor:
         batches = itertools.chain([first], batches)
         found = self._targets(linearised, "density", chosen, batches, draws)
         return found if first.mask is not None else in_positions(found, linearised.positions)
+
+    def mean_log_probs(
+        self, data_loader: Any, link: str | None, draws: Draws, temperatures: Array
+    ) -> Array:
+        """Mean log-density of targets with the covariance times each of these, in one pass."""
+        chosen = choose_link("density", self.linearised.likelihood, link)
+        if chosen.needs == "weights":
+            each = [self._spread(t).log_prob(data_loader, link, draws) for t in temperatures]
+            return np.array([np.mean(one, dtype=float) for one in each])
+        linearised, data_loader = self.linearised.given(data_loader, "data_loader")
+        linearised, batches = linearised.at(data_batches(data_loader, masks=True))
+        likelihood, sums, count = linearised.likelihood, np.zeros(len(temperatures)), 0
+        batches = map(linearised.checked, batches)
+        for piece in linearised.gaussian_outputs(self.factor, batches, chosen.needs):
+            for place, temperature in enumerate(temperatures):
+                spread = [piece.spread(float(temperature))]
+                found = over_outputs(chosen, "density", likelihood, spread, draws)
+                sums[place] += np.sum(found, dtype=float)
+            count += len(piece.mean)
+        if not count:
+            raise DataError("no target counts: every one is masked or the ignored label")
+        return sums / count
+
+    def _spread(self, temperature: float) -> Predictor:
+        """With draws whose covariance is multiplied by a number."""
+        root, mean = math.sqrt(temperature), self.linearised.trainable
+
+        def sample(seed: int, n_samples: int) -> Tree:
+            draws = self.sample(seed, n_samples)
+            return jax.tree.map(lambda draw, m: m + root * (draw - m), draws, mean)
+
+        return dataclasses.replace(self, sample=sample)
 
     def _at(self, quantity: Quantity, link: Link, inputs: Tree, draws: Draws) -> Array:
         linearised, inputs = self.linearised.given_inputs(inputs)

@@ -16,6 +16,7 @@ from hoarfrost.curvature.layout import HeadLayout, matrix_shape
 from hoarfrost.errors import HoarfrostError, InvalidArgumentError, SavedFileError
 from hoarfrost.freezing import Subset
 from hoarfrost.laplace.evidence.tuning import Tuning
+from hoarfrost.laplace.evidence.validation import HeldOut
 from hoarfrost.laplace.saved_trees import decoded, encoded, template_of, tree_of
 from hoarfrost.likelihood import Likelihood, resolve
 from hoarfrost.network import NetworkProgram
@@ -191,6 +192,27 @@ def tuning_of(header: Header | None, trainable: Tree, stored: StoredFile) -> Tun
     }
     prior = decoded(header["prior_precision"], trainable, stored)
     return Tuning(**{**header, "prior_precision": prior})
+
+
+def held_out_header(held_out: HeldOut | None, arrays: dict[str, Array | Pieces]) -> Header | None:
+    """The certificate of a search by held-out data."""
+    if held_out is None:
+        return None
+    header = {one.name: getattr(held_out, one.name) for one in dataclasses.fields(held_out)}
+    header["prior_precision"] = encoded(held_out.prior_precision, "held_out.", arrays)
+    return header
+
+
+def held_out_of(header: Header | None, trainable: Tree, stored: StoredFile) -> HeldOut | None:
+    """The certificate of a file."""
+    if header is None:
+        return None
+    lists = {name: tuple(value) for name, value in header.items() if name in _TUPLES}
+    prior = decoded(header["prior_precision"], trainable, stored)
+    return HeldOut(**{**header, **lists, "prior_precision": prior})
+
+
+_TUPLES = ("parameters", "gradient", "at_bound")
 
 
 def _evaluate(network: Any, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:

@@ -13,6 +13,7 @@ import numpy as np
 from hoarfrost.checks import check_switch
 from hoarfrost.freezing import Subset
 from hoarfrost.laplace.saved_parts import (
+    held_out_header,
     input_header,
     layer_header,
     likelihood_header,
@@ -70,9 +71,11 @@ def save(posterior: Laplace, path: Any, frozen: bool, curvature: bool) -> None:
         "keeps_collections": bool(posterior.collections),
         "num_data": posterior.num_data,
         "log_likelihood": posterior.log_likelihood,
+        "temperature": posterior.temperature,
         "prior": encoded(posterior.prior.value, "prior.", arrays),
         "residuals": None if residuals is None else residuals.num_data,
         "tuning": tuning_header(posterior.tuning, arrays),
+        "held_out": held_out_header(posterior.held_out, arrays),
         "keep": store.keep,
         "factor": add_factor(store.factor, "factor.", arrays),
         "curvature": None,

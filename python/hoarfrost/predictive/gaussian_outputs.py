@@ -55,6 +55,14 @@ class GaussianOutputs:
         assert self.covariance is not None
         return self.covariance
 
+    def spread(self, temperature: float) -> GaussianOutputs:
+        """With the covariance multiplied by a number."""
+        return dataclasses.replace(
+            self,
+            variance=None if self.variance is None else self.variance * temperature,
+            covariance=None if self.covariance is None else self.covariance * temperature,
+        )
+
     def divided(self, temperature: float) -> GaussianOutputs:
         """The distribution of the outputs divided by a number."""
         squared = temperature**2

@@ -35,6 +35,8 @@ class Evidence:
     residuals : Residuals or None
         Under Gaussian noise of a given size, of which `noise_std` is the standard deviation: one
         number, or one for each output.
+    temperature : float
+        The likelihood stands to the power of ``1 / temperature``.
     """
 
     prior: PriorPrecision
@@ -43,6 +45,7 @@ class Evidence:
     likelihood: str
     residuals: Residuals | None = None
     noise_std: NoiseStd | None = None
+    temperature: float = 1.0
 
     @property
     def noise_precision(self) -> Array | None:
@@ -53,9 +56,11 @@ class Evidence:
 
     @property
     def scale(self) -> Scale:
-        """What the curvature is multiplied by under the noise: 1 under that of the fit."""
+        """What the curvature is multiplied by: 1 at temperature 1 under the noise of the fit."""
         noise = self.noise_precision
-        return 1.0 if self.residuals is None or noise is None else self.residuals.scale(noise)
+        if self.residuals is None or noise is None:
+            return 1 / self.temperature
+        return self.residuals.scale(noise) / self.temperature
 
     def at(
         self, prior: PriorPrecision | None, noise_std: float | Sequence[float] | None
@@ -84,7 +89,7 @@ class Evidence:
     def value(self, log_det: float) -> float:
         """The evidence, where the posterior precision has this log-determinant."""
         found = log_marginal_likelihood(
-            self.log_likelihood, self.prior.vector, self.deviation, log_det
+            self.log_likelihood / self.temperature, self.prior.vector, self.deviation, log_det
         )
         if not math.isfinite(found):
             raise NonFiniteError(

@@ -57,7 +57,7 @@ class Residuals:
         return np.broadcast_to(values**-2.0, self.squares.shape).copy()
 
 
-def best_noise_precision(num_data: int, squares: Array, eigenvalues: Array) -> Array:
+def best_noise_precision(num_data: float, squares: Array, eigenvalues: Array) -> Array:
     """The noise precision of each output that maximises the evidence under a fixed prior.
 
     With ``s`` the eigenvalues of the Gram matrix in the metric of the prior, the evidence in

@@ -48,6 +48,7 @@ class EvidenceProblem:
     tunes_noise: bool
     separate_noise: bool
     factor: Factor | None
+    temperature: float = 1.0
     last_noise: Array | None = None
     last_prior: Array | None = None
 
@@ -55,8 +56,8 @@ class EvidenceProblem:
     def scale(self) -> Scale:
         """What the curvature is multiplied by at the noise that there is now."""
         if self.residuals is None or self.noise_precision is None:
-            return 1.0
-        return self.residuals.scale(self.noise_precision)
+            return 1 / self.temperature
+        return self.residuals.scale(self.noise_precision) / self.temperature
 
     def start(self, prior: Array) -> Point:
         """The point of the factor that there is, if it has this structure; else a new one."""
@@ -84,7 +85,7 @@ class EvidenceProblem:
             if self.separate_noise:
                 noise = self._best_noise(prior)
                 assert self.residuals is not None
-                scale = self.residuals.scale(noise)
+                scale = self.residuals.scale(noise) / self.temperature
             try:
                 factor = self.curvature.factor(prior, scale=scale)
             except NotPositiveDefiniteError as error:
@@ -128,7 +129,9 @@ class EvidenceProblem:
     def _best_noise(self, prior: Array) -> Array:
         assert isinstance(self.curvature, SeparateNoise) and self.residuals is not None
         values = self.curvature.eigenvalues(prior)
-        return best_noise_precision(self.residuals.num_data, self.residuals.squares, values)
+        num_data = self.residuals.num_data / self.temperature
+        # In w / temperature the tempered evidence is that of fewer points.
+        return self.temperature * best_noise_precision(num_data, self.residuals.squares, values)
 
     def _point(self, logs: Array, prior: Array, factor: Factor, noise: Array | None) -> Point:
         sizes = self.groups.total(np.ones_like(prior))
@@ -142,19 +145,22 @@ class EvidenceProblem:
         log_likelihood = self.log_likelihood
         if self.residuals is not None and noise is not None:
             log_likelihood = self.residuals.log_likelihood(noise)
-        evidence = log_marginal_likelihood(log_likelihood, prior, self.deviation, factor.log_det())
+        evidence = log_marginal_likelihood(
+            log_likelihood / self.temperature, prior, self.deviation, factor.log_det()
+        )
         self.factor, self.last_noise, self.last_prior = factor, noise, prior
         return Point(logs, sizes - traces, penalty, evidence, log_det, sizes)
 
     def _noise_multiple(self, prior: Array) -> float:
         """The best factor on all noise precisions, and on the prior with them.
 
-        ``N C log w - w (RSS + penalty)`` is all of the evidence that depends on it.
+        ``N C log w - w (RSS + penalty)`` is all of the evidence that depends on it; a temperature
+        divides ``N`` and ``RSS``.
         """
         assert self.residuals is not None and self.noise_precision is not None
-        squares = float(self.noise_precision @ self.residuals.squares)
+        squares = float(self.noise_precision @ self.residuals.squares) / self.temperature
         squares += float(np.sum(prior * self.deviation**2))
-        count = self.residuals.num_data * len(self.noise_precision)
+        count = self.residuals.num_data * len(self.noise_precision) / self.temperature
         low = SMALLEST_PRECISION / float(self.noise_precision.min())
         high = LARGEST_PRECISION / float(self.noise_precision.max())
         return high if squares * high <= count else max(count / squares, low)

@@ -122,6 +122,7 @@ def optimise(
     factor = store.release()
     problem = EvidenceProblem(
         factor=factor,
+        temperature=evidence.temperature,
         curvature=store.required_curvature,
         groups=groups,
         shape=prior if scaled else np.ones_like(prior),
