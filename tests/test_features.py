@@ -66,7 +66,7 @@ MODELS = {
     "skip connection": (with_skip, SKIP, HEAD),
 }
 # Targets are noise, which predicts nothing.
-at_a_bound = pytest.mark.filterwarnings("ignore:the prior precision that predicts")
+at_a_bound = pytest.mark.filterwarnings("ignore:the .* that predicts the held-out data best")
 of_models = pytest.mark.parametrize("case", MODELS)
 
 
@@ -295,6 +295,20 @@ ORIGINALS = {
     "closed-over number": (of_function, FUNCTION),
     "fewer leaves": (of_function, FUNCTION),
 }
+
+
+def test_a_closure_that_changes_makes_another_network():
+    factor = np.ones(H, np.float32)
+
+    def closure(params, x):
+        return jnp.tanh(x @ params["body"] * factor) @ params["head"].T
+
+    store = features(closure, FUNCTION, loader())
+    posterior = fit(closure, FUNCTION, store)
+    posterior.log_prob(store)
+    factor *= 2
+    with pytest.raises(InvalidArgumentError, match="of another network"):
+        posterior.log_prob(store)
 
 
 def scaled(by):

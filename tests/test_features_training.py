@@ -339,8 +339,27 @@ def test_callbacks_see_the_same_states():
             self.states.append(jax.tree.map(np.asarray, (state.params, state.mutable)))
             return state
 
-    for cache in (False, "auto"):
-        head_run(Net(), cache, callbacks=[Watch(cache)])
-    assert len(seen[False]) == len(seen["auto"]) > EPOCHS
-    for ours, known in zip(seen["auto"], seen[False], strict=True):
+    said = {c: head_run(Net(), c, callbacks=[Watch(c)])[1] for c in (False, True, "auto")}
+    assert len(seen[False]) == len(seen[True]) > EPOCHS
+    for ours, known in zip(seen[True], seen[False], strict=True):
         jax.tree.map(near, ours, known)
+    assert said["auto"]["features"] == "not cached: callbacks may change what is frozen"
+    assert all(map(same_bits, seen["auto"], seen[False]))
+
+
+def same_bits(one, other):
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
+
+
+@pytest.mark.parametrize("part", ["frozen_params", "mutable"])
+def test_a_callback_that_changes_what_is_frozen_is_heard(part):
+    class Change(FitCallback):
+        def training_epoch_start(self, state):
+            changed = jax.tree.map(lambda leaf: leaf + 1, getattr(state, part))
+            return state.replace(**{part: changed})
+
+    model, params = CASES["linen, statistics"]
+    store = features(model, params, loader())
+    whole = subset(model, params, ["head"])
+    with pytest.raises(InvalidArgumentError, match=r"Change\.training_epoch_start changed frozen"):
+        trained(whole, store, callbacks=[Change()])

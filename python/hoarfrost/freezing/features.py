@@ -19,7 +19,7 @@ _REMEDY = "make them anew: hoarfrost.features(model, params, loader, trainable=.
 
 def fingerprint_of(subset: Subset, point: Tree) -> str:
     """Of all that the inputs of a subset's last layer depend on; found once for a subset."""
-    key = "fingerprint", _key(point)
+    key = "fingerprint", _key(subset, point)
     if key not in subset.known:
         mask = subset.partition.mask
         found = fingerprint(subset.network, subset.params, subset.mutable, point, mask)
@@ -83,7 +83,7 @@ def why_not_in_training(subset: Subset, point: Tree) -> str | None:
 
     Features are made in evaluation mode.
     """
-    key = "training", _key(point)
+    key = "training", _key(subset, point)
     if key not in subset.known:
         by_path = subset.partition.by_path
         found = training_changes(subset.network, subset.params, subset.mutable, point, by_path)
@@ -92,6 +92,8 @@ def why_not_in_training(subset: Subset, point: Tree) -> str | None:
     return known
 
 
-def _key(point: Tree) -> tuple[Any, ...]:
+def _key(subset: Subset, point: Tree) -> tuple[Any, ...]:
+    """A program as it is now: what a network reads, a closure's array say, may change."""
     leaves, structure = jax.tree.flatten(point)
-    return structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+    return subset.network.unowned, structure, shapes

@@ -29,7 +29,7 @@ from hoarfrost.training.first_batch import (
     check_held_out,
     warn_of_idle_layers,
 )
-from hoarfrost.training.layer_alone import layer_alone
+from hoarfrost.training.layer_alone import check_frozen, layer_alone
 from hoarfrost.training.monitor import (
     EarlyStopping,
     History,
@@ -345,12 +345,13 @@ class _Run:
 
     def _call(self, state: TrainState, moment: str) -> TrainState:
         for callback in self.callbacks:
-            state = getattr(callback, moment)(state)
+            before, state = state, getattr(callback, moment)(state)
             if not isinstance(state, TrainState):
                 raise InvalidArgumentError(
                     f"{type(callback).__name__}.{moment} returned {type(state).__name__}; a "
                     "callback must return the state that it was given, or state.replace(...)"
                 )
+            check_frozen(self.network, before, state, f"{type(callback).__name__}.{moment}")
         return state
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+
 from hoarfrost.data import DataLoader
 from hoarfrost.data.features import as_plain, origin_of
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Subset
 from hoarfrost.freezing.features import over_features, why_not_in_training
 from hoarfrost.likelihood import Likelihood
+from hoarfrost.network import Network
+from hoarfrost.network.dense import DenseNetwork
 from hoarfrost.training.first_batch import check_held_out
+from hoarfrost.training.state import TrainState
 
 
 def layer_alone(
@@ -61,3 +66,22 @@ def check_validation(subset: Subset, likelihood: Likelihood, val_loader: DataLoa
         subset = over_features(subset, origin, "val_data_loader")
         val_loader = as_plain(val_loader)
     check_held_out(subset, likelihood, val_loader, "val_data_loader")
+
+
+def check_frozen(network: Network, before: TrainState, after: TrainState, name: str) -> None:
+    """Raise where a callback changed what is frozen, and features stand for that.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it did.
+    """
+    if not isinstance(network, DenseNetwork):
+        return
+    kept, found = (jax.tree.leaves((s.frozen_params, s.mutable)) for s in (before, after))
+    if len(kept) != len(found) or any(a is not b for a, b in zip(kept, found, strict=True)):
+        raise InvalidArgumentError(
+            f"{name} changed frozen parameters or statistics, but training goes over features "
+            "that were made with the old ones; give the data themselves, and "
+            "FitProcessor(cache_features=False)"
+        )

@@ -23,10 +23,11 @@ class FitProcessor:
     cache_features : bool or "auto"
         Of a run whose `freeze_fun` leaves only the last layer trainable: whether the frozen layers
         run once, and training goes over their outputs, kept in memory (equal to rounding, and
-        faster). "auto" does so where there are several epochs, data from arrays, layers that do the
-        same in training as in evaluation (no dropout among the frozen ones), and where the outputs
-        fit in a quarter of the free memory; the status says what was done under "features". True
-        takes any loader, of which the first pass counts, and raises where it cannot be done.
+        faster). "auto" does so where there are several epochs, no callbacks, data from arrays,
+        layers that do the same in training as in evaluation (no dropout among the frozen ones), and
+        where the outputs fit in a quarter of the free memory; the status says what was done under
+        "features". True takes any loader, of which the first pass counts, and raises where it
+        cannot be done.
 
     Raises
     ------

@@ -89,6 +89,8 @@ class FeatureCache:
             return "there is one epoch"
         if self.config.processor.disable_jit:
             return "disable_jit is True"
+        if self.config.callbacks:
+            return "callbacks may change what is frozen"
         if not all(map(_holds_fixed_arrays, self._loaders)):
             return "a loader that is not made from arrays may give other data in each epoch"
         return None
