@@ -123,6 +123,7 @@ def in_memory(
                 kept.append(columns)
             else:
                 _put(kept, columns, done, total)
+            del columns  # its memory goes to the next part
             done += rows
             bar.update(rows)
     if total is not None and done != total:
@@ -167,6 +168,7 @@ def on_disk(
             else:
                 columns = made(run, read.along(part))
                 folder.write(index, columns, read.hexdigest())
+                del columns  # its memory goes to the next shard
             points.append(read.points)
             bar.update(read.points)
     folder.finish(points, sizes)
