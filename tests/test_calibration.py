@@ -392,7 +392,7 @@ def test_failures_keep_the_calibration_that_there_was(classifier, n_epochs):
             InvalidArgumentError,
             "disable_calibration_metrics_computation must be True or False",
         ),
-        (lambda m: CalibProcessor(devices=1), InvalidArgumentError, "devices must be -1"),
+        (lambda m: CalibProcessor(devices=-2), InvalidArgumentError, "devices must be -1"),
         (
             lambda m: CalibProcessor(n_posterior_samples=0),
             InvalidArgumentError,

@@ -129,6 +129,19 @@ def test_tuning_on_held_out_data_is_the_same():
     near(ours.optimize_prior_precision(), known.optimize_prior_precision(), 1e4)
 
 
+def test_more_data_and_an_earlier_posterior_come_from_features():
+    model, params, _ = MODELS["linen"]
+    train, more = loader(), loader(X_NEW, Y_NEW)
+    ours, known = fit(model, params, features(model, params, train)), fit(model, params, train)
+    ours.update(features(model, params, more), progress=False)
+    known.update(more, progress=False)
+    assert ours.num_data == known.num_data == N + len(Y_NEW)
+    near(ours.precision(), known.precision())
+    near(ours.log_marginal_likelihood(), known.log_marginal_likelihood())
+    following = fit(model, params, features(model, params, more), prior=ours)
+    near(following.precision(), fit(model, params, more, prior=known).precision())
+
+
 @pytest.mark.parametrize("masked", [False, True], ids=["all", "mask"])
 @pytest.mark.parametrize("batch_size", [None, 3], ids=["one batch", "batches"])
 def test_positions_keep_their_axes_and_masks(masked, batch_size):

@@ -172,7 +172,7 @@ def test_checkpoints_on_disk_are_refused_with_a_way_out(arguments):
             "disable_training_metrics_computation must be True or False",
         ),
         (lambda: FitMonitor(verbose="no"), "verbose must be True or False, but it is 'no'"),
-        (lambda: FitProcessor(devices=2), r"devices must be -1 .* or 0 \(the CPU\).* is 2"),
+        (lambda: FitProcessor(devices=-2), r"devices must be -1 .*, 0 \(the CPU\) .* is -2"),
         (lambda: FitProcessor(disable_jit=1), "disable_jit must be True or False"),
         (
             lambda: FitHyperparameters(max_grad_norm=0),

@@ -38,6 +38,13 @@ def test_nothing_below_the_posterior_knows_its_class(file: str) -> None:
     assert ".posterior" not in " ".join(imported(file))
 
 
+@pytest.mark.parametrize("file", FILES)
+def test_one_file_names_shardings(file: str) -> None:
+    named = [name for name in imported(file) if name.startswith("jax.sharding")]
+    written = "jax.sharding." in FILES[file].read_text(encoding="utf-8")
+    assert (file == "devices.py") == bool(named or written)
+
+
 @pytest.mark.parametrize("file", [file for file in FILES if file != "__init__.py"])
 def test_nothing_is_imported_for_its_type_alone(file: str) -> None:
     assert "TYPE_CHECKING" not in FILES[file].read_text(encoding="utf-8")

@@ -87,6 +87,12 @@ def run_write_to(**given: Any) -> Any:
     return held(given["module"])
 
 
+def run_update(**given: Any) -> Any:
+    posterior = laplace(3)
+    _, shown = shown_by(lambda: posterior.update(**given))
+    return posterior.precision(), shown
+
+
 def run_save(**given: Any) -> Any:
     """The names in a posterior's file."""
     path = tempfile.mkdtemp() + "/posterior"
@@ -162,12 +168,15 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         hessian_structure=Other("diag"),
         prior_precision=Other(3.0),
         prior_mean=Other(0.5),
+        prior=Other(Later(lambda: laplace(3))),
         temperature=Other(2.0),
         keep_curvature=Other(False),
         memory_budget=Refused(100, "memory_budget|bytes"),
         progress=Other(True),
         call=Pair({"model": Net(), "params": VARIABLES}, TWICE),
         ignored_label=Other(2),
+        # What several devices do is in tests/test_devices.py.
+        devices=Refused(2, "devices is 2, but there is 1 local device"),
     )
     yield built(
         "plan",
@@ -268,6 +277,13 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         tree=Other({"head": {"bias": np.ones(3, np.float32)}}),
     )
     yield built(
+        "Laplace.update",
+        run_update,
+        lambda: {"data_loader": CLASSES, "progress": False},
+        data_loader=Other(CLASSES2),
+        progress=Other(True),
+    )
+    yield built(
         "Laplace.save",
         run_save,
         {},
@@ -286,6 +302,7 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         likelihood=Refused("poisson", "leave it out"),
         memory_budget=Other(10_000),
         verify=Refused("yes", "verify must be True or False"),
+        devices=Refused(2, "devices is 2, but there is 1 local device"),
     )
     yield built(
         "features",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from hoarfrost.curvature.stream import Pass, stream
+from hoarfrost.curvature.stream import Pass, Piece, stream
 from hoarfrost.curvature.sums import Sums
 from hoarfrost.data.checked import CheckedBatch
 from hoarfrost.likelihood import Likelihood
@@ -30,6 +30,8 @@ def assemble(
     *,
     num_pieces: int | None,
     progress: bool,
+    skip: int = 0,
+    after: Callable[[Sums, Piece], object] | None = None,
 ) -> Sums:
     """Add all points to the curvature, and to the sums, which are given back.
 
@@ -41,13 +43,20 @@ def assemble(
         Changed in place.
     num_pieces : int or None
         What the progress bar counts up to, where it is known.
+    skip : int
+        Pieces that are in the curvature and the sums already.
+    after : callable, optional
+        Called with the sums and the piece that was added last.
     """
     with progress_bar(
         description="Curvature", total=num_pieces, enabled=progress, unit="piece"
     ) as bar:
-        for piece in stream(run, batches, size, likelihood):
+        bar.update(skip)
+        for piece in stream(run, batches, size, likelihood, skip):
             curvature.add(piece.outputs, piece.block)
             sums = sums.add(piece)
+            if after is not None:
+                after(sums, piece)
             del piece  # its memory goes to the next one
             bar.update()
         if bar.total is not None and bar.n < bar.total:

@@ -106,13 +106,14 @@ def feature_pass(subset: Subset, first: CheckedBatch) -> FeaturePass | None:
     """
     given = subset
     params, mutable = jax.tree.map(jnp.asarray, (subset.params, subset.mutable))
-    subset = replace(subset, params=params, mutable=mutable)
+    subset = replace(subset, params=params, mutable=mutable).placed()
     shape = subset.output_shape(first.inputs)
     if not could_be_head(subset, shape):
         return None
     check_points_apart(subset.network, subset.params, subset.mutable, first.inputs)
     positions = shape[1:-1]
     size = piece_size(first.size, examples_at_once(MAX_POINTS, positions))
+    size = subset.devices.rows(size)
     inputs = cut(first.inputs, 0, size, min(size, first.size))
     head = find_head(subset, inputs, (size, *shape[1:]))
     if head is None:
@@ -120,7 +121,7 @@ def feature_pass(subset: Subset, first: CheckedBatch) -> FeaturePass | None:
     partition = subset.partition
     run = _with_layer(head, jax.tree.map(jnp.zeros_like, subset.trainable))
     # At parameters of a layer's usual size, whatever its own are: zeros, at times.
-    other = _with_layer(head, _ordinary(subset.trainable))
+    other = _with_layer(head, subset.devices.whole(_ordinary(subset.trainable)))
     bare, full = run(inputs, size), other(inputs, size)
     places = [place for place, chosen in enumerate(partition.mask) if chosen]
     layout = head.layout

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
 
 from hoarfrost.checks import shown
+from hoarfrost.devices import ANYWHERE, Devices
 from hoarfrost.dtypes import is_real_array
 from hoarfrost.errors import InvalidArgumentError, SelectionError, ShapeError
 from hoarfrost.freezing.partition import Partition
@@ -27,12 +28,20 @@ class Subset:
         What is compiled into a program.
     params, mutable : trees
         The full parameters and the other collections; arguments of a program.
+    devices : Devices
+        Where programs run.
     """
 
     network: Network
     partition: Partition
     params: Tree
     mutable: Tree
+    devices: Devices = ANYWHERE
+
+    def placed(self) -> Subset:
+        """The same with its arrays on its devices, once for all that is run there."""
+        params, mutable = self.devices.whole((self.params, self.mutable))
+        return replace(self, params=params, mutable=mutable)
 
     @functools.cached_property
     def trainable(self) -> Tree:

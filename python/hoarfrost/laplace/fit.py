@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
+import jax
 
 from hoarfrost.checks import check_switch, is_choice, is_whole, plain, shown
 from hoarfrost.curvature import last_layer
-from hoarfrost.curvature.assembly import assemble
-from hoarfrost.curvature.sums import Sums
 from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches, num_batches
 from hoarfrost.data.features import as_plain, origin_of
-from hoarfrost.data.pieces import piece_size
+from hoarfrost.devices import ANYWHERE, Devices, choose_devices
 from hoarfrost.errors import DataError, InvalidArgumentError, NotPositiveDefiniteError
 from hoarfrost.freezing import Partition, Selector, Subset, make_partition
 from hoarfrost.freezing.features import layer_partition, over_features
-from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.held_out import check_temperature
-from hoarfrost.laplace.linearised import LinearisedNetwork, linearise
+from hoarfrost.laplace.linearised import linearise
+from hoarfrost.laplace.more_data import add_earlier, check_earlier, earlier_at
+from hoarfrost.laplace.one_pass import add_points, no_sums, residuals_of
 from hoarfrost.laplace.plan import Keep, MemoryPlan
 from hoarfrost.laplace.posterior import Laplace
 from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.laplace.structure.registry import check_structure, structure_for
-from hoarfrost.likelihood import Classification, Gaussian, Likelihood, resolve
+from hoarfrost.likelihood import Classification, Likelihood, resolve
 from hoarfrost.memory import check_memory_budget, memory_errors
 from hoarfrost.network import Call, as_network, param_kinds
 from hoarfrost.network.dense import Origin
@@ -49,12 +47,14 @@ def fit_laplace(
     hessian_structure: str = "full",
     prior_precision: Any = 1.0,
     prior_mean: Any = 0.0,
+    prior: Laplace | None = None,
     temperature: float = 1.0,
     keep_curvature: Keep = "auto",
     memory_budget: int | None = None,
     progress: bool = True,
     call: Call | None = None,
     ignored_label: int | None = None,
+    devices: int | Sequence[jax.Device] | None = None,
 ) -> Laplace:
     """The Laplace posterior over the trainable parameters of a network trained anywhere.
 
@@ -92,6 +92,11 @@ def fit_laplace(
         Of the Gaussian prior: one for all, one a leaf, or one a parameter.
     prior_mean : number, tree of numbers or tree of arrays
         Of the Gaussian prior, likewise. It enters the evidence; the posterior's mean is `params`.
+    prior : Laplace, optional
+        An earlier posterior over the same parameters, which is the prior with its full precision
+        and mean: for data that come in parts, or tasks one after the other. `params` are the mode
+        under it. The evidence is that of the new data given the old. Neither prior nor noise nor
+        temperature can be tuned afterwards.
     temperature : float
         The likelihood stands to the power of ``1 / temperature``; 1 for the posterior of the data
         as they are. Also `Laplace.with_temperature` and `Laplace.optimize_on`.
@@ -115,6 +120,10 @@ def fit_laplace(
     ignored_label : int, optional
         Of classes: data points with this label do not count (often -100), neither here nor in
         `Laplace.log_prob`.
+    devices : int or sequence of jax.Device, optional
+        Where the network runs, here and in predictions: -1 for all local devices, 0 for the CPU, n
+        for the first n, or these. Each has the parameters and its share of the points; the linear
+        algebra is the CPU's. By default where the parameters are, or where JAX puts them.
 
     Returns
     -------
@@ -157,6 +166,7 @@ def fit_laplace(
             trainable,
             lambda: next(data_batches(data_loader, masks=True)),
             call,
+            choose_devices(devices),
             origin,
         )
         posterior = fit_network(
@@ -166,6 +176,7 @@ def fit_laplace(
             hessian_structure=hessian_structure,
             prior_precision=prior_precision,
             prior_mean=prior_mean,
+            prior=prior,
             temperature=temperature,
             keep_curvature=keep_curvature,
             memory_budget=memory_budget,
@@ -184,6 +195,7 @@ def fit_network(
     hessian_structure: str = "full",
     prior_precision: Any = 1.0,
     prior_mean: Any = 0.0,
+    prior: Laplace | None = None,
     temperature: float = 1.0,
     keep_curvature: Keep = "auto",
     memory_budget: int | None = None,
@@ -197,9 +209,16 @@ def fit_network(
     check_memory_budget(memory_budget)
     temperature = check_temperature(temperature)
     ignored_label = _check_ignored(ignored_label, likelihood)
-    trainable = subset.trainable
-    prior = resolve_prior_precision(prior_precision, trainable)
-    centre = resolve_prior_mean(prior_mean, trainable)
+    precision = resolve_prior_precision(prior_precision, subset.trainable)
+    centre = resolve_prior_mean(prior_mean, subset.trainable)
+    if prior is not None:
+        if (prior_precision, prior_mean) != (1.0, 0.0):
+            raise InvalidArgumentError(
+                "prior_precision and prior_mean are those of the posterior that is given as prior; "
+                "leave them out"
+            )
+        hessian_structure = check_earlier(prior, subset, hessian_structure)
+        precision, centre = prior.prior, prior.mean
     whole, origin = subset, origin_of(data_loader)
     if origin is not None:
         subset, data_loader = over_features(whole, origin, "data_loader"), as_plain(data_loader)
@@ -208,7 +227,7 @@ def fit_network(
     if first is None:  # data_batches raises by itself; this is for the reader and the type checker
         raise DataError("data_loader is empty: it gave no data point; give at least one batch")
     linearised = linearise(subset, likelihood, first, ignored_label)
-    plan = linearised.plan(memory_budget, first.size, prior.vector)
+    plan = linearised.plan(memory_budget, first.size, precision.vector)
     structure, keep = plan.choose(hessian_structure, keep_curvature)
     if hessian_structure == "auto" and structure != "full":
         warnings.warn(
@@ -217,31 +236,42 @@ def fit_network(
             UserWarning,
             stacklevel=3,
         )
-    setting = linearised.setting(prior.vector)
+    setting = linearised.setting(precision.vector)
     curvature = structure_for(structure, setting).empty(setting)
-    sums = _assemble(linearised, curvature, first, batches, num_batches(data_loader), progress)
-    residuals = _residuals(likelihood, sums)
+    sums = add_points(
+        linearised,
+        curvature,
+        first,
+        batches,
+        num_batches(data_loader),
+        progress,
+        no_sums(linearised),
+    )
+    residuals = residuals_of(likelihood, sums)
+    if prior is not None:
+        add_earlier(prior, curvature, temperature)
     if origin is not None:
         # What it is asked about are inputs of the whole network.
         linearised = linearised.of_whole(whole.network, origin)
     posterior = Laplace(
         linearised=linearised,
         hessian_structure=structure,
-        prior=prior,
+        prior=precision,
         # In float64 throughout, whatever the network computes in.
         log_likelihood=sums.log_likelihood
         if residuals is None
         else residuals.log_likelihood(residuals.noise_precision),
         num_data=sums.num_data,
         store=FactorStore(
-            curvature if keep else None, keep, memory_budget, prior.vector, 1 / temperature
+            curvature if keep else None, keep, memory_budget, precision.vector, 1 / temperature
         ),
         temperature=temperature,
         centre=centre,
         residuals=residuals,
+        earlier=None if prior is None else earlier_at(prior, linearised.mean),
     )
     try:
-        posterior.store.held = _factor(curvature, prior.vector, 1 / temperature, keep, progress)
+        posterior.store.held = _factor(curvature, precision.vector, 1 / temperature, keep, progress)
     except NotPositiveDefiniteError as error:
         # The pass over the data is not lost: a larger prior precision can still be given.
         if keep:
@@ -302,6 +332,7 @@ def subset_of(
     trainable: Selector,
     first_batch: Callable[[], CheckedBatch],
     call: Call | None = None,
+    devices: Devices = ANYWHERE,
     origin: Origin | None = None,
 ) -> Subset:
     """A model, its parameters and a selection of them; `first_batch` shows a last layer.
@@ -309,14 +340,15 @@ def subset_of(
     So does the `origin` of features.
     """
     network, tree, mutable = as_network(model, params, call)
+    tree, mutable = devices.whole((tree, mutable))
 
     def found() -> Partition:
         if origin is not None:
             return layer_partition(tree, origin.layer, "data_loader")
-        return last_layer(network, tree, mutable, first_batch().inputs)
+        return last_layer(network, tree, mutable, first_batch().inputs, devices)
 
-    kinds = param_kinds(network)
-    return Subset(network, make_partition(tree, trainable, kinds=kinds, head=found), tree, mutable)
+    partition = make_partition(tree, trainable, kinds=param_kinds(network), head=found)
+    return Subset(network, partition, tree, mutable, devices)
 
 
 def first_inputs(inputs: Tree) -> CheckedBatch:
@@ -325,47 +357,6 @@ def first_inputs(inputs: Tree) -> CheckedBatch:
     if first is None:
         raise DataError("inputs are empty: give at least one point")
     return first
-
-
-def _assemble(
-    linearised: LinearisedNetwork,
-    curvature: Curvature,
-    first: CheckedBatch,
-    rest: Iterable[CheckedBatch],
-    total: int | None,
-    progress: bool,
-) -> Sums:
-    """Go over the data once: the curvature takes every point."""
-    likelihood, num_outputs = linearised.likelihood, linearised.num_outputs
-    run = linearised.fitting_pass()
-    size = piece_size(first.size, run.max_points)
-    checked = map(linearised.checked, itertools.chain([first], rest))
-    squares = np.zeros(num_outputs) if isinstance(likelihood, Gaussian) else None
-    sums = assemble(
-        run,
-        checked,
-        size,
-        likelihood,
-        curvature,
-        Sums(squares=squares),
-        num_pieces=None if total is None else total * -(-first.size // size),
-        progress=progress,
-    )
-    if not sums.num_data:
-        raise DataError(
-            "no target of data_loader counts: every one is masked or the ignored label; check the "
-            "mask, which is True where a target counts, and ignored_label"
-        )
-    return sums
-
-
-def _residuals(likelihood: Likelihood, sums: Sums) -> Residuals | None:
-    """What the data say about Gaussian noise of a given size."""
-    if not isinstance(likelihood, Gaussian):
-        return None
-    assert sums.squares is not None
-    noise = likelihood.noise_precision(len(sums.squares))
-    return Residuals(sums.num_data, sums.squares, noise)
 
 
 def _factor(curvature: Curvature, prior: Array, scale: float, keep: bool, progress: bool) -> Factor:

@@ -102,6 +102,10 @@ class LinearisedNetwork:
         """The pass that gives outputs with layer inputs or the Jacobian itself."""
         return self.head or self._jacobian(None)
 
+    def piece_size(self, batch_size: int, run: HeadPass | JacobianPass) -> int:
+        """Examples of a piece of a fit, of which each device has the same share."""
+        return self.subset.devices.rows(piece_size(batch_size, run.max_points))
+
     @property
     def points_each(self) -> int:
         """Data points of one example."""
@@ -201,7 +205,7 @@ class LinearisedNetwork:
         first = next(batches, None)
         if first is None:
             raise DataError("inputs are empty: there is no point along axis 0 to predict for")
-        size = bucket_size(first.size, run.max_points)
+        size = self.subset.devices.rows(bucket_size(first.size, run.max_points))
         return stream(run, itertools.chain([first], batches), size)
 
     def gaussian_outputs(
@@ -231,7 +235,12 @@ class LinearisedNetwork:
         """Draws of the trainable tree beside the frozen parameters, for the network itself."""
         subset = self.subset
         return WeightSamples(
-            subset.partition, trainable, subset.frozen, subset.mutable, positions=self.positions
+            subset.partition,
+            trainable,
+            subset.frozen,
+            subset.mutable,
+            positions=self.positions,
+            devices=subset.devices,
         )
 
     def plan(
@@ -259,7 +268,7 @@ class LinearisedNetwork:
         like its kernel, twice in a fit, where the next run may have begun.
         """
         run = self.predicting_pass()
-        size = piece_size(batch_size, run.max_points) * self.points_each
+        size = self.piece_size(batch_size, run) * self.points_each
         itemsize: int = wide_dtype(*jax.tree.leaves(self.trainable)).itemsize
         if self.head is None:
             rows = size * self.mean.size * itemsize
@@ -327,6 +336,7 @@ def linearise(
     """
     check_not_forked("a fit")
     # On the device once, not once for every piece.
+    subset = subset.placed()
     params, mutable = jax.tree.map(jnp.asarray, (subset.params, subset.mutable))
     subset = replace(subset, params=params, mutable=mutable)
     _check_finite(params, "parameter")
@@ -351,6 +361,7 @@ def linearise(
     # The structure is looked for on the piece that the first pass will go over anyway, so that the
     # search and the pass are one program.
     size = piece_size(first.size, examples_at_once(MAX_POINTS, positions))
+    size = subset.devices.rows(size)
     inputs = cut(first.inputs, 0, size, min(size, first.size))
     if likelihood.head == "general":  # the core has a form for every other curvature
         return linearised

@@ -20,7 +20,7 @@ from hoarfrost.data.positions import in_positions
 from hoarfrost.dtypes import narrowed
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.fork import check_not_forked
-from hoarfrost.laplace.evidence.evidence import Evidence
+from hoarfrost.laplace.evidence.evidence import Earlier, Evidence
 from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.evidence.tuning import LARGEST, SMALLEST, Optimum, Tuning, optimise
 from hoarfrost.laplace.evidence.validation import HeldOut
@@ -33,6 +33,7 @@ from hoarfrost.laplace.held_out import (
 )
 from hoarfrost.laplace.joint_covariance import covariance_at_each, joint_covariance
 from hoarfrost.laplace.linearised import LinearisedNetwork
+from hoarfrost.laplace.more_data import updated
 from hoarfrost.laplace.pickling import reduced
 from hoarfrost.laplace.predictions import Predictor, check_classes, check_numbers, checked_draws
 from hoarfrost.laplace.saving import save
@@ -70,6 +71,9 @@ class Laplace:
         The likelihood stands to the power of ``1 / temperature``.
     held_out : HeldOut or None
         The certificate of the last `optimize_on`.
+    earlier : Earlier or None
+        What the evidence takes of the posterior that is the prior; `prior_precision` is the prior
+        of that one then, and `prior_mean` its mean.
     """
 
     linearised: LinearisedNetwork = field(repr=False)
@@ -84,6 +88,7 @@ class Laplace:
     tuning: Tuning | None = None
     temperature: float = 1.0
     held_out: HeldOut | None = None
+    earlier: Earlier | None = None
     turn: Turn = field(default_factory=Turn, init=False)
 
     @property
@@ -131,6 +136,7 @@ class Laplace:
             self.residuals,
             self.noise_std,
             self.temperature,
+            self.earlier,
         )
 
     @property
@@ -342,6 +348,7 @@ class Laplace:
             If an argument is none of these, or the curvature was not kept.
         """
         names = checked_parameters(parameters)
+        self._check_tunable(names[0])
         bounds = _log_bounds(low, high)
         grid_size = check_count("grid_size", grid_size, 2)
         question = Question(data_loader, link, checked_draws(seed, n_samples))
@@ -397,6 +404,7 @@ class Laplace:
         Wenzel et al. (2020), How good is the Bayes posterior in deep neural networks really?
         """
         temperature = check_temperature(temperature)
+        self._check_tunable("temperature")
         evidence = dataclasses.replace(self.evidence, temperature=temperature)
         store = self.store.at(self.prior.vector, evidence.scale, "temperature")
         return self._with(temperature=temperature, store=store)
@@ -464,7 +472,7 @@ class Laplace:
         """
         subset = self.linearised.subset
         params = subset.params if tree is None else subset.merged(tree)
-        return subset.network.join(params, self.collections)
+        return subset.devices.alone(subset.network.join(params, self.collections))
 
     def write_to(self, module: Any, tree: Tree = None) -> None:
         """Put parameters, and running statistics beside them, into an NNX module.
@@ -715,6 +723,32 @@ class Laplace:
             )
         return dataclasses.replace(self, collections=collections)
 
+    @changes
+    def update(self, data_loader: Any, *, progress: bool = True) -> None:
+        """Change this posterior: it has seen more data, at the mean that it has.
+
+        As if the fit had had all data at once: evidence, predictions and samples follow. The mean
+        stays what training left; where the new data would move it far, train again and fit with
+        ``prior=posterior``. For a moment there are two curvatures.
+
+        Parameters
+        ----------
+        data_loader : DataLoader or iterable
+            As in `fit_laplace`, gone over once.
+        progress : bool
+            Whether a progress bar is shown.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the curvature was not kept and does not come back, or an argument cannot be used.
+        DataError, ShapeError, NonFiniteError
+            If the data cannot be used; the posterior is as it was.
+        MemoryLimitError
+            If there is no room for a second curvature.
+        """
+        self._become(**updated(self, data_loader, progress))
+
     @reads
     def save(self, path: Any, *, frozen: bool = True, curvature: bool = True) -> None:
         """Write this posterior to a file, from which `hoarfrost.load_laplace` brings it back.
@@ -756,6 +790,7 @@ class Laplace:
         """The evidence and the factor under another prior or noise; None: as it is."""
         if prior_precision is None and noise_std is None:
             return self.evidence, self.store
+        self._check_tunable("noise_std" if prior_precision is None else "prior_precision")
         prior = None
         if prior_precision is not None:
             prior = resolve_prior_precision(prior_precision, self.linearised.trainable)
@@ -764,6 +799,7 @@ class Laplace:
         return evidence, self.store.at(evidence.prior.vector, evidence.scale, changed)
 
     def _optimum(self, structure: str, **options: Any) -> Optimum:
+        self._check_tunable("prior_precision")
         # Readers that are under way keep the store that they began with.
         self.store = self.store.alone()
         evidence, trainable = self.evidence, self.linearised.trainable
@@ -789,6 +825,13 @@ class Laplace:
             )
         self._become(**new)
         return self.prior_precision
+
+    def _check_tunable(self, name: str) -> None:
+        if self.earlier is not None:
+            raise InvalidArgumentError(
+                f"{name} cannot be changed: the prior of this posterior is an earlier posterior; "
+                "tune that one and fit again with it as prior"
+            )
 
     def _become(self, **new: Any) -> None:
         """Put a new state in place, at once: a Ctrl-C leaves the old one or the new one."""

@@ -5,6 +5,7 @@ The file is described in ``posterior_file.md`` beside this module.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
@@ -75,6 +76,7 @@ def save(posterior: Laplace, path: Any, frozen: bool, curvature: bool) -> None:
         "prior": encoded(posterior.prior.value, "prior.", arrays),
         "residuals": None if residuals is None else residuals.num_data,
         "tuning": tuning_header(posterior.tuning, arrays),
+        "earlier": None if posterior.earlier is None else dataclasses.asdict(posterior.earlier),
         "held_out": held_out_header(posterior.held_out, arrays),
         "keep": store.keep,
         "factor": add_factor(store.factor, "factor.", arrays),

@@ -12,6 +12,7 @@ import numpy as np
 from hoarfrost.calibration import CalibrationStatistics, OutputCalibrator, fit_calibrator
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import check_finite_inputs, data_batches
+from hoarfrost.devices import choose_devices
 from hoarfrost.errors import MemoryLimitError
 from hoarfrost.freezing import Subset
 from hoarfrost.likelihood import Likelihood
@@ -58,8 +59,9 @@ def calibrate(
     loaders = {"calib_data_loader": calib_loader}
     if val_loader is not None and every:
         loaders["val_data_loader"] = val_loader
-    with on_processor(processor):
+    with on_processor(processor) as devices:
         samples = posterior.weight_samples(config.processor.n_posterior_samples, samples_key)
+        samples = dataclasses.replace(samples, devices=devices).placed()
         known = network, samples, likelihood
         # All data are looked at before the network is run on any of them.
         for name, loader in loaders.items():
@@ -107,6 +109,7 @@ def check_calibration(
     MemoryLimitError
         If the outputs of `num_samples` weight samples at all points do not fit.
     """
+    choose_devices(config.processor.devices)
     width = check_held_out(subset, likelihood, calib_loader, "calib_data_loader", whole=True)
     if val_loader is not None and config.monitor.eval_every_n_epochs:
         check_held_out(subset, likelihood, val_loader, "val_data_loader")

@@ -9,6 +9,7 @@ import numpy as np
 
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import check_finite_inputs, data_batches, epoch_batches
+from hoarfrost.devices import Devices
 from hoarfrost.dtypes import is_finite
 from hoarfrost.errors import NonFiniteError, ShapeError
 from hoarfrost.freezing import Subset
@@ -66,6 +67,18 @@ def check_held_out(
             check_finite_inputs(batch.inputs, batch.index, argument)
             likelihood.check_targets(batch.targets, width, batch.index)
     return width
+
+
+def sharing_devices(subset: Subset, loader: DataLoader) -> Devices:
+    """The devices that share each batch of a training.
+
+    All of them, but of a network with statistics of its batches, which padding would enter, those
+    that share the first batch evenly; another batch is then whole on each, if it cannot be shared.
+    """
+    if subset.devices.count == 1 or not jax.tree.leaves(subset.mutable):
+        return subset.devices
+    _, targets = next(iter(loader.epoch(0)))
+    return subset.devices.dividing(len(targets))
 
 
 def warn_of_idle_layers(subset: Subset, loader: DataLoader) -> None:

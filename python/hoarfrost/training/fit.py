@@ -14,6 +14,7 @@ import optax
 from hoarfrost.checks import check_counts
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import epoch_batches, naming
+from hoarfrost.devices import Devices
 from hoarfrost.dtypes import copied
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError
 from hoarfrost.fork import check_not_forked
@@ -27,6 +28,7 @@ from hoarfrost.training.first_batch import (
     check_finite_params,
     check_first_batch,
     check_held_out,
+    sharing_devices,
     warn_of_idle_layers,
 )
 from hoarfrost.training.layer_alone import check_frozen, layer_alone
@@ -114,7 +116,9 @@ def fit_map(
     ----------
     subset : Subset
         The network, where training starts, and which parameters are trained; the arrays are copied,
-        never overwritten.
+        never overwritten. Several devices of it share each batch: the padding is theirs too, and
+        where a batch cannot be padded as many of them take part as share it evenly. What is given
+        back lies on the first.
     prior : Prior
         Prior over all parameters.
     likelihood : Likelihood
@@ -182,6 +186,8 @@ def fit_map(
 
     optimizer = programs.with_options(optimizer, max_grad_norm, gradient_accumulation_steps)
     # Copies, because the steps reuse the buffers of the state that they are given.
+    devices = sharing_devices(subset, train_loader)
+    subset = replace(subset, devices=devices).placed()
     trainable, frozen = subset.partition.split(subset.params)
     trainable, mutable = copied((trainable, subset.mutable))
     state = TrainState(
@@ -191,6 +197,7 @@ def fit_map(
         opt_state=programs.init_optimizer(optimizer, trainable),
         step=jnp.zeros((), jnp.int32),
     )
+    prior, likelihood, key, state = devices.whole((prior, likelihood, key, state))
     run = _Run(
         network=subset.network,
         partition=subset.partition,
@@ -198,6 +205,7 @@ def fit_map(
         optimizer=optimizer,
         predict=predict,
         moving=subset.network.moving(subset.partition.by_path, mutable),
+        devices=devices,
         prior=prior,
         num_outputs=num_outputs,
         pad=not jax.tree.leaves(mutable),
@@ -239,6 +247,7 @@ def fit_map(
             failure, state = error, whole
     if failure is None and watch is not None and watch.best_state is not None:
         state = watch.best_state
+    state = devices.alone(state)
     return TrainingResult(
         params=subset.partition.merge(state.params, state.frozen_params),
         mutable=state.mutable,
@@ -260,6 +269,7 @@ class _Run:
     optimizer: optax.GradientTransformation
     predict: programs.Predict | None
     moving: tuple[bool, ...]
+    devices: Devices
     prior: Prior
     num_outputs: int
     pad: bool
@@ -277,14 +287,15 @@ class _Run:
         step = programs.step_apart if self.callbacks else programs.step_in_place
         state = self._call(state, "training_epoch_start")
         totals, points, rows = programs.no_totals(), 0, 0
+        state, totals = self.devices.whole((state, totals))
         pairs = []
         with naming("train_data_loader"):
             num_data = np.float32(loader.size)
         for checked in epoch_batches(
             loader, epoch, self.check_targets, argument="train_data_loader", again=epoch > 0
         ):
-            rows = max(rows, checked.size) if self.pad else checked.size
-            batch = programs.padded_batch(checked, rows, points)
+            rows = self.devices.rows(max(rows, checked.size)) if self.pad else checked.size
+            batch = programs.padded_batch(checked, rows, points, self.devices)
             points += checked.size
             frozen = state.frozen_params
             state, totals, predictions = step(
@@ -294,6 +305,7 @@ class _Run:
                 self.optimizer,
                 predict,
                 self.moving,
+                self.devices,
                 replace(state, frozen_params=None),
                 totals,
                 frozen,
@@ -327,8 +339,8 @@ class _Run:
         for checked in epoch_batches(
             loader, 0, self.check_targets, argument="val_data_loader", again=True
         ):
-            rows = max(rows, checked.size)
-            batch = programs.padded_batch(checked, rows, 0)
+            rows = self.devices.rows(max(rows, checked.size))
+            batch = programs.padded_batch(checked, rows, 0, self.devices)
             total, predictions = programs.validation_step(
                 self.network, self.predict, self.likelihood, params, state.mutable, batch
             )
@@ -344,6 +356,8 @@ class _Run:
         self.likelihood.check_targets(targets, self.num_outputs, index)
 
     def _call(self, state: TrainState, moment: str) -> TrainState:
+        if not self.callbacks:
+            return state
         for callback in self.callbacks:
             before, state = state, getattr(callback, moment)(state)
             if not isinstance(state, TrainState):
@@ -352,7 +366,7 @@ class _Run:
                     "callback must return the state that it was given, or state.replace(...)"
                 )
             check_frozen(self.network, before, state, f"{type(callback).__name__}.{moment}")
-        return state
+        return self.devices.whole(state)
 
 
 def _stops(watch: Watch, history: History, state: TrainState, epoch: int, every: int) -> bool:

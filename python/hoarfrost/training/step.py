@@ -21,6 +21,7 @@ import optax
 
 from hoarfrost.data.checked import CheckedBatch
 from hoarfrost.data.pieces import padded
+from hoarfrost.devices import ANYWHERE, Devices
 from hoarfrost.freezing import Partition
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.network import Network, NetworkProgram
@@ -74,13 +75,15 @@ class PaddedBatch:
     weight: Any
 
 
-def padded_batch(batch: CheckedBatch, rows: int, points_before: int) -> PaddedBatch:
-    """A batch with `rows` rows, the last of its points repeated as padding.
+def padded_batch(
+    batch: CheckedBatch, rows: int, points_before: int, devices: Devices = ANYWHERE
+) -> PaddedBatch:
+    """A batch with `rows` rows on its devices, the last of its points repeated as padding.
 
     A repeated point is one that the network can take, so that its log-likelihood, which the
     program leaves out, is finite and has a finite derivative.
     """
-    inputs, targets = padded((batch.inputs, batch.targets), batch.size, rows)
+    inputs, targets = devices.split(padded((batch.inputs, batch.targets), batch.size, rows))
     weight = np.float32(batch.size / (points_before + batch.size))
     return PaddedBatch(inputs, targets, np.float32(batch.size), weight)
 
@@ -92,6 +95,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     predict: Predict | None,
     moving: tuple[bool, ...],
+    devices: Devices,
     state: TrainState,
     totals: Totals,
     frozen: Tree,
@@ -144,10 +148,11 @@ def train_step(
             finite | (totals.failed_step >= 0), totals.failed_step, state.step
         ).astype(jnp.int32),
     )
+    new_state, new_totals = devices.kept_whole((new_state, new_totals))
     return new_state, new_totals, None if predict is None else predict(outputs)
 
 
-_STATIC = ("partition", "optimizer", "predict", "moving")
+_STATIC = ("partition", "optimizer", "predict", "moving", "devices")
 step_in_place = NetworkProgram(train_step, static=_STATIC, donate=("state", "totals"))
 # A callback may keep the state that it saw, so that its buffers must not be used again.
 step_apart = NetworkProgram(train_step, static=_STATIC)

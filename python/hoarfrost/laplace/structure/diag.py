@@ -136,9 +136,9 @@ class DiagonalCurvature:
             weights = self.likelihood.head_weights(outputs.astype(np.float64))
             self.sums.add_head(block, weights)
 
-    def merge(self, other: DiagonalCurvature) -> None:
-        """Add the points of another diagonal over the same parameters."""
-        self.sums.merge(other.sums)
+    def merge(self, other: DiagonalCurvature, weight: Scale = 1.0) -> None:
+        """Add a multiple of another diagonal over the same parameters."""
+        self.sums.merge(other.sums, common_scale(weight))
 
     def factor(
         self,

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hoarfrost.checks import check_switch, is_choice, is_whole
+from hoarfrost.checks import check_switch, is_choice
+from hoarfrost.devices import check_device_count
 from hoarfrost.prob_model.fit_config.arguments import invalid
 
 
@@ -16,8 +17,10 @@ class FitProcessor:
 
     Parameters
     ----------
-    devices : {-1, 0}
-        -1 for the accelerators that JAX finds, 0 for the CPU.
+    devices : int
+        -1 for all local devices that JAX finds, 0 for the CPU, n for the first n of them. Several
+        share the points of each batch, with the parameters on each, where callbacks see them; what
+        training leaves lies on the first. How many there are is looked up when the work starts.
     disable_jit : bool
         Whether to run without compilation, to look for an error step by step.
     cache_features : bool or "auto"
@@ -40,8 +43,7 @@ class FitProcessor:
     cache_features: bool | str = field(default="auto", kw_only=True)
 
     def __post_init__(self) -> None:
-        if not is_whole(self.devices, -1) or self.devices > 0:
-            raise invalid("devices", "-1 (what JAX finds) or 0 (the CPU)", self.devices)
+        check_device_count("devices", self.devices)
         check_switch("disable_jit", self.disable_jit)
         if isinstance(self.cache_features, np.bool_):
             object.__setattr__(self, "cache_features", bool(self.cache_features))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from hoarfrost.curvature import last_layer
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import data_batches
 from hoarfrost.data.features import origin_of
+from hoarfrost.devices import Devices, choose_devices
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Partition, Subset, make_partition
 from hoarfrost.freezing.features import layer_partition
@@ -39,9 +41,13 @@ def check_configs(fit_config: Any, map_fit_config: Any) -> None:
 
 
 def start_of(
-    joint: Joint, state: StateRepository, config: FitConfig, train_loader: DataLoader
+    joint: Joint,
+    state: StateRepository,
+    config: FitConfig,
+    train_loader: DataLoader,
+    devices: Devices,
 ) -> JointState:
-    """Where a fit starts: the current state where `config` says so, else new parameters.
+    """Where a fit starts, on its devices: the current state, or new parameters, as `config` says.
 
     Raises
     ------
@@ -49,8 +55,11 @@ def start_of(
         If the current state is asked for and there is none.
     """
     if config.checkpointer.start_from_current_state:
-        return state.get()
-    return joint.init(first_inputs(train_loader))
+        start: JointState = state.get()
+    else:
+        start = joint.init(first_inputs(train_loader))
+    params, mutable = devices.whole((start.params, start.mutable))
+    return replace(start, params=params, mutable=mutable)
 
 
 def first_inputs(train_loader: DataLoader) -> Tree:
@@ -62,7 +71,11 @@ def first_inputs(train_loader: DataLoader) -> Tree:
 
 
 def partition_of(
-    joint: Joint, start: JointState, config: FitConfig, train_loader: DataLoader
+    joint: Joint,
+    start: JointState,
+    config: FitConfig,
+    train_loader: DataLoader,
+    devices: Devices,
 ) -> Partition:
     """Which parameters `config` leaves trainable; the first batch shows where the last layer is."""
 
@@ -71,7 +84,7 @@ def partition_of(
         if origin is not None:
             return layer_partition(start.params, origin.layer, "train_data_loader")
         inputs, _ = next(iter(train_loader.in_order()))
-        return last_layer(joint.network, start.params, start.mutable or {}, inputs)
+        return last_layer(joint.network, start.params, start.mutable or {}, inputs, devices)
 
     return make_partition(
         start.params,
@@ -89,6 +102,7 @@ def run_map(
     train_loader: DataLoader,
     val_loader: DataLoader | None,
     config: FitConfig,
+    devices: Devices,
 ) -> tuple[PosteriorState, Status]:
     """Train to the MAP: the state that it came to, not put into `state` yet, and what was recorded.
 
@@ -102,7 +116,7 @@ def run_map(
     NonFiniteError
         If the loss stopped being finite; what is left are the parameters before that step.
     """
-    partition = partition_of(joint, start, config, train_loader)
+    partition = partition_of(joint, start, config, train_loader, devices)
     drawn = joint.starts_anew
     if drawn and not partition.all_trainable and not config.checkpointer.start_from_current_state:
         warnings.warn(
@@ -112,7 +126,7 @@ def run_map(
             stacklevel=4,
         )
     mutable = start.mutable or {}
-    subset = Subset(joint.network, partition, start.params, mutable)
+    subset = Subset(joint.network, partition, start.params, mutable, devices)
     monitor, optimizer = config.monitor, config.optimizer
     every = monitor.eval_every_n_epochs
     cache = None
@@ -183,11 +197,18 @@ def early_stopping_of(
 
 
 @contextlib.contextmanager
-def on_processor(processor: FitProcessor) -> Iterator[None]:
-    """Run where and how a `FitProcessor` says."""
+def on_processor(processor: FitProcessor) -> Iterator[Devices]:
+    """Run where and how a `FitProcessor` says; what is put there is put by the devices given.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there are fewer devices.
+    """
+    devices = choose_devices(processor.devices)
     with contextlib.ExitStack() as stack:
         if processor.devices == 0:
             stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
         if processor.disable_jit:
             stack.enter_context(jax.disable_jit())
-        yield
+        yield devices

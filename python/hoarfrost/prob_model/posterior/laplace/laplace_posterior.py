@@ -10,6 +10,7 @@ import jax
 
 from hoarfrost.checks import check_count, check_key, check_switch, seed_from_key
 from hoarfrost.data import DataLoader
+from hoarfrost.devices import Devices, choose_devices
 from hoarfrost.errors import InvalidArgumentError, NotFittedError
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.laplace import Laplace, fit_network
@@ -134,26 +135,28 @@ class LaplacePosterior:
         val = (
             None if val_data_loader is None else as_data_loader(val_data_loader, "val_data_loader")
         )
-        with on_processor((map_fit_config or config).processor):
-            start = start_of(self.joint, self.state, map_fit_config or config, train)
-            # What cannot be used is found before anything is trained.
-            partition = partition_of(self.joint, start, config, train)
+        # What cannot be used is found before anything is trained.
+        choose_devices(config.processor.devices)
+        with on_processor((map_fit_config or config).processor) as devices:
+            start = start_of(self.joint, self.state, map_fit_config or config, train, devices)
+            partition = partition_of(self.joint, start, config, train, devices)
             subset = Subset(self.joint.network, partition, start.params, start.mutable or {})
             if val is not None and self.approximator.tune_prior_log_variance:
                 check_validation(subset, self.joint.likelihood.output, val)
             status: Status = {}
-            at = PosteriorState(start.params, start.mutable, step=getattr(start, "step", 0))
+            params, mutable = devices.alone((start.params, start.mutable))
+            at = PosteriorState(params, mutable, step=getattr(start, "step", 0))
             if map_fit_config is not None:
                 at, status["map"] = run_map(
-                    self.joint, self.state, start, train, val, map_fit_config
+                    self.joint, self.state, start, train, val, map_fit_config, devices
                 )
                 # Nothing goes on from it, and it may be twice as large as the parameters.
                 at = at.replace(opt_state=None)
         try:
             self._make_room()
-            with on_processor(config.processor):
+            with on_processor(config.processor) as devices:
                 laplace, tuning = self._fit_laplace(
-                    at, partition, train, val, bool(config.monitor.verbose)
+                    at, partition, train, val, bool(config.monitor.verbose), devices
                 )
             status["laplace"] = _describe(laplace, tuning)
         except BaseException as error:
@@ -202,7 +205,7 @@ class LaplacePosterior:
             Of "cv": how many values are tried first, bounds included, at least 2; a golden section
             about the best one follows. The evidence has one maximum and needs no grid.
         distribute : bool
-            Accepted for code written for Fortuna: one device does the work either way.
+            Accepted for code written for Fortuna: the devices of the fit do the work either way.
         link : str, optional
             Of "cv": as in `hoarfrost.Laplace.log_prob`; by default the posterior's own.
 
@@ -326,6 +329,7 @@ class LaplacePosterior:
             frozen,
             state.mutable or {},
             center=center if link == "mc" else None,
+            devices=state.laplace.linearised.subset.devices,
         )
 
     def _fit_laplace(
@@ -335,6 +339,7 @@ class LaplacePosterior:
         train: DataLoader,
         val: DataLoader | None,
         verbose: bool,
+        devices: Devices,
     ) -> tuple[Laplace, dict[str, Any]]:
         tunes = bool(self.approximator.tune_prior_log_variance)
         prior, full = self._prior, state.params
@@ -345,7 +350,7 @@ class LaplacePosterior:
         )
         with memory_errors("the Laplace posterior"):
             laplace = fit_network(
-                Subset(self.joint.network, partition, full, state.mutable or {}),
+                Subset(self.joint.network, partition, full, state.mutable or {}, devices),
                 train,
                 likelihood=self.joint.likelihood.output,
                 hessian_structure=self.approximator.hessian_structure,

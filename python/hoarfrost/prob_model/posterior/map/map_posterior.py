@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import jax
 
 from hoarfrost.checks import check_count, check_key
+from hoarfrost.devices import ANYWHERE
 from hoarfrost.predictive.weight_samples import WeightSamples, point_mass
 from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
@@ -38,6 +40,7 @@ class MAPPosterior:
     def __init__(self, joint: Joint) -> None:
         self.joint = joint
         self.state = StateRepository()
+        self._devices = ANYWHERE
 
     def fit(
         self,
@@ -82,10 +85,11 @@ class MAPPosterior:
             None if val_data_loader is None else as_data_loader(val_data_loader, "val_data_loader")
         )
         config = FitConfig() if fit_config is None else fit_config
-        with on_processor(config.processor):
-            start = start_of(self.joint, self.state, config, train)
-            reached, status = run_map(self.joint, self.state, start, train, val, config)
+        with on_processor(config.processor) as devices:
+            start = start_of(self.joint, self.state, config, train, devices)
+            reached, status = run_map(self.joint, self.state, start, train, val, config, devices)
         self.state.put(reached)
+        self._devices = devices
         return status
 
     def sample(self, rng: jax.Array | int | None = None, inputs_loader: Any = None) -> JointState:
@@ -136,4 +140,4 @@ class MAPPosterior:
         check_key(key)
         check_count("n_samples", n_samples, 1)
         state = self.state.get()
-        return point_mass(state.params, state.mutable or {})
+        return replace(point_mass(state.params, state.mutable or {}), devices=self._devices)
