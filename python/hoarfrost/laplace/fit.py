@@ -13,9 +13,11 @@ import jax
 from hoarfrost.checks import check_switch, is_choice, is_whole, plain, shown
 from hoarfrost.curvature import last_layer
 from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches, num_batches
+from hoarfrost.data.features import as_plain, origin_of
 from hoarfrost.devices import ANYWHERE, Devices, choose_devices
 from hoarfrost.errors import DataError, InvalidArgumentError, NotPositiveDefiniteError
 from hoarfrost.freezing import Partition, Selector, Subset, make_partition
+from hoarfrost.freezing.features import layer_partition, over_features
 from hoarfrost.laplace.held_out import check_temperature
 from hoarfrost.laplace.linearised import linearise
 from hoarfrost.laplace.more_data import add_earlier, check_earlier, earlier_at
@@ -29,6 +31,7 @@ from hoarfrost.laplace.structure.registry import check_structure, structure_for
 from hoarfrost.likelihood import Classification, Likelihood, resolve
 from hoarfrost.memory import check_memory_budget, memory_errors
 from hoarfrost.network import Call, as_network, param_kinds
+from hoarfrost.network.dense import Origin
 from hoarfrost.prior import resolve_prior_mean, resolve_prior_precision
 from hoarfrost.progress import progress_bar
 from hoarfrost.types import Array, Tree
@@ -70,7 +73,9 @@ def fit_laplace(
         means its own, or its parameters and statistics (a State or nested dict); for a function
         its parameters. They are taken as the MAP.
     data_loader : DataLoader or iterable
-        Gives batches ``(inputs, targets)`` and can be iterated again. It is gone over once.
+        Gives batches ``(inputs, targets)`` and can be iterated again. It is gone over once. Or the
+        result of `hoarfrost.features`, where `trainable` is its layer: nothing else of the network
+        is run then.
         Targets have a value for each position of the outputs, ``(B, T)``, or ``(B, T, D)`` for
         numbers. They may be pairs ``(targets, mask)``, with a boolean mask ``(B, T)`` (or ``(B,)``)
         that is False where a data point does not count.
@@ -163,6 +168,7 @@ def fit_laplace(
     (4, 3)
     """
     with memory_errors("fit_laplace"):
+        origin = origin_of(data_loader)
         subset = subset_of(
             model,
             params,
@@ -170,6 +176,7 @@ def fit_laplace(
             lambda: next(data_batches(data_loader, masks=True)),
             call,
             choose_devices(devices),
+            origin,
         )
         posterior = fit_network(
             subset,
@@ -223,6 +230,9 @@ def fit_network(
             )
         hessian_structure = check_earlier(prior, subset, hessian_structure)
         precision, centre = prior.prior, prior.mean
+    whole, origin = subset, origin_of(data_loader)
+    if origin is not None:
+        subset, data_loader = over_features(whole, origin, "data_loader"), as_plain(data_loader)
     batches = data_batches(data_loader, masks=True)
     first = next(batches, None)
     if first is None:  # data_batches raises by itself; this is for the reader and the type checker
@@ -266,6 +276,9 @@ def fit_network(
         if resume is not None:
             resume.complete(curvature, sums)
     residuals = residuals_of(likelihood, sums)
+    if origin is not None:
+        # What it is asked about are inputs of the whole network.
+        linearised = linearised.of_whole(whole.network, origin)
     posterior = Laplace(
         linearised=linearised,
         hessian_structure=structure,
@@ -348,12 +361,18 @@ def subset_of(
     first_batch: Callable[[], CheckedBatch],
     call: Call | None = None,
     devices: Devices = ANYWHERE,
+    origin: Origin | None = None,
 ) -> Subset:
-    """A model, its parameters and a selection of them; `first_batch` shows a last layer."""
+    """A model, its parameters and a selection of them; `first_batch` shows a last layer.
+
+    So does the `origin` of features.
+    """
     network, tree, mutable = as_network(model, params, call)
     tree, mutable = devices.whole((tree, mutable))
 
     def found() -> Partition:
+        if origin is not None:
+            return layer_partition(tree, origin.layer, "data_loader")
         return last_layer(network, tree, mutable, first_batch().inputs, devices)
 
     partition = make_partition(tree, trainable, kinds=param_kinds(network), head=found)

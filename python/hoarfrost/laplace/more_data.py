@@ -26,7 +26,7 @@ from hoarfrost.types import Array, join
 def updated(posterior: Any, data_loader: Any, progress: bool) -> dict[str, Any]:
     """What is new of a posterior that has seen more data, at the same mean."""
     check_switch("progress", progress)
-    linearised = _at_first_noise(posterior)
+    linearised, data_loader = _at_first_noise(posterior).given(data_loader, "data_loader")
     batches = data_batches(data_loader, masks=True)
     first = next(batches)
     _check_inputs(linearised, first.inputs)

@@ -10,7 +10,6 @@ from flax import linen as nn
 
 from hoarfrost.calibration import OutputCalibrator
 from hoarfrost.data import DataLoader
-from hoarfrost.data.checked import data_batches
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Subset, make_partition
 from hoarfrost.prior import Prior
@@ -21,7 +20,7 @@ from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.loaders import as_data_loader
 from hoarfrost.prob_model.posterior.base import Posterior
 from hoarfrost.prob_model.posterior.map import MAPPosterior
-from hoarfrost.prob_model.posterior.map_fit import check_configs
+from hoarfrost.prob_model.posterior.map_fit import check_configs, first_inputs
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
 
@@ -79,6 +78,8 @@ class ProbModel:
         ----------
         train_data_loader : DataLoader
             Training data; any iterable of (inputs, targets) that can be gone over again will do.
+            Or `hoarfrost.features` of them, where `freeze_fun` leaves that layer trainable; then
+            `val_data_loader` holds features, too.
         val_data_loader : DataLoader, optional
             Validates MAP training and calibration, and chooses Laplace's prior variance.
         calib_data_loader : DataLoader, optional
@@ -97,8 +98,9 @@ class ProbModel:
         -------
         dict
             ``{"fit_status": ..., "calib_status": ...}``. Of MAP the fit status is
-            ``{"loss": (n_epochs,), ...}``, of Laplace ``{"map": that, "laplace": {...}}``. The
-            second is what `calibrate` returned, or None.
+            ``{"loss": (n_epochs,), ...}``, with a sentence under "features" where there was only a
+            last layer to train (`FitProcessor.cache_features`); of Laplace
+            ``{"map": that, "laplace": {...}}``. The second is what `calibrate` returned, or None.
 
         Raises
         ------
@@ -222,7 +224,7 @@ class ProbModel:
     ) -> None:
         """Find what calibration cannot use, before anything is trained; runs no network."""
         calibrator = self._checked_calibrator(config)
-        inputs = next(data_batches(train, argument="train_data_loader")).inputs
+        inputs = first_inputs(train)
         starts_anew = not fit_config.checkpointer.start_from_current_state
         start = (
             jax.eval_shape(lambda: vars(self.joint.init(inputs)))

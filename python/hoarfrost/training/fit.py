@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from hoarfrost.training.first_batch import (
     sharing_devices,
     warn_of_idle_layers,
 )
+from hoarfrost.training.layer_alone import check_frozen, layer_alone
 from hoarfrost.training.monitor import (
     EarlyStopping,
     History,
@@ -45,6 +46,8 @@ from hoarfrost.training.monitor import (
 from hoarfrost.training.options import check_gradient_options, check_optimizer
 from hoarfrost.training.state import Callback, TrainState
 from hoarfrost.types import Tree
+
+MakeFeatures = Callable[[], tuple[DataLoader, DataLoader | None] | None]
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ def fit_map(
     gradient_accumulation_steps: int | None = None,
     callbacks: Sequence[Callback] = (),
     verbose: bool = True,
+    features: MakeFeatures | None = None,
 ) -> TrainingResult:
     """Minimise the negative log joint, ``-(N / B) sum_b log p(y_b | f_b) - log p(params)``.
 
@@ -121,7 +125,8 @@ def fit_map(
     likelihood : Likelihood
         Density of the targets.
     train_loader, val_loader : DataLoader
-        Epoch n takes the order of ``train_loader.epoch(n)``.
+        Epoch n takes the order of ``train_loader.epoch(n)``. Both may be features
+        (`hoarfrost.features`) of the trainable layer, which is then trained alone.
     optimizer : optax.GradientTransformation
         Any optimiser. The compiled step belongs to this very object: pass the same one again and
         nothing is compiled again.
@@ -151,6 +156,8 @@ def fit_map(
         Called at the moments that they are named after.
     verbose : bool
         Whether there is a progress bar.
+    features : callable (), optional
+        Makes features of both loaders, after everything was checked; None: there are none.
 
     Raises
     ------
@@ -169,10 +176,13 @@ def fit_map(
         recorded = recorded_values(names, training_metrics, val_loader is not None)
         check_early_stopping(early_stopping, recorded)
     check_finite_params(subset.params)
+    subset, train_loader, val_loader = layer_alone(subset, train_loader, val_loader)
     num_outputs = check_first_batch(subset, likelihood, train_loader, "train_data_loader")
     if val_loader is not None:
         check_held_out(subset, likelihood, val_loader, "val_data_loader")
     warn_of_idle_layers(subset, train_loader)
+    if features is not None and (made := features()) is not None:
+        subset, train_loader, val_loader = layer_alone(subset, *made)
     if not names:
         predict = None
     elif predict is None:
@@ -361,12 +371,13 @@ class _Run:
         if not self.callbacks:
             return state
         for callback in self.callbacks:
-            state = getattr(callback, moment)(state)
+            before, state = state, getattr(callback, moment)(state)
             if not isinstance(state, TrainState):
                 raise InvalidArgumentError(
                     f"{type(callback).__name__}.{moment} returned {type(state).__name__}; a "
                     "callback must return the state that it was given, or state.replace(...)"
                 )
+            check_frozen(self.network, before, state, f"{type(callback).__name__}.{moment}")
         return self.devices.whole(state)
 
 

@@ -9,19 +9,24 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import numpy as np
 
 from hoarfrost.curvature import last_layer
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import data_batches
+from hoarfrost.data.features import origin_of
 from hoarfrost.devices import Devices, choose_devices
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Partition, Subset, make_partition
+from hoarfrost.freezing.features import layer_partition
 from hoarfrost.network import check_points_apart, param_kinds
 from hoarfrost.prob_model.calib_config import CalibMonitor
 from hoarfrost.prob_model.fit_config import FitConfig, FitMonitor, FitProcessor
 from hoarfrost.prob_model.joint import Joint
+from hoarfrost.prob_model.posterior.feature_cache import FeatureCache
 from hoarfrost.prob_model.state import JointState, PosteriorState, StateRepository
 from hoarfrost.training import EarlyStopping, fit_map
+from hoarfrost.types import Tree
 
 Status = dict[str, Any]
 
@@ -52,10 +57,17 @@ def start_of(
     if config.checkpointer.start_from_current_state:
         start: JointState = state.get()
     else:
-        first = next(data_batches(train_loader, argument="train_data_loader"))
-        start = joint.init(first.inputs)
+        start = joint.init(first_inputs(train_loader))
     params, mutable = devices.whole((start.params, start.mutable))
     return replace(start, params=params, mutable=mutable)
+
+
+def first_inputs(train_loader: DataLoader) -> Tree:
+    """A batch of inputs of the network, of which shapes and dtypes are used; zeros for features."""
+    origin = origin_of(train_loader)
+    if origin is not None:
+        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), origin.point)
+    return next(data_batches(train_loader, argument="train_data_loader")).inputs
 
 
 def partition_of(
@@ -68,6 +80,9 @@ def partition_of(
     """Which parameters `config` leaves trainable; the first batch shows where the last layer is."""
 
     def found() -> Partition:
+        origin = origin_of(train_loader)
+        if origin is not None:
+            return layer_partition(start.params, origin.layer, "train_data_loader")
         inputs, _ = next(iter(train_loader.in_order()))
         return last_layer(joint.network, start.params, start.mutable or {}, inputs, devices)
 
@@ -110,14 +125,18 @@ def run_map(
             UserWarning,
             stacklevel=4,
         )
-    inputs, _ = next(iter(train_loader.in_order()))
     mutable = start.mutable or {}
-    # Predictions would refuse it after the last epoch.
-    check_points_apart(joint.network, start.params, mutable, inputs, again=False)
+    subset = Subset(joint.network, partition, start.params, mutable, devices)
     monitor, optimizer = config.monitor, config.optimizer
     every = monitor.eval_every_n_epochs
+    cache = None
+    if origin_of(train_loader) is None:
+        inputs, _ = next(iter(train_loader.in_order()))
+        # Predictions would refuse it after the last epoch.
+        check_points_apart(joint.network, start.params, mutable, inputs, again=False)
+        cache = FeatureCache(subset, train_loader, val_loader if every else None, config)
     result = fit_map(
-        Subset(joint.network, partition, start.params, mutable, devices),
+        subset,
         prior=joint.prior,
         likelihood=joint.likelihood.output,
         train_loader=train_loader,
@@ -134,6 +153,7 @@ def run_map(
         gradient_accumulation_steps=config.hyperparameters.gradient_accumulation_steps,
         callbacks=tuple(config.callbacks or ()),
         verbose=bool(monitor.verbose),
+        features=cache,
     )
     reached = PosteriorState(
         params=result.params,
@@ -144,7 +164,10 @@ def run_map(
     if result.failure is not None:
         state.keep_unfinished(reached, result.reached, result.failure)
         raise result.failure
-    return reached, dict(result.status)
+    status: Status = dict(result.status)
+    if cache is not None and cache.said is not None:
+        status["features"] = cache.said
+    return reached, status
 
 
 def early_stopping_of(

@@ -64,7 +64,8 @@ class MAPPosterior:
         Returns
         -------
         dict
-            "loss" and metrics, arrays of shape ``(n_epochs,)``, and the same after "val_".
+            "loss" and metrics, arrays of shape ``(n_epochs,)``, and the same after "val_"; where
+            only a last layer was trained, "features" says whether the others ran once.
 
         Notes
         -----
