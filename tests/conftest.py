@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--hostile-cases", type=int, default=2200, help="how many cases of tests/hostile are run"
     )
     parser.addoption(
-        "--kill-moments", type=int, default=2, help="at how many moments a training is killed"
+        "--kills", type=int, default=2, help="how often the tests of kills kill a process"
     )
 
 

@@ -42,7 +42,7 @@ map_model().train(TRAIN, VAL, fit_config=config(
 
 def pytest_generate_tests(metafunc):
     if "moment" in metafunc.fixturenames:
-        metafunc.parametrize("moment", range(metafunc.config.getoption("--kill-moments")))
+        metafunc.parametrize("moment", range(metafunc.config.getoption("--kills")))
 
 
 @pytest.fixture(scope="module")

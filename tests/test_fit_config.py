@@ -40,7 +40,7 @@ def test_defaults():
     assert config.optimizer.freeze_fun is None
     assert dataclasses.astuple(config.checkpointer) == (None, None, False, None, 2, False)
     assert dataclasses.astuple(config.monitor) == (None, 0, "val_loss", 0.0, 1, False, True, None)
-    assert dataclasses.astuple(config.processor) == (-1, False)
+    assert dataclasses.astuple(config.processor) == (-1, False, "auto")
     assert dataclasses.astuple(config.hyperparameters) == (None, None)
     assert config.callbacks is None
 
@@ -70,7 +70,7 @@ def test_default_optimizer_is_adam_with_rate_one_thousandth():
             """metrics early_stopping_patience early_stopping_monitor early_stopping_min_delta
             eval_every_n_epochs disable_training_metrics_computation verbose mode""",
         ),
-        (FitProcessor, "devices disable_jit"),
+        (FitProcessor, "devices disable_jit cache_features"),
         (FitHyperparameters, "max_grad_norm gradient_accumulation_steps"),
     ],
 )

@@ -32,9 +32,9 @@ SWITCHES = """plot shuffle prefetch replace joint log verbose tune_prior_log_var
     disable_jit disable_calibration_metrics_computation disable_training_metrics_computation
     dump_state start_from_current_state"""
 CHOICES = """form pool name link structure hessian_structure how interval_type mode keep_curvature
-    early_stopping_monitor return_aux parameters"""
+    early_stopping_monitor return_aux parameters cache_features"""
 PAIRS = """data_loader train_data_loader val_data_loader calib_data_loader iterable tf_data_loader
-    torch_data_loader"""
+    torch_data_loader loader"""
 TREES = "params params_like tree mutable calib_params calib_mutable collections"
 CALLABLES = """call log_variance_call activation initializer_fun fun freeze_fun trainable
     transform uncertainty_fn"""

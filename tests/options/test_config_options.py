@@ -78,6 +78,21 @@ def run_where(calibrates: bool) -> Callable[..., Any]:
     return run
 
 
+def run_cached(cache_features: Any) -> Any:
+    """What a short run of the head says of features."""
+    model = classifier(posterior_approximator=AT_MAP)
+    model.train(CLASSES, fit_config=config())
+    status = model.train(
+        CLASSES,
+        fit_config=config(
+            optimizer=prob_model.FitOptimizer(method=ADAM, n_epochs=2, freeze_fun=head_only),
+            checkpointer=prob_model.FitCheckpointer(start_from_current_state=True),
+            processor=prob_model.FitProcessor(cache_features=cache_features),
+        ),
+    )
+    return sorted(status["fit_status"])
+
+
 class Halved(prob_model.FitCallback):
     def training_epoch_end(self, state: Any) -> Any:
         return state.replace(params=jax.tree.map(lambda leaf: leaf / 2, state.params))
@@ -293,7 +308,8 @@ def of_configs() -> Iterator[tuple[str, Subject]]:
 def of_processors() -> Iterator[tuple[str, Subject]]:
     acts: dict[str, Entry] = {"devices": Other(0), "disable_jit": Other(True)}
     run = configured(prob_model.FitProcessor, "processor", run_where(calibrates=False))
-    yield built("FitProcessor", run, {}, **acts)
+    caches = Elsewhere(run_cached, True, False)
+    yield built("FitProcessor", run, {}, **acts, cache_features=caches)
     samples = Elsewhere(run_with_draws, 2, 5)
     run = configured(prob_model.CalibProcessor, "processor", run_where(calibrates=True))
     yield built("CalibProcessor", run, {}, **acts, n_posterior_samples=samples)

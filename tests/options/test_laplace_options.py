@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from entries import Entry, Later, Other, Pair, Refused, Subject, built, cases, check, kept, table
@@ -110,6 +111,17 @@ def file_of(likelihood: Any = "categorical", **options: Any) -> str:
         path, frozen=False
     )
     return path
+
+
+def run_features(**given: Any) -> Any:
+    """Features and what was shown, and whether they are in files."""
+    with contextlib.chdir(tempfile.mkdtemp()):  # where a relative path leads
+        store, shown = shown_by(lambda: hoarfrost.features(**given))
+    return *store.to_array_data(), shown, given.get("path") is not None
+
+
+def first_of_tanh(module: Any, inputs: Any) -> Any:
+    return module(jnp.tanh(inputs))
 
 
 def run_load_laplace(**given: Any) -> Any:
@@ -291,6 +303,18 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         memory_budget=Other(10_000),
         verify=Refused("yes", "verify must be True or False"),
         devices=Refused(2, "devices is 2, but there is 1 local device"),
+    )
+    yield built(
+        "features",
+        run_features,
+        lambda: {"model": apply, "params": tree(), "loader": CLASSES, "progress": False},
+        model=Other(apply_sine),
+        params=Other(tree(0.5)),
+        loader=Other(CLASSES2),
+        trainable=Refused(["a"], "not the kernel and bias of a plain Dense layer"),
+        path=Other(Later(tempfile.mkdtemp)),
+        call=Pair({"model": Net(), "params": VARIABLES}, {**OF_HEAD, "call": first_of_tanh}),
+        progress=Other(True),
     )
     prediction = RegressionPrediction(T, np.ones_like(T), 2 * np.ones_like(T))
     yield built("RegressionPrediction.quantile", prediction.quantile, {"q": 0.3}, q=Other(0.4))

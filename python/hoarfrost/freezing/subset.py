@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -46,6 +47,11 @@ class Subset:
     def trainable(self) -> Tree:
         """The trainable tree."""
         return self.partition.split(self.params)[0]
+
+    @functools.cached_property
+    def known(self) -> dict[Any, Any]:
+        """What was found out about the subset, and costs much to find again."""
+        return {}
 
     @property
     def frozen(self) -> Tree:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,21 +13,25 @@ import jax
 from hoarfrost.checks import check_switch, is_choice, is_whole, plain, shown
 from hoarfrost.curvature import last_layer
 from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches, num_batches
+from hoarfrost.data.features import as_plain, origin_of
 from hoarfrost.devices import ANYWHERE, Devices, choose_devices
 from hoarfrost.errors import DataError, InvalidArgumentError, NotPositiveDefiniteError
 from hoarfrost.freezing import Partition, Selector, Subset, make_partition
+from hoarfrost.freezing.features import layer_partition, over_features
 from hoarfrost.laplace.held_out import check_temperature
 from hoarfrost.laplace.linearised import linearise
 from hoarfrost.laplace.more_data import add_earlier, check_earlier, earlier_at
 from hoarfrost.laplace.one_pass import add_points, no_sums, residuals_of
 from hoarfrost.laplace.plan import Keep, MemoryPlan
 from hoarfrost.laplace.posterior import Laplace
+from hoarfrost.laplace.resume import Progress, Resume
 from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.laplace.structure.registry import check_structure, structure_for
 from hoarfrost.likelihood import Classification, Likelihood, resolve
 from hoarfrost.memory import check_memory_budget, memory_errors
 from hoarfrost.network import Call, as_network, param_kinds
+from hoarfrost.network.dense import Origin
 from hoarfrost.prior import resolve_prior_mean, resolve_prior_precision
 from hoarfrost.progress import progress_bar
 from hoarfrost.types import Array, Tree
@@ -49,6 +55,7 @@ def fit_laplace(
     keep_curvature: Keep = "auto",
     memory_budget: int | None = None,
     progress: bool = True,
+    resume_dir: Any = None,
     call: Call | None = None,
     ignored_label: int | None = None,
     devices: int | Sequence[jax.Device] | None = None,
@@ -66,7 +73,9 @@ def fit_laplace(
         means its own, or its parameters and statistics (a State or nested dict); for a function
         its parameters. They are taken as the MAP.
     data_loader : DataLoader or iterable
-        Gives batches ``(inputs, targets)`` and can be iterated again. It is gone over once.
+        Gives batches ``(inputs, targets)`` and can be iterated again. It is gone over once. Or the
+        result of `hoarfrost.features`, where `trainable` is its layer: nothing else of the network
+        is run then.
         Targets have a value for each position of the outputs, ``(B, T)``, or ``(B, T, D)`` for
         numbers. They may be pairs ``(targets, mask)``, with a boolean mask ``(B, T)`` (or ``(B,)``)
         that is False where a data point does not count.
@@ -106,6 +115,11 @@ def fit_laplace(
         Bytes that the posterior may take; by default what the machine has.
     progress : bool
         Whether a progress bar is shown.
+    resume_dir : str or path, optional
+        A folder in which the sums of the pass are kept every so often, and a factor on its way that
+        takes more than a minute, for at most a fiftieth of the time. Killed at any moment and
+        called again with the same arguments, the fit goes on there and comes to the same bits.
+        When it is whole the files go. Data are compared by numbers from all over each batch.
     call : callable, optional
         ``call(module, inputs)``, done with a module instead of calling it: for another method, or
         further arguments. Of Linen it is given the module with its variables. It is told whether
@@ -154,6 +168,7 @@ def fit_laplace(
     (4, 3)
     """
     with memory_errors("fit_laplace"):
+        origin = origin_of(data_loader)
         subset = subset_of(
             model,
             params,
@@ -161,6 +176,7 @@ def fit_laplace(
             lambda: next(data_batches(data_loader, masks=True)),
             call,
             choose_devices(devices),
+            origin,
         )
         posterior = fit_network(
             subset,
@@ -174,6 +190,7 @@ def fit_laplace(
             keep_curvature=keep_curvature,
             memory_budget=memory_budget,
             progress=progress,
+            resume_dir=resume_dir,
             ignored_label=ignored_label,
         )
     # What comes out of `merge` goes where `params` came from, so it holds what `params` held.
@@ -193,6 +210,7 @@ def fit_network(
     keep_curvature: Keep = "auto",
     memory_budget: int | None = None,
     progress: bool = True,
+    resume_dir: Any = None,
     ignored_label: int | None = None,
 ) -> Laplace:
     """`fit_laplace` for a subset that exists already."""
@@ -212,6 +230,9 @@ def fit_network(
             )
         hessian_structure = check_earlier(prior, subset, hessian_structure)
         precision, centre = prior.prior, prior.mean
+    whole, origin = subset, origin_of(data_loader)
+    if origin is not None:
+        subset, data_loader = over_features(whole, origin, "data_loader"), as_plain(data_loader)
     batches = data_batches(data_loader, masks=True)
     first = next(batches, None)
     if first is None:  # data_batches raises by itself; this is for the reader and the type checker
@@ -227,19 +248,37 @@ def fit_network(
             stacklevel=3,
         )
     setting = linearised.setting(precision.vector)
-    curvature = structure_for(structure, setting).empty(setting)
-    sums = add_points(
-        linearised,
-        curvature,
-        first,
-        batches,
-        num_batches(data_loader),
-        progress,
-        no_sums(linearised),
-    )
+    resume, so_far = None, None
+    if resume_dir is not None:
+        resume = Resume(resume_dir, linearised, structure, setting, first, prior)
+        so_far = resume.so_far()
+    if so_far is None:
+        empty = structure_for(structure, setting).empty(setting)
+        so_far = Progress(empty, no_sums(linearised), 0, False)
+    curvature, sums = so_far.curvature, so_far.sums
+    if not so_far.complete:
+        batches = itertools.chain([first], batches)
+        if resume is not None:
+            batches = resume.watch(batches)
+        sums = add_points(
+            linearised,
+            curvature,
+            next(batches),
+            batches,
+            num_batches(data_loader),
+            progress,
+            sums,
+            skip=so_far.pieces,
+            after=None if resume is None else resume.after(curvature),
+        )
+        if prior is not None:
+            add_earlier(prior, curvature, temperature)
+        if resume is not None:
+            resume.complete(curvature, sums)
     residuals = residuals_of(likelihood, sums)
-    if prior is not None:
-        add_earlier(prior, curvature, temperature)
+    if origin is not None:
+        # What it is asked about are inputs of the whole network.
+        linearised = linearised.of_whole(whole.network, origin)
     posterior = Laplace(
         linearised=linearised,
         hessian_structure=structure,
@@ -258,7 +297,9 @@ def fit_network(
         earlier=None if prior is None else earlier_at(prior, linearised.mean),
     )
     try:
-        posterior.store.held = _factor(curvature, precision.vector, 1 / temperature, keep, progress)
+        posterior.store.held = _factor(
+            curvature, precision.vector, 1 / temperature, keep, progress, resume
+        )
     except NotPositiveDefiniteError as error:
         # The pass over the data is not lost: a larger prior precision can still be given.
         if keep:
@@ -320,12 +361,18 @@ def subset_of(
     first_batch: Callable[[], CheckedBatch],
     call: Call | None = None,
     devices: Devices = ANYWHERE,
+    origin: Origin | None = None,
 ) -> Subset:
-    """A model, its parameters and a selection of them; `first_batch` shows a last layer."""
+    """A model, its parameters and a selection of them; `first_batch` shows a last layer.
+
+    So does the `origin` of features.
+    """
     network, tree, mutable = as_network(model, params, call)
     tree, mutable = devices.whole((tree, mutable))
 
     def found() -> Partition:
+        if origin is not None:
+            return layer_partition(tree, origin.layer, "data_loader")
         return last_layer(network, tree, mutable, first_batch().inputs, devices)
 
     partition = make_partition(tree, trainable, kinds=param_kinds(network), head=found)
@@ -340,16 +387,30 @@ def first_inputs(inputs: Tree) -> CheckedBatch:
     return first
 
 
-def _factor(curvature: Curvature, prior: Array, scale: float, keep: bool, progress: bool) -> Factor:
+def _factor(
+    curvature: Curvature,
+    prior: Array,
+    scale: float,
+    keep: bool,
+    progress: bool,
+    resume: Resume | None,
+) -> Factor:
     """The factor, with a bar that counts operations where it takes more than a moment."""
     flops = curvature.flops(prior)
-    if not progress or flops < _LONG_FACTORISATION:
-        return curvature.factor(prior, scale=scale, keep=keep)
-    with progress_bar(description="Factorisation", total=100, unit="%") as bar:
+    with contextlib.ExitStack() as stack:
+        show = None
+        if progress and flops >= _LONG_FACTORISATION:
+            bar = stack.enter_context(
+                progress_bar(description="Factorisation", total=100, unit="%")
+            )
 
-        def show(done: float) -> None:
-            bar.update(min(100, int(100 * done / flops)) - bar.n)
+            def show(done: float) -> None:
+                bar.update(min(100, int(100 * done / flops)) - bar.n)
 
+        if resume is not None:
+            factor = resume.factor(curvature, prior, scale, keep, show)
+            resume.done()
+            return factor
         return curvature.factor(prior, scale=scale, keep=keep, progress=show)
 
 

@@ -17,17 +17,20 @@ from hoarfrost.curvature import HeadPass, JacobianPass, find_head
 from hoarfrost.curvature.head import MAX_POINTS
 from hoarfrost.curvature.stream import Piece, stream
 from hoarfrost.data.checked import CheckedBatch, input_batches
+from hoarfrost.data.features import as_plain, features_alone, origin_of
 from hoarfrost.data.pieces import bucket_size, cut, piece_size
 from hoarfrost.data.positions import examples_at_once, in_rows
 from hoarfrost.dtypes import is_finite, wide_dtype
 from hoarfrost.errors import DataError, NonFiniteError, SelectionError, ShapeError
 from hoarfrost.fork import check_not_forked
 from hoarfrost.freezing import Subset
+from hoarfrost.freezing.features import over_features
 from hoarfrost.laplace.plan import MemoryPlan, make_plan
 from hoarfrost.laplace.structure.base import Factor, HeadKind, Passes, Setting
 from hoarfrost.likelihood import Gaussian, Likelihood
 from hoarfrost.likelihood.base import check_finite_targets
-from hoarfrost.network import check_points_apart, check_rows
+from hoarfrost.network import Network, check_points_apart, check_rows
+from hoarfrost.network.dense import Origin
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
 from hoarfrost.predictive.link import Needs
 from hoarfrost.predictive.weight_samples import WeightSamples
@@ -132,6 +135,36 @@ class LinearisedNetwork:
         check_rows(shape, first.size, self.num_outputs, expected)
         head = None if self.head is None else replace(self.head, positions=positions)
         return replace(self, positions=positions, head=head), batches
+
+    def given_inputs(self, inputs: Any) -> tuple[LinearisedNetwork, Any]:
+        """`given` for inputs; of a loader of features with targets the features alone."""
+        return self.given(features_alone(inputs), "inputs")
+
+    def given(self, data: Any, argument: str) -> tuple[LinearisedNetwork, Any]:
+        """The network that takes what is given, and that: of features the layer alone.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If features are not those of this network.
+        """
+        origin = origin_of(data)
+        if origin is None:
+            return self, data
+        subset = over_features(self.subset, origin, argument)
+        head = None if self.head is None else replace(self.head, subset=subset)
+        return replace(
+            self, subset=subset, head=head, input_structure=None, example=None
+        ), as_plain(data)
+
+    def of_whole(self, network: Network, origin: Origin) -> LinearisedNetwork:
+        """The network whose layer this is, with the same parameters."""
+        subset = replace(self.subset, network=network)
+        head = None if self.head is None else replace(self.head, subset=subset)
+        form: Any = jax.ShapeDtypeStruct
+        example = jax.tree.map(lambda x: form(x.shape[1:], x.dtype), origin.point)
+        structure = jax.tree.structure(example)
+        return replace(self, subset=subset, head=head, input_structure=structure, example=example)
 
     def checked(self, batch: CheckedBatch) -> CheckedBatch:
         """A batch with its targets in rows, one a position, those that count checked.

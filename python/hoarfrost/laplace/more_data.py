@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,14 +22,11 @@ from hoarfrost.likelihood import Gaussian
 from hoarfrost.memory import check_room
 from hoarfrost.types import Array, join
 
-if TYPE_CHECKING:
-    from hoarfrost.laplace.posterior import Laplace
 
-
-def updated(posterior: Laplace, data_loader: Any, progress: bool) -> dict[str, Any]:
+def updated(posterior: Any, data_loader: Any, progress: bool) -> dict[str, Any]:
     """What is new of a posterior that has seen more data, at the same mean."""
     check_switch("progress", progress)
-    linearised = _at_first_noise(posterior)
+    linearised, data_loader = _at_first_noise(posterior).given(data_loader, "data_loader")
     batches = data_batches(data_loader, masks=True)
     first = next(batches)
     _check_inputs(linearised, first.inputs)
@@ -109,7 +106,7 @@ def check_earlier(earlier: Any, subset: Subset, structure: Any) -> str:
     return theirs
 
 
-def add_earlier(earlier: Laplace, curvature: Curvature, temperature: float) -> None:
+def add_earlier(earlier: Any, curvature: Curvature, temperature: float) -> None:
     """Add the curvature of an earlier posterior to that of the new data."""
     store = earlier.store
     with store.turn.lock:
@@ -128,7 +125,7 @@ def add_earlier(earlier: Laplace, curvature: Curvature, temperature: float) -> N
             ) from error
 
 
-def earlier_at(earlier: Laplace, mean: Array) -> Earlier:
+def earlier_at(earlier: Any, mean: Array) -> Earlier:
     """What the evidence takes of an earlier posterior."""
     factor = earlier.store.factor
     penalty = factor.quadratic(mean - earlier.mean)
@@ -143,7 +140,7 @@ def _shapes(subset: Subset) -> dict[Any, tuple[int, ...]]:
     }
 
 
-def _at_first_noise(posterior: Laplace) -> LinearisedNetwork:
+def _at_first_noise(posterior: Any) -> LinearisedNetwork:
     """Under the noise with which the curvature was added up."""
     linearised = posterior.linearised
     if posterior.residuals is None:

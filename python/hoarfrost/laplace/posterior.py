@@ -325,7 +325,8 @@ class Laplace:
         Parameters
         ----------
         data_loader : DataLoader or iterable of (inputs, targets)
-            Data that the fit has not seen; gone over for each prior that is tried.
+            Data that the fit has not seen, or their features; gone over for each prior that is
+            tried.
         parameters : {"prior_precision", "temperature"} or both
             What is tuned.
         link, n_samples, seed
@@ -519,13 +520,14 @@ class Laplace:
         """
         if check_switch("joint", joint):
             return joint_covariance(self.linearised, self.factor, inputs)
-        batches = self.linearised.batches(inputs)
-        return covariance_at_each(self.linearised, self.factor, batches)
+        linearised, inputs = self.linearised.given_inputs(inputs)
+        return covariance_at_each(linearised, self.factor, linearised.batches(inputs))
 
     @reads
     def functional_variance(self, inputs: Tree) -> np.ndarray:
         """The diagonal of `functional_covariance`, without forming it; shaped as the outputs."""
-        linearised, batches = self.linearised.at(self.linearised.batches(inputs))
+        linearised, inputs = self.linearised.given_inputs(inputs)
+        linearised, batches = linearised.at(linearised.batches(inputs))
         outputs = linearised.gaussian_outputs(self.factor, batches, "variance")
         found = np.concatenate([piece.known_variance for piece in outputs])
         return in_positions(found, linearised.positions)
@@ -545,7 +547,7 @@ class Laplace:
         Parameters
         ----------
         inputs : array, tree of arrays, InputsLoader or list of batches
-            Axis 0 runs over the B points.
+            Axis 0 runs over the B points. Or features of the same network (`hoarfrost.features`).
         link : {"probit", "mc", "bridge", "nn"}, optional
             How probabilities follow from the distribution of the outputs. "probit", the default for
             classes: by shrinking the logits. "mc": by samples of the linearised network. "bridge":
@@ -634,7 +636,8 @@ class Laplace:
         Parameters
         ----------
         data_loader : DataLoader or iterable of (inputs, targets)
-            Data that the posterior need not have seen; targets as for `fit_laplace`.
+            Data that the posterior need not have seen, or their features
+            (`hoarfrost.features`); targets as for `fit_laplace`.
         link : {"probit", "mc", "bridge", "nn"}, optional
             As in `predict`. With a Gaussian likelihood "mc" or "nn", or nothing for the exact
             density under the linearised network; "mc", the default, or "nn" with any other

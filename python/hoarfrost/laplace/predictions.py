@@ -71,7 +71,8 @@ class Predictor:
     def log_prob(self, data_loader: Any, link: str | None, draws: Draws) -> Array:
         """Log-densities of targets: of all positions, or of those that count where some do not."""
         chosen = choose_link("density", self.linearised.likelihood, link)
-        linearised, batches = self.linearised.at(data_batches(data_loader, masks=True))
+        linearised, data_loader = self.linearised.given(data_loader, "data_loader")
+        linearised, batches = linearised.at(data_batches(data_loader, masks=True))
         batches = map(linearised.checked, batches)
         first = next(batches)
         batches = itertools.chain([first], batches)
@@ -86,7 +87,8 @@ class Predictor:
         if chosen.needs == "weights":
             each = [self._spread(t).log_prob(data_loader, link, draws) for t in temperatures]
             return np.array([np.mean(one, dtype=float) for one in each])
-        linearised, batches = self.linearised.at(data_batches(data_loader, masks=True))
+        linearised, data_loader = self.linearised.given(data_loader, "data_loader")
+        linearised, batches = linearised.at(data_batches(data_loader, masks=True))
         likelihood, sums, count = linearised.likelihood, np.zeros(len(temperatures)), 0
         batches = map(linearised.checked, batches)
         for piece in linearised.gaussian_outputs(self.factor, batches, chosen.needs):
@@ -110,7 +112,8 @@ class Predictor:
         return dataclasses.replace(self, sample=sample)
 
     def _at(self, quantity: Quantity, link: Link, inputs: Tree, draws: Draws) -> Array:
-        linearised, batches = self.linearised.at(self.linearised.batches(inputs))
+        linearised, inputs = self.linearised.given_inputs(inputs)
+        linearised, batches = linearised.at(linearised.batches(inputs))
         found = self._targets(linearised, quantity, link, batches, draws)
         return in_positions(found, linearised.positions, 1 if quantity == "moments" else 0)
 

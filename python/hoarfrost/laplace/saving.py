@@ -6,7 +6,7 @@ The file is described in ``posterior_file.md`` beside this module.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,13 +26,10 @@ from hoarfrost.laplace.structure.stored import add_curvature, add_factor
 from hoarfrost.storage import Pieces, checked_target, digest, write
 from hoarfrost.types import Array, join
 
-if TYPE_CHECKING:
-    from hoarfrost.laplace.posterior import Laplace
-
 KIND = "laplace"
 
 
-def save(posterior: Laplace, path: Any, frozen: bool, curvature: bool) -> None:
+def save(posterior: Any, path: Any, frozen: bool, curvature: bool) -> None:
     """Write a posterior, which nothing changes meanwhile; see `Laplace.save`."""
     check_switch("frozen", frozen)
     check_switch("curvature", curvature)

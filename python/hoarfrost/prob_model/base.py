@@ -11,7 +11,6 @@ from flax import linen as nn
 
 from hoarfrost.calibration import OutputCalibrator
 from hoarfrost.data import DataLoader
-from hoarfrost.data.checked import data_batches
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Subset, make_partition
 from hoarfrost.prior import Prior
@@ -24,7 +23,7 @@ from hoarfrost.prob_model.posterior.base import Posterior
 from hoarfrost.prob_model.posterior.given_params import state_of_params
 from hoarfrost.prob_model.posterior.map import MAPPosterior
 from hoarfrost.prob_model.posterior.map_fit import check_configs
-from hoarfrost.prob_model.posterior.start import has_source
+from hoarfrost.prob_model.posterior.start import first_inputs, has_source
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
 
@@ -82,6 +81,8 @@ class ProbModel:
         ----------
         train_data_loader : DataLoader
             Training data; any iterable of (inputs, targets) that can be gone over again will do.
+            Or `hoarfrost.features` of them, where `freeze_fun` leaves that layer trainable; then
+            `val_data_loader` holds features, too.
         val_data_loader : DataLoader, optional
             Validates MAP training and calibration, and chooses Laplace's prior variance.
         calib_data_loader : DataLoader, optional
@@ -100,9 +101,11 @@ class ProbModel:
         -------
         dict
             ``{"fit_status": ..., "calib_status": ...}``. Of MAP the fit status is
-            ``{"loss": (n_epochs,), ...}``, of Laplace ``{"map": that, "laplace": {...}}``. The
-            second is what `calibrate` returned, or None. Where the disk plays a part, "checkpoint"
-            is the path of what was written, and "start" says what the fit started from.
+            ``{"loss": (n_epochs,), ...}``, with a sentence under "features" where there was only a
+            last layer to train (`FitProcessor.cache_features`); of Laplace
+            ``{"map": that, "laplace": {...}}``. The second is what `calibrate` returned, or None.
+            Where the disk plays a part, "checkpoint" is the path of what was written, and "start"
+            says what the fit started from.
 
         Raises
         ------
@@ -270,7 +273,7 @@ class ProbModel:
     ) -> None:
         """Find what calibration cannot use, before anything is trained; runs no network."""
         calibrator = self._checked_calibrator(config)
-        inputs = next(data_batches(train, argument="train_data_loader")).inputs
+        inputs = first_inputs(train)
         checkpointer = fit_config.checkpointer
         restores = checkpointer.restore_checkpoint_path is not None
         starts_anew = restores or not checkpointer.start_from_current_state

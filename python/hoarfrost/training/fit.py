@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +14,15 @@ import optax
 
 from hoarfrost.checks import check_counts
 from hoarfrost.data import DataLoader
-from hoarfrost.data.checked import epoch_batches, naming
-from hoarfrost.devices import Devices
 from hoarfrost.dtypes import copied
-from hoarfrost.errors import CheckpointError, DataError, InvalidArgumentError, NonFiniteError
+from hoarfrost.errors import InvalidArgumentError, NonFiniteError
 from hoarfrost.fork import check_not_forked
-from hoarfrost.freezing import Partition, Subset
+from hoarfrost.freezing import Subset
 from hoarfrost.likelihood import Likelihood
-from hoarfrost.network import Network
 from hoarfrost.prior import Prior, check_prior
 from hoarfrost.progress import progress_bar
 from hoarfrost.training import step as programs
+from hoarfrost.training.epoch import Run
 from hoarfrost.training.first_batch import (
     check_finite_params,
     check_first_batch,
@@ -33,6 +30,7 @@ from hoarfrost.training.first_batch import (
     sharing_devices,
     warn_of_idle_layers,
 )
+from hoarfrost.training.layer_alone import is_over_features, layer_alone
 from hoarfrost.training.monitor import (
     EarlyStopping,
     History,
@@ -50,13 +48,13 @@ from hoarfrost.training.progress import (
     Standing,
     UnderWay,
     Write,
-    in_place,
-    joined,
     kinds_of,
     resumed,
 )
 from hoarfrost.training.state import Callback, TrainState
 from hoarfrost.types import Tree
+
+MakeFeatures = Callable[[], tuple[DataLoader, DataLoader | None] | None]
 
 
 @dataclass(frozen=True)
@@ -116,6 +114,7 @@ def fit_map(
     gradient_accumulation_steps: int | None = None,
     callbacks: Sequence[Callback] = (),
     verbose: bool = True,
+    features: MakeFeatures | None = None,
     resume: Resumption | None = None,
     write_checkpoint: Write | None = None,
     save_every_n_steps: int | None = None,
@@ -142,7 +141,8 @@ def fit_map(
     likelihood : Likelihood
         Density of the targets.
     train_loader, val_loader : DataLoader
-        Epoch n takes the order of ``train_loader.epoch(n)``.
+        Epoch n takes the order of ``train_loader.epoch(n)``. Both may be features
+        (`hoarfrost.features`) of the trainable layer, which is then trained alone.
     optimizer : optax.GradientTransformation
         Any optimiser. The compiled step belongs to this very object: pass the same one again and
         nothing is compiled again.
@@ -164,17 +164,23 @@ def fit_map(
     max_grad_norm : float, optional
         Gradients (of the trainable parameters) are scaled down to at most this global norm.
     gradient_accumulation_steps : int, optional
-        How many batches' gradients are averaged for one update.
+        How many batches make one update, which is that of one batch of all their points: gradients
+        are weighted by points, then clipped. The batches that an epoch has left over make an
+        update of their own, so that no gradient goes over into the next epoch. Batch statistics
+        are those of the small batches, and dropout is drawn for each of them.
     callbacks : sequence of Callback
         Called at the moments that they are named after.
     verbose : bool
         Whether there is a progress bar.
+    features : callable (), optional
+        Makes features of both loaders, after everything was checked; None: there are none.
     resume : Resumption, optional
         How far these parameters and statistics had come: the run goes on from there. An epoch that
         had begun is finished first and counts as the first of `n_epochs`; `key` is then that of
         the run that began.
     write_checkpoint : callable (state, progress, finished), optional
-        Called after every `save_every_n_steps` steps, and when all is done.
+        Called after every `save_every_n_steps` steps (where an update is under way then, after
+        it), and when all is done.
     save_every_n_steps : int, optional
         None: only when all is done.
 
@@ -195,16 +201,19 @@ def fit_map(
         recorded = recorded_values(names, training_metrics, val_loader is not None)
         check_early_stopping(early_stopping, recorded)
     check_finite_params(subset.params)
+    subset, train_loader, val_loader = layer_alone(subset, train_loader, val_loader)
     num_outputs = check_first_batch(subset, likelihood, train_loader, "train_data_loader")
     if val_loader is not None:
         check_held_out(subset, likelihood, val_loader, "val_data_loader")
     warn_of_idle_layers(subset, train_loader)
+    if features is not None and (made := features()) is not None:
+        subset, train_loader, val_loader = layer_alone(subset, *made)
     if not names:
         predict = None
     elif predict is None:
         raise InvalidArgumentError("metrics need predict, the predictions that they are to see")
 
-    optimizer = programs.with_options(optimizer, max_grad_norm, gradient_accumulation_steps)
+    optimizer = programs.clipped(optimizer, max_grad_norm)
     # Copies, because the steps reuse the buffers of the state that they are given.
     devices = sharing_devices(subset, train_loader)
     subset = replace(subset, devices=devices).placed()
@@ -219,7 +228,12 @@ def fit_map(
     )
     watch = None if early_stopping is None else Watch(early_stopping)
     standing = Standing(
-        write_checkpoint, save_every_n_steps, key, kinds_of(state.opt_state), watch=watch
+        write_checkpoint,
+        save_every_n_steps,
+        key,
+        kinds_of(state.opt_state),
+        is_over_features(subset),
+        watch=watch,
     )
     under_way: UnderWay | None = None
     not_resumed: list[str] = []
@@ -239,7 +253,7 @@ def fit_map(
     prior, likelihood, key, state = devices.whole((prior, likelihood, standing.key, state))
     if watch is not None:
         watch.best_state = devices.whole(watch.best_state)
-    run = _Run(
+    run = Run(
         network=subset.network,
         partition=subset.partition,
         likelihood=likelihood,
@@ -252,6 +266,7 @@ def fit_map(
         pad=not jax.tree.leaves(mutable),
         callbacks=tuple(callbacks),
         key=key,
+        batches_per_update=int(gradient_accumulation_steps or 1),
         standing=standing,
     )
     last = first + n_epochs
@@ -271,7 +286,10 @@ def fit_map(
                 )
                 under_way = None
                 if failed >= 0:
-                    failure, reached = _diverged(epoch, failed), "the parameters before that step"
+                    failure, reached = (
+                        _diverged(epoch, failed, state),
+                        "the parameters before that step",
+                    )
                     break
                 whole = state if epoch + 1 == last else run.lasting(state)
                 standing.epochs = epoch + 1
@@ -303,7 +321,7 @@ def fit_map(
         progress = standing.progress()
         try:
             if write_checkpoint is not None:
-                write_checkpoint(state, progress, True)
+                write_checkpoint(devices.alone(state), progress, True)
         except BaseException as error:
             failure, reached = error, f"the parameters after epoch {standing.epochs}"
         if watch is not None and watch.best_state is not None:
@@ -325,146 +343,6 @@ def fit_map(
     )
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What stays the same through all epochs of a run."""
-
-    network: Network
-    partition: Partition
-    likelihood: Likelihood
-    optimizer: optax.GradientTransformation
-    predict: programs.Predict | None
-    moving: tuple[bool, ...]
-    devices: Devices
-    prior: Prior
-    num_outputs: int
-    pad: bool
-    callbacks: tuple[Callback, ...]
-    key: jax.Array
-    standing: Standing
-
-    def epoch(
-        self,
-        state: TrainState,
-        loader: DataLoader,
-        epoch: int,
-        predict: programs.Predict | None,
-        again: bool,
-        under_way: UnderWay | None = None,
-    ) -> tuple[TrainState, np.floating, list[tuple[Any, Any, int]], int]:
-        """One pass: the state, the mean loss, predictions with targets, the step that failed.
-
-        Of an epoch that is under way, the rest of it.
-        """
-        step = programs.step_apart if self.callbacks else programs.step_in_place
-        totals, points, rows, done, before = programs.no_totals(), 0, 0, 0, 0
-        if under_way is None:
-            state = self._call(state, "training_epoch_start")
-        else:
-            done, before = under_way.batches, under_way.points
-            kept = in_place(under_way.totals, totals)
-            if kept is None:
-                raise CheckpointError(
-                    "the checkpoint was written in the middle of an epoch with other "
-                    "gradient_accumulation_steps, freeze_fun or jax_enable_x64; give those of that "
-                    "run, or a checkpoint from the end of one"
-                )
-            totals = kept
-        state, totals = self.devices.whole((state, totals))
-        pairs = []
-        with naming("train_data_loader"):
-            num_data = np.float32(loader.size)
-        for checked in epoch_batches(
-            loader, epoch, self.check_targets, argument="train_data_loader", again=again
-        ):
-            rows = self.devices.rows(max(rows, checked.size)) if self.pad else checked.size
-            if checked.index < done:
-                if predict is not None and under_way is not None:
-                    part = under_way.predictions[points : points + checked.size]
-                    pairs.append((part, checked.targets, checked.size))
-                points += checked.size
-                continue
-            if checked.index == done and points != before:
-                raise _other_data(done, before)
-            batch = programs.padded_batch(checked, rows, points, self.devices)
-            points += checked.size
-            frozen = state.frozen_params
-            state, totals, predictions = step(
-                self.network,
-                self.partition,
-                self.likelihood,
-                self.optimizer,
-                predict,
-                self.moving,
-                self.devices,
-                replace(state, frozen_params=None),
-                totals,
-                frozen,
-                self.prior,
-                batch,
-                num_data,
-                self.key,
-            )
-            state = replace(state, frozen_params=frozen)
-            if predict is not None:
-                pairs.append((predictions, checked.targets, checked.size))
-            state = self._call(state, "training_step_end")
-            if self.standing.count_step() and int(totals.failed_step) < 0:
-                batches = checked.index + 1
-                now = UnderWay(batches, points, totals, joined(pairs))
-                self.standing.save(state, now)
-        if points < before or (checked.index < done and points != before):
-            raise _other_data(done, before)
-        state = self._call(state, "training_epoch_end")
-        # The one moment of an epoch at which the host waits for the device.
-        loss, failed = jax.device_get((totals.loss, totals.failed_step))
-        return state, loss, pairs, int(failed)
-
-    def lasting(self, state: TrainState) -> TrainState:
-        """The state without its optimiser's, in buffers that the next step does not use again."""
-        if self.callbacks:
-            return replace(state, opt_state=None)
-        params, mutable, step = copied((state.params, state.mutable, state.step))
-        return replace(state, params=params, mutable=mutable, step=step, opt_state=None)
-
-    def validate(
-        self, state: TrainState, loader: DataLoader
-    ) -> tuple[float, list[tuple[Any, Any, int]]]:
-        """The negative log joint of validation data, and predictions with targets."""
-        params = self.partition.merge(state.params, state.frozen_params)
-        totals, pairs, rows = [], [], 0
-        for checked in epoch_batches(
-            loader, 0, self.check_targets, argument="val_data_loader", again=True
-        ):
-            rows = self.devices.rows(max(rows, checked.size))
-            batch = programs.padded_batch(checked, rows, 0, self.devices)
-            total, predictions = programs.validation_step(
-                self.network, self.predict, self.likelihood, params, state.mutable, batch
-            )
-            totals.append(total)
-            if self.predict is not None:
-                pairs.append((predictions, checked.targets, checked.size))
-        prior = programs.log_prior(self.prior, params)
-        totals, prior = jax.device_get((totals, prior))
-        return -float(np.sum(totals, dtype=np.float64)) - float(prior), pairs
-
-    def check_targets(self, targets: np.ndarray, index: int) -> None:
-        """Raise a typed error that names the batch if targets do not fit."""
-        self.likelihood.check_targets(targets, self.num_outputs, index)
-
-    def _call(self, state: TrainState, moment: str) -> TrainState:
-        if not self.callbacks:
-            return state
-        for callback in self.callbacks:
-            state = getattr(callback, moment)(state)
-            if not isinstance(state, TrainState):
-                raise InvalidArgumentError(
-                    f"{type(callback).__name__}.{moment} returned {type(state).__name__}; a "
-                    "callback must return the state that it was given, or state.replace(...)"
-                )
-        return self.devices.whole(state)
-
-
 def _stops(watch: Watch, history: History, state: TrainState, epoch: int, every: int) -> bool:
     evaluated = (epoch + 1) % every == 0
     if watch.rule.monitor.startswith("val_") and not evaluated:
@@ -474,17 +352,16 @@ def _stops(watch: Watch, history: History, state: TrainState, epoch: int, every:
     return watch.out_of_patience
 
 
-def _other_data(batches: int, points: int) -> DataError:
-    return DataError(
-        f"train_data_loader: its first {batches} batches do not hold the {points} points that they "
-        "held when the checkpoint was written; give the data of that run"
-    )
-
-
-def _diverged(epoch: int, step: int) -> NonFiniteError:
-    return NonFiniteError(
+def _diverged(epoch: int, step: int, state: TrainState) -> NonFiniteError:
+    message = (
         f"the loss, its gradient or the parameters became NaN or infinite in epoch {epoch + 1} "
         f"(step {step + 1}); "
         "the parameters before that step are kept. Try a smaller learning rate, max_grad_norm, or "
         "inputs scaled to about 1"
     )
+    if any(leaf.dtype == jnp.float16 for leaf in jax.tree.leaves(state.params)):
+        message += (
+            ". These parameters are float16, in which Adam's eps of 1e-8 is 0: take parameters of "
+            "bfloat16 or float32 (a network may still compute in float16), or a larger eps"
+        )
+    return NonFiniteError(message)

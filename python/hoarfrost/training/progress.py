@@ -59,6 +59,9 @@ class Progress:
         Of early stopping: "params" (the trainable ones), "mutable" and "step" of the best epoch.
     inputs : tree of arrays or None
         Without points: what a batch looks like.
+    over_features : bool or None
+        Whether training went over features, which gives the same numbers to rounding only; None
+        where all parameters were trained.
     """
 
     epochs: int
@@ -69,6 +72,7 @@ class Progress:
     watched: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
     inputs: Tree | None = None
+    over_features: bool | None = None
 
 
 # Called with the state, how far it has come, and whether all is done.
@@ -104,25 +108,36 @@ class Standing:
         Writes a checkpoint.
     every : int or None
         After how many steps.
-    key, optimizer, history, watch
+    key, optimizer, over_features, history, watch
         As in `Progress`; of the run itself.
     steps, epochs : int
         Steps and whole epochs so far.
+    due : bool
+        Whether a checkpoint waits for the update that is under way.
     """
 
     write: Write | None
     every: int | None
     key: Any
     optimizer: str
+    over_features: bool | None = None
     history: History = field(default_factory=History)
     watch: Watch | None = None
     steps: int = 0
     epochs: int = 0
+    due: bool = False
 
-    def count_step(self) -> bool:
-        """Count a step: whether a checkpoint is to be written after it."""
+    def count_step(self, updated: bool = True) -> bool:
+        """Count a step: whether a checkpoint is to be written after it.
+
+        One that falls within an update is written after that: gradients that wait are in none.
+        """
         self.steps += 1
-        return self.write is not None and self.every is not None and self.steps % self.every == 0
+        if self.write is not None and self.every is not None and self.steps % self.every == 0:
+            self.due = True
+        now = self.due and updated
+        self.due = self.due and not updated
+        return now
 
     def save(self, state: TrainState, under_way: UnderWay) -> None:
         """Write a checkpoint in the middle of an epoch."""
@@ -150,6 +165,7 @@ class Standing:
             under_way,
             watched,
             best,
+            over_features=self.over_features,
         )
 
 

@@ -327,7 +327,15 @@ def errors_at(scale: float) -> Iterator[None]:
 
 
 class Curvature(Protocol):
-    """A sum ``H`` over the data, which is factored with a prior precision."""
+    """A sum ``H`` over the data, which is factored with a prior precision.
+
+    Attributes
+    ----------
+    resumable : bool
+        Whether a factorisation without `keep` that a bar broke off can be written down.
+    """
+
+    resumable: ClassVar[bool]
 
     @property
     def core(self) -> Any:

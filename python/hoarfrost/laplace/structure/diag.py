@@ -101,6 +101,7 @@ class DiagonalCurvature:
     order: Array
 
     structure: ClassVar[str] = "diag"
+    resumable: ClassVar[bool] = False
 
     @staticmethod
     def suits(setting: Setting) -> bool:

@@ -49,6 +49,7 @@ class FullCurvature:
     order: Array
 
     structure: ClassVar[str] = "full"
+    resumable: ClassVar[bool] = True
 
     @staticmethod
     def suits(setting: Setting) -> bool:

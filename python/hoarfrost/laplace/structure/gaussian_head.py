@@ -181,6 +181,7 @@ class GaussianHeadCurvature:
     basis: tuple[Array, Any] | None = None
 
     structure: ClassVar[str] = "full"
+    resumable: ClassVar[bool] = False
 
     @staticmethod
     def suits(setting: Setting) -> bool:

@@ -96,6 +96,7 @@ class HeadCurvature:
     num_outputs: int
 
     structure: ClassVar[str] = "full"
+    resumable: ClassVar[bool] = True
 
     @staticmethod
     def suits(setting: Setting) -> bool:

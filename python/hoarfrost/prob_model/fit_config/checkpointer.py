@@ -21,7 +21,9 @@ class FitCheckpointer:
     takes the order of ``train_data_loader.epoch(n)``, n counted from the very first epoch. The
     status holds all epochs, those before the checkpoint too. What a callback keeps for itself is
     not in a checkpoint, and its ``training_epoch_start`` is not called again for a broken epoch. A
-    run that early stopping had ended has no further epoch.
+    run that early stopping had ended has no further epoch. Training over features
+    (`FitProcessor.cache_features`, `hoarfrost.features`) and over the data go on from each other's
+    checkpoints, then equal to rounding only.
 
     Parameters
     ----------
@@ -40,7 +42,9 @@ class FitCheckpointer:
         Whether to start from the state that the model has, rather than from new parameters; None
         is False. Of it parameters and statistics are used: epochs and the optimiser start anew.
     save_every_n_steps : int, optional
-        Steps between two checkpoints while training goes on; None for none but the last.
+        Steps between two checkpoints while training goes on; None for none but the last. One that
+        falls between the batches of an update (``gradient_accumulation_steps``) is written after
+        it.
     keep_top_n_checkpoints : int
         How many checkpoints of its method a folder keeps, the newest; acts only together with
         `save_checkpoint_dir`. An old one is removed when the new one is whole.

@@ -138,6 +138,7 @@ def progress_parts(progress: Progress) -> tuple[dict[str, Tree], dict[str, Any]]
         "epochs": progress.epochs,
         "optimizer": progress.optimizer,
         "watched": progress.watched,
+        "over_features": progress.over_features,
     }
     if under_way is not None:
         trees["under_way"] = {
@@ -165,6 +166,7 @@ def progress_of(found: Checkpoint) -> Progress | None:
         watched=facts["watched"],
         best=trees["best"],
         inputs=trees["inputs"],
+        over_features=facts["over_features"],
     )
 
 

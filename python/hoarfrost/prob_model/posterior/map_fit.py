@@ -14,15 +14,18 @@ import jax
 
 from hoarfrost.curvature import last_layer
 from hoarfrost.data import DataLoader
+from hoarfrost.data.features import origin_of
 from hoarfrost.devices import Devices, choose_devices
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Partition, Subset, make_partition
+from hoarfrost.freezing.features import layer_partition
 from hoarfrost.network import check_points_apart, param_kinds
 from hoarfrost.prob_model.calib_config import CalibMonitor
 from hoarfrost.prob_model.fit_config import FitConfig, FitMonitor, FitProcessor
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.posterior.checkpoints import training_writer, without_points
-from hoarfrost.prob_model.posterior.start import Start
+from hoarfrost.prob_model.posterior.feature_cache import FeatureCache
+from hoarfrost.prob_model.posterior.start import Start, first_inputs
 from hoarfrost.prob_model.state import JointState, PosteriorState, StateRepository
 from hoarfrost.training import EarlyStopping, checkpoint, fit_map
 
@@ -48,6 +51,9 @@ def partition_of(
     """Which parameters `config` leaves trainable; the first batch shows where the last layer is."""
 
     def found() -> Partition:
+        origin = origin_of(train_loader)
+        if origin is not None:
+            return layer_partition(start.params, origin.layer, "train_data_loader")
         inputs, _ = next(iter(train_loader.in_order()))
         return last_layer(joint.network, start.params, start.mutable or {}, inputs, devices)
 
@@ -90,12 +96,10 @@ def run_map(
             UserWarning,
             stacklevel=4,
         )
-    inputs, _ = next(iter(train_loader.in_order()))
     mutable = given.mutable or {}
-    # Predictions would refuse it after the last epoch.
-    check_points_apart(joint.network, given.params, mutable, inputs, again=False)
+    subset = Subset(joint.network, partition, given.params, mutable, devices)
     written: list[Path] = []
-    seen = without_points(inputs)
+    seen = without_points(first_inputs(train_loader))
     write = None
     if checkpointer.save_checkpoint_dir is not None:
         folder = os.path.abspath(checkpointer.save_checkpoint_dir)
@@ -104,8 +108,15 @@ def run_map(
         write = training_writer(folder, keep, partition, seen, written)
     monitor, optimizer = config.monitor, config.optimizer
     every = monitor.eval_every_n_epochs
+    cache = None
+    if origin_of(train_loader) is None:
+        inputs, _ = next(iter(train_loader.in_order()))
+        # Predictions would refuse it after the last epoch.
+        check_points_apart(joint.network, given.params, mutable, inputs, again=False)
+        val = val_loader if every else None
+        cache = FeatureCache(subset, train_loader, val, config, start.over_features)
     result = fit_map(
-        Subset(joint.network, partition, given.params, mutable, devices),
+        subset,
         prior=joint.prior,
         likelihood=joint.likelihood.output,
         train_loader=train_loader,
@@ -122,6 +133,7 @@ def run_map(
         gradient_accumulation_steps=config.hyperparameters.gradient_accumulation_steps,
         callbacks=tuple(config.callbacks or ()),
         verbose=bool(monitor.verbose),
+        features=cache,
         resume=start.resume,
         write_checkpoint=write,
         save_every_n_steps=checkpointer.save_every_n_steps,
@@ -138,6 +150,8 @@ def run_map(
         state.keep_unfinished(reached, result.reached, result.failure)
         raise result.failure
     status: Status = dict(result.status)
+    if cache is not None and cache.said is not None:
+        status["features"] = cache.said
     start.tell(status, result.not_resumed)
     if written:
         status["checkpoint"] = str(written[0])

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from hoarfrost.checks import check_path
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import data_batches
+from hoarfrost.data.features import origin_of
 from hoarfrost.devices import Devices
 from hoarfrost.errors import CheckpointError, ShapeError
 from hoarfrost.prob_model.fit_config import FitConfig
@@ -21,6 +25,7 @@ from hoarfrost.prob_model.posterior.fitting import misfit
 from hoarfrost.prob_model.state import JointState, PosteriorState, StateRepository
 from hoarfrost.training import checkpoint
 from hoarfrost.training.progress import Resumption
+from hoarfrost.types import Tree
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,12 @@ class Start:
             return None
         return Resumption(int(state.step), state.opt_state, state.progress)
 
+    @property
+    def over_features(self) -> bool | None:
+        """Whether the training that goes on went over features; None where it is not known."""
+        resume = self.resume
+        return None if resume is None or resume.progress is None else resume.progress.over_features
+
     def tell(self, status: dict[str, Any], not_resumed: Sequence[str] = ()) -> None:
         """Say in a status where a fit started, if there was a choice."""
         if self.path is None and not self.not_used:
@@ -64,6 +75,14 @@ class Start:
             start |= {"from": "checkpoint", "path": str(self.path), "step": int(state.step)}
             start |= {"epochs": epochs, "not_resumed": tuple(not_resumed)}
         status["start"] = start
+
+
+def first_inputs(train_loader: DataLoader) -> Tree:
+    """A batch of inputs of the network, of which shapes and dtypes are used; zeros for features."""
+    origin = origin_of(train_loader)
+    if origin is not None:
+        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), origin.point)
+    return next(data_batches(train_loader, argument="train_data_loader")).inputs
 
 
 def has_source(config: FitConfig) -> bool:
@@ -108,7 +127,7 @@ def start_of(
         If a current state that no training of this model made is not one of this model.
     """
     checkpointer = config.checkpointer
-    inputs = next(data_batches(train_loader, argument="train_data_loader")).inputs
+    inputs = first_inputs(train_loader)
     lost = list(not_used)
     if checkpointer.restore_checkpoint_path is not None:
         if checkpointer.start_from_current_state:

@@ -47,7 +47,7 @@ from hoarfrost.prob_model.posterior.start import start_of
 from hoarfrost.prob_model.posterior.write import write_state
 from hoarfrost.prob_model.state import JointState, PosteriorState, StateRepository
 from hoarfrost.training import checkpoint
-from hoarfrost.training.first_batch import check_held_out
+from hoarfrost.training.layer_alone import check_validation
 from hoarfrost.types import Tree
 
 
@@ -170,7 +170,7 @@ class LaplacePosterior:
             partition = partition_of(self.joint, start, config, train, devices)
             subset = Subset(self.joint.network, partition, start.params, start.mutable or {})
             if val is not None and self.approximator.tune_prior_log_variance:
-                check_held_out(subset, self.joint.likelihood.output, val, "val_data_loader")
+                check_validation(subset, self.joint.likelihood.output, val)
             status: Status = {}
             params, mutable = devices.alone((start.params, start.mutable))
             at = PosteriorState(params, mutable, step=getattr(start, "step", 0))

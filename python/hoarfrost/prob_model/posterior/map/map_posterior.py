@@ -76,8 +76,9 @@ class MAPPosterior:
         -------
         dict
             "loss" and metrics, arrays of shape ``(n_epochs,)``, and the same after "val_"; of a run
-            that goes on from a checkpoint with the epochs before it. "checkpoint" is the path of
-            what was written, if it was, and "start" says what was restored.
+            that goes on from a checkpoint with the epochs before it. Where only a last layer was
+            trained, "features" says whether the others ran once. "checkpoint" is the path of what
+            was written, if it was, and "start" says what was restored.
 
         Notes
         -----
