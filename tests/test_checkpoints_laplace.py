@@ -175,6 +175,39 @@ def test_a_posterior_comes_back_without_a_fit(case, tmp_path):
     assert len(os.listdir(tmp_path / "by hand")) == 2
 
 
+def more_data(laplace):
+    laplace.update(VAL, progress=False)
+    return laplace
+
+
+CHANGES = {
+    "temperature": lambda laplace: laplace.with_temperature(2.5),
+    "prior precision": lambda laplace: laplace.with_prior_precision(7.0),
+    "both": lambda laplace: laplace.with_prior_precision(7.0).with_temperature(0.5),
+    "more data": more_data,
+    "more data and a temperature": lambda laplace: more_data(laplace).with_temperature(2.5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("case", ["full", "a last layer", "diag"])
+def test_a_posterior_that_was_changed_comes_back_as_it_is(case, change, tmp_path):
+    model, _ = fitted(case)
+    before = predictions(model)
+    state = model.posterior.state.get()
+    changed = CHANGES[change](state.laplace)
+    model.posterior.state.put(state.replace(laplace=changed))
+    model.save_state(tmp_path)
+    loaded = laplace_model()
+    loaded.load_state(tmp_path)
+    own, other = changed, loaded.posterior.laplace
+    assert own.temperature == other.temperature
+    assert own.num_data == other.num_data
+    np.testing.assert_array_equal(own.prior_precision, other.prior_precision)
+    assert same_tree(predictions(model), predictions(loaded))
+    assert not same_tree(before, predictions(loaded))
+
+
 def test_the_folder_of_a_map_keeps_the_map(tmp_path):
     settings = config(2, save_checkpoint_dir=tmp_path, keep_top_n_checkpoints=1)
     model = laplace_model()
