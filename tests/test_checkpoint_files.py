@@ -19,7 +19,7 @@ from checkpoint_problems import TRAIN, config, map_model, same_tree
 from versions import enable_x64
 
 from hoarfrost.errors import CheckpointAccessError, CheckpointError, HoarfrostError
-from hoarfrost.training import checkpoint
+from hoarfrost.training import checkpoint, checkpoint_folder
 from hoarfrost.training.stored_tree import by_names
 
 KINDS = ("float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "complex64", "bool")
@@ -160,9 +160,9 @@ def test_the_newest_is_the_one_that_was_written_last(tmp_path):
 
 
 def test_what_a_killed_writer_left_is_removed_and_no_other(tmp_path):
-    left = tmp_path / f"{checkpoint._UNFINISHED}0"
+    left = tmp_path / f"{checkpoint_folder._UNFINISHED}0"
     (left / "arrays").mkdir(parents=True)
-    alive = checkpoint._locked(str(tmp_path))
+    alive = checkpoint_folder._locked(str(tmp_path))
     try:
         save(tmp_path, {"a": np.ones(2)})
         assert not left.exists() and alive[0].exists()

@@ -2,21 +2,16 @@
 
 A checkpoint is a folder ``<method>_<number>_step_<step>`` of its own, with ``header.json`` (format,
 version, method, what the trees are, a digest of every file of arrays), ``arrays``, a checkpoint of
-Orbax, and now and then one more file, which its writer looks after. It is written under another
-name and renamed when all of it is on the disk: what has its name is whole. Numbers rise in a
-folder: the largest is the newest.
+Orbax, and now and then one more file, which its writer looks after. `checkpoint_folder` sees to it
+that what has its name is whole.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import re
-import secrets
-import shutil
 import threading
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -30,6 +25,17 @@ import numpy as np
 from hoarfrost.errors import CheckpointAccessError, CheckpointError, HoarfrostError
 from hoarfrost.fork import check_not_forked
 from hoarfrost.network.nested import by_path, nested
+from hoarfrost.training.checkpoint_folder import (
+    ARRAYS,
+    HEADER,
+    POSTERIOR,
+    checkpoints,
+    files_below,
+    publish,
+    remove_old,
+    to_disk,
+    unfinished,
+)
 from hoarfrost.training.stored_tree import (
     described,
     rebuilt,
@@ -39,12 +45,9 @@ from hoarfrost.types import Path as Names
 from hoarfrost.types import Tree
 
 FORMAT, VERSION = "hoarfrost checkpoint", 1
-HEADER, ARRAYS, POSTERIOR = "header.json", "arrays", "posterior.safetensors"
 # The trees that something is computed of; what was recorded may be in float64 anywhere.
 COMPUTED = ("params", "mutable", "calib_params", "opt_state", "best", "variables")
-_UNFINISHED = ".hoarfrost_unfinished_"
 _ONE_AT_A_TIME = threading.Lock()
-_NAME = re.compile(r"([a-z_]+)_([0-9]+)_step_([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def save(
     arrays: dict[Names, np.ndarray] = {}
     structures = {name: described(tree, name, arrays) for name, tree in trees.items()}
     try:
-        with _unfinished(folder) as place:
+        with unfinished(folder) as place:
             if arrays:
                 _write_arrays(place / ARRAYS, nested(arrays))
             if beside is not None:
@@ -139,9 +142,9 @@ def save(
             }
             header["digest"] = _digest_of_header(header)
             (place / HEADER).write_text(json.dumps(header), encoding="utf-8")
-            _to_disk(place)
-            path = _publish(place, folder, method, facts["step"])
-        _remove_old(folder, method, keep)
+            to_disk(place)
+            path = publish(place, folder, method, facts["step"])
+        remove_old(folder, method, keep)
     except HoarfrostError:
         raise
     except Exception as error:  # Orbax and tensorstore raise what they like
@@ -194,7 +197,7 @@ def find(path: str, methods: Collection[str]) -> Path:
         return place
     if not place.is_dir():
         raise CheckpointError(f"{place} is no checkpoint of Hoarfrost, which is a folder")
-    found = _checkpoints(path)
+    found = checkpoints(path)
     fitting = [one for one in found if one.method in methods]
     if not fitting:
         others = ", ".join(one.path.name for one in found[:5])
@@ -205,26 +208,6 @@ def find(path: str, methods: Collection[str]) -> Path:
             "wrote (parameters from elsewhere go into load_params)"
         )
     return fitting[-1].path
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A folder with the name of a checkpoint and a header."""
-
-    path: Path
-    method: str
-    number: int
-
-
-def _checkpoints(folder: str) -> list[_Found]:
-    """All in a folder, the newest last."""
-    found = []
-    for name in os.listdir(folder):
-        match = _NAME.fullmatch(name)
-        place = Path(folder, name)
-        if match and (place / HEADER).is_file() and not place.is_symlink():
-            found.append(_Found(place, match[1], int(match[2])))
-    return sorted(found, key=lambda one: one.number)
 
 
 def _header(place: Path) -> dict[str, Any]:
@@ -264,103 +247,12 @@ def _digest_of_header(header: Mapping[str, Any]) -> str:
 def _digests(folder: Path) -> dict[str, str]:
     """Of every file below a folder, by its path there."""
     found = {}
-    for file in sorted(_files(folder)):
+    for file in sorted(files_below(folder)):
         with file.open("rb") as opened:
             found[file.relative_to(folder).as_posix()] = hashlib.file_digest(
                 opened, "sha256"
             ).hexdigest()
     return found
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(folder):
-        yield from (Path(place, name) for name in names)
-
-
-@contextlib.contextmanager
-def _unfinished(folder: str) -> Iterator[Path]:
-    """A new folder to write a checkpoint in, which is gone afterwards if it was not renamed.
-
-    It is locked as long as its writer lives: what others left that were killed is removed.
-    """
-    os.makedirs(folder, exist_ok=True)
-    _remove_left(folder)
-    place, lock = _locked(folder)
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        os.close(lock)
-
-
-def _locked(folder: str) -> tuple[Path, int]:
-    """A new folder and its lock."""
-    while True:
-        place = Path(folder, _UNFINISHED + secrets.token_hex(8))
-        place.mkdir()
-        lock = os.open(place, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if place.exists():
-            return place, lock
-        os.close(lock)  # taken for one that was left, before it was locked
-
-
-def _remove_left(folder: str) -> None:
-    for name in os.listdir(folder):
-        if not name.startswith(_UNFINISHED):
-            continue
-        with contextlib.suppress(OSError):
-            lock = os.open(Path(folder, name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(Path(folder, name), ignore_errors=True)
-            finally:
-                os.close(lock)
-
-
-def _to_disk(place: Path) -> None:
-    """Wait until everything in a folder is on the disk."""
-    for path in (*_files(place), *(Path(folder) for folder, _, _ in os.walk(place))):
-        _flush(path)
-
-
-def _flush(path: Path) -> None:
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
-def _publish(place: Path, folder: str, method: str, step: int) -> Path:
-    """Give a whole checkpoint its name."""
-    number = max((one.number for one in _checkpoints(folder)), default=0)
-    while True:
-        number += 1
-        path = Path(folder, f"{method}_{number}_step_{step}")
-        if os.path.lexists(path):  # another writer's, or something of the user's
-            continue
-        try:
-            place.rename(path)
-        except FileExistsError:
-            continue
-        except OSError:
-            if os.path.lexists(path):
-                continue
-            raise
-        _flush(Path(folder))
-        return path
-
-
-def _remove_old(folder: str, method: str, keep: int) -> None:
-    """Remove all but the newest of a method; one in which somebody put something else stays."""
-    for old in [one for one in _checkpoints(folder) if one.method == method][:-keep]:
-        with contextlib.suppress(FileNotFoundError):  # another writer was faster
-            if set(os.listdir(old.path)) <= {HEADER, ARRAYS, POSTERIOR}:
-                # By another name first: what has the name of a checkpoint is whole.
-                gone = Path(folder, _UNFINISHED + secrets.token_hex(8))
-                old.path.rename(gone)
-                shutil.rmtree(gone, ignore_errors=True)
 
 
 @contextlib.contextmanager

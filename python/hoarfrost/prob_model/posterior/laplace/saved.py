@@ -15,7 +15,8 @@ from hoarfrost.prob_model.posterior.checkpoints import LAPLACE, MAP, save_state
 from hoarfrost.prob_model.posterior.laplace.laplace_state import LaplaceState
 from hoarfrost.prob_model.posterior.saved import Storage, as_map, save_map
 from hoarfrost.prob_model.state import PosteriorState
-from hoarfrost.training.checkpoint import POSTERIOR, Checkpoint
+from hoarfrost.training.checkpoint import Checkpoint
+from hoarfrost.training.checkpoint_folder import POSTERIOR
 
 
 def save_laplace(folder: str, state: PosteriorState, keep: int) -> Path:
