@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from checkpoint_problems import at_step, right, same_run, same_tree
-from feature_cases import X_NEW, Y_NEW, Net, loader, near, variables
+from feature_cases import X_NEW, Y_NEW, D, Net, loader, near, variables
 
 import hoarfrost
 from hoarfrost.errors import CheckpointError, InvalidArgumentError
@@ -20,6 +20,7 @@ from hoarfrost.prob_model import (
     FitMonitor,
     FitOptimizer,
     FitProcessor,
+    LaplacePosteriorApproximator,
     MAPPosteriorApproximator,
     ProbClassifier,
 )
@@ -129,6 +130,35 @@ def test_features_go_with_the_layer_that_is_trained(tmp_path):
         trained("by hand", 1, freeze=("hidden",), **restored)
     with pytest.raises(InvalidArgumentError, match="cache_features is True, but freeze_fun"):
         trained("cached", 1, freeze=("hidden",), **restored)
+
+
+def test_a_posterior_over_features_starts_from_a_checkpoint_and_comes_back(tmp_path):
+    first, _ = trained("by hand", 2, save_checkpoint_dir=tmp_path / "map")
+    state = first.posterior.state.get()
+    assert state.progress.inputs.shape == (0, D)  # those of the whole network
+
+    def laplace():
+        approximator = LaplacePosteriorApproximator(tune_prior_log_variance=False)
+        return ProbClassifier(Net(), posterior_approximator=approximator)
+
+    found = []
+    for data in (TRAIN, features(Net(), PARAMS, TRAIN, trainable=list(HEAD))):
+        front = laplace()
+        folder = tmp_path / f"laplace {len(found)}"
+        disk = {"restore_checkpoint_path": tmp_path / "map", "save_checkpoint_dir": folder}
+        settings = FitConfig(
+            optimizer=FitOptimizer(freeze_fun=list(HEAD)),
+            monitor=FitMonitor(verbose=False),
+            checkpointer=FitCheckpointer(**disk),
+        )
+        front.train(data, fit_config=settings)
+        loaded = laplace()
+        loaded.load_state(folder)
+        own, other = (one.predictive.mean(VAL.to_inputs_loader()) for one in (front, loaded))
+        np.testing.assert_array_equal(own, other)
+        assert same_tree(loaded.posterior.state.get().params, state.params)
+        found.append(own)
+    near(*found)
 
 
 OTHERS = {
