@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -63,6 +65,7 @@ def at_every_chance(monkeypatch):
     monkeypatch.setattr(resume, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(resume, "FACTOR_SECONDS", 0.0)
     monkeypatch.setattr(resume, "_SHARE", 1e9)
+    monkeypatch.setattr(resume, "_SHORT", 0.01)
 
 
 class StopError(Exception):
@@ -126,13 +129,15 @@ def resume_pieces(folder):
 
 @pytest.mark.parametrize("keep", [True, False])
 @OF
-@pytest.mark.parametrize("moment", [1, 2, 3])
+@pytest.mark.parametrize("moment", [2])
 def test_a_factorisation_that_was_broken_off_goes_on(tmp_path, part, keep, moment, monkeypatch):
+    # The core looks up every 50 ms: it must be at work for longer than that.
+    width, outputs = (900, 6) if part == "head" else (450, 6)
     wide = {
-        "body": RNG.normal(size=(D, 120)).astype(np.float32),
+        "body": RNG.normal(size=(D, width)).astype(np.float32),
         "head": {
-            "w": RNG.normal(size=(120, 6)).astype(np.float32),
-            "b": RNG.normal(size=6).astype(np.float32),
+            "w": RNG.normal(size=(width, outputs)).astype(np.float32) / width**0.5,
+            "b": RNG.normal(size=outputs).astype(np.float32),
         },
     }
     options = {"params": wide, "keep_curvature": keep, "part": part}
@@ -152,10 +157,17 @@ def test_a_factorisation_that_was_broken_off_goes_on(tmp_path, part, keep, momen
         fitted(**options, resume_dir=tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"pass.hoarfrost", "factor.hoarfrost"}
     resumed = fitted(**options, resume_dir=tmp_path)
-    same(resumed, whole)
+    assert resumed.log_marginal_likelihood() == whole.log_marginal_likelihood()
+    for one, other in zip(*map(answers, (resumed, whole)), strict=True):
+        np.testing.assert_array_equal(one, other)
     assert not list(tmp_path.iterdir())
     if keep:
-        same(resumed.with_prior_precision(2.0), whole.with_prior_precision(2.0))
+        one, other = (each.with_prior_precision(2.0) for each in (resumed, whole))
+        assert one.log_marginal_likelihood() == other.log_marginal_likelihood()
+
+
+def answers(posterior):
+    return jax.tree.leaves((posterior.sample(0, 2), posterior.functional_covariance(X[:5])))
 
 
 def test_another_prior_takes_the_sums_and_not_the_factor(tmp_path, monkeypatch):
@@ -286,15 +298,12 @@ def test_killed_by_sigkill(tmp_path, kind, request):
 
     def run(folder, out, seconds=None):
         command = [sys.executable, str(script), kind, str(folder), str(out)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-        return b"whole" in process.stdout.read()
-
-    import time
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                os.kill(process.pid, signal.SIGKILL)
+            return b"whole" in process.stdout.read()
 
     began = time.monotonic()
     assert run("", tmp_path / "whole")

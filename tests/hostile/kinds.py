@@ -42,7 +42,7 @@ OBJECTS = """widths activations dense dropout dtype stage_sizes block_cls conv s
     input_shape rngs module state likelihood_log_variance_model posterior_approximator model_editor
     optimizer plot_options output_calibrator checkpointer monitor processor hyperparameters
     metrics method fit_config map_fit_config calib_config inputs_loaders data"""
-PATHS = "save_checkpoint_dir restore_checkpoint_path checkpoint_path path"
+PATHS = "save_checkpoint_dir restore_checkpoint_path checkpoint_path path resume_dir"
 
 KINDS: dict[str, str] = {
     argument: kind

@@ -170,6 +170,7 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         prior_mean=Other(0.5),
         prior=Other(Later(lambda: laplace(3))),
         temperature=Other(2.0),
+        resume_dir=Refused("no folder/here", "resume_dir is"),
         keep_curvature=Other(False),
         memory_budget=Refused(100, "memory_budget|bytes"),
         progress=Other(True),

@@ -37,6 +37,9 @@ KIND = "unfinished fit"
 # Seconds between two writes, at the least: of sums, and of a factor that takes longer than that.
 LEAST_SECONDS, FACTOR_SECONDS = 1.0, 60.0
 
+# Seconds that a step without a state worth a file is given, at first.
+_SHORT = 0.05
+
 # What a write takes of the time since the last one, and bytes a second before one was timed.
 _SHARE, _RATE = 0.02, 1e8
 
@@ -235,6 +238,7 @@ class Resume:
         if work is None:
             work = self._twin() if keep else curvature
         since, wait = time.monotonic(), FACTOR_SECONDS
+        last: dict[str, float] = {}
 
         def show(done: float) -> None:
             if progress is not None:
@@ -247,8 +251,14 @@ class Resume:
                 return work.factor(prior, scale=scale, keep=False, progress=show)
             except _PauseError:
                 began = time.monotonic()
-                with contextlib.suppress(CurvatureStateError):  # not worth a file at this step
-                    self._write_factor(work, prior, scale)
+                place = _place(work)
+                if place in (None, last):
+                    # What comes before the first step, and after the last, begins anew: it is
+                    # given more time, so that it ends.
+                    since, wait = time.monotonic(), max(2 * wait, _SHORT)
+                    continue
+                last = place or {}
+                self._write_factor(work, prior, scale)
                 since = time.monotonic()
                 wait = max(FACTOR_SECONDS, (since - began) / _SHARE)
 
@@ -324,6 +334,14 @@ class Resume:
             f"resume_dir {str(self.folder)!r} (does the loader shuffle?); give the same data in "
             "the same order, or another folder"
         )
+
+
+def _place(work: Curvature) -> dict[str, float] | None:
+    """How far a factorisation is; None where it has no state that is worth a file."""
+    try:
+        return dict(work.core.stored()[0])
+    except CurvatureStateError:
+        return None
 
 
 def _folder(folder: Any) -> Path:
