@@ -24,6 +24,8 @@ QUICK = {
         *("--quick", "--repeats", "2", "--limit", "180", "--patience", "60"),
         *("--no-gpu", "--threads", "1", "--json", "figures.json"),
     ],
+    "hoarfrost.examples.resnet": ["--quick"],
+    "hoarfrost.examples.transformer": ["--quick"],
     "hoarfrost.examples.results": ["--quick", "--json", "all.json"],
 }
 # What lies in the folder of the run before it starts.

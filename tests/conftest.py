@@ -27,6 +27,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--hostile-cases", type=int, default=2200, help="how many cases of tests/hostile are run"
     )
+    parser.addoption(
+        "--kills", type=int, default=2, help="how often the tests of kills kill a process"
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -360,20 +360,20 @@ def test_failures_keep_the_calibration_that_there_was(classifier, n_epochs):
         (lambda m: CalibOptimizer(n_epochs=0), InvalidArgumentError, "n_epochs must be an integer"),
         (lambda m: CalibOptimizer(method=1), InvalidArgumentError, "method must be an optax"),
         (
-            lambda m: CalibCheckpointer(save_checkpoint_dir="here"),
+            lambda m: CalibCheckpointer(save_checkpoint_dir=3),
             InvalidArgumentError,
-            "save_checkpoint_dir is 'here', but checkpoints on disk are not available",
+            "save_checkpoint_dir is 3; give a path, a str or a Path",
         ),
         (lambda m: CalibCheckpointer(dump_state=True), InvalidArgumentError, "dump_state is True"),
         (
-            lambda m: CalibCheckpointer(restore_checkpoint_path="p"),
+            lambda m: CalibCheckpointer(restore_checkpoint_path=""),
             InvalidArgumentError,
-            "restore_checkpoint_path is 'p'",
+            "restore_checkpoint_path is ''; give a path",
         ),
         (
             lambda m: CalibCheckpointer(save_every_n_steps=2),
             InvalidArgumentError,
-            "save_every_n_steps is 2",
+            "save_every_n_steps is 2, but there is no save_checkpoint_dir",
         ),
         (
             lambda m: CalibCheckpointer(keep_top_n_checkpoints=0),
@@ -392,7 +392,7 @@ def test_failures_keep_the_calibration_that_there_was(classifier, n_epochs):
             InvalidArgumentError,
             "disable_calibration_metrics_computation must be True or False",
         ),
-        (lambda m: CalibProcessor(devices=1), InvalidArgumentError, "devices must be -1"),
+        (lambda m: CalibProcessor(devices=-2), InvalidArgumentError, "devices must be -1"),
         (
             lambda m: CalibProcessor(n_posterior_samples=0),
             InvalidArgumentError,

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import optax
 import pytest
@@ -39,7 +40,7 @@ def test_defaults():
     assert config.optimizer.freeze_fun is None
     assert dataclasses.astuple(config.checkpointer) == (None, None, False, None, 2, False)
     assert dataclasses.astuple(config.monitor) == (None, 0, "val_loss", 0.0, 1, False, True, None)
-    assert dataclasses.astuple(config.processor) == (-1, False)
+    assert dataclasses.astuple(config.processor) == (-1, False, "auto")
     assert dataclasses.astuple(config.hyperparameters) == (None, None)
     assert config.callbacks is None
 
@@ -69,7 +70,7 @@ def test_default_optimizer_is_adam_with_rate_one_thousandth():
             """metrics early_stopping_patience early_stopping_monitor early_stopping_min_delta
             eval_every_n_epochs disable_training_metrics_computation verbose mode""",
         ),
-        (FitProcessor, "devices disable_jit"),
+        (FitProcessor, "devices disable_jit cache_features"),
         (FitHyperparameters, "max_grad_norm gradient_accumulation_steps"),
     ],
 )
@@ -125,18 +126,20 @@ def test_a_callback_returns_the_state_unless_overridden():
     "arguments",
     [
         {"save_checkpoint_dir": "somewhere"},
-        {"restore_checkpoint_path": "somewhere"},
-        {"save_every_n_steps": 5},
-        {"dump_state": True},
+        {"restore_checkpoint_path": Path("somewhere")},
+        {"save_checkpoint_dir": Path("somewhere"), "save_every_n_steps": 5, "dump_state": True},
     ],
+    ids=["save", "restore", "all"],
 )
-def test_checkpoints_on_disk_are_refused_with_a_way_out(arguments):
+def test_checkpoints_on_disk_are_kept_as_they_are_asked_for(arguments):
+    made = FitCheckpointer(**arguments)
+    assert {name: getattr(made, name) for name in arguments} == arguments
+
+
+@pytest.mark.parametrize("arguments", [{"save_every_n_steps": 5}, {"dump_state": True}])
+def test_what_needs_a_folder_is_refused_without_one(arguments):
     (name,) = arguments
-    with pytest.raises(
-        InvalidArgumentError,
-        match=rf"{name} is .*not available in this version.*start_from_current_state=True.*"
-        r"state\.get\(\)\.params",
-    ):
+    with pytest.raises(InvalidArgumentError, match=f"{name} is .*no save_checkpoint_dir.*give one"):
         FitCheckpointer(**arguments)
 
 
@@ -172,7 +175,7 @@ def test_checkpoints_on_disk_are_refused_with_a_way_out(arguments):
             "disable_training_metrics_computation must be True or False",
         ),
         (lambda: FitMonitor(verbose="no"), "verbose must be True or False, but it is 'no'"),
-        (lambda: FitProcessor(devices=2), r"devices must be -1 .* or 0 \(the CPU\).* is 2"),
+        (lambda: FitProcessor(devices=-2), r"devices must be -1 .*, 0 \(the CPU\) .* is -2"),
         (lambda: FitProcessor(disable_jit=1), "disable_jit must be True or False"),
         (
             lambda: FitHyperparameters(max_grad_norm=0),

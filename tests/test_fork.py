@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
 SETUP = """
-import multiprocessing, os, sys, warnings
+import multiprocessing, os, sys, tempfile, warnings
 warnings.simplefilter("ignore")
 import jax, numpy as np, optax
 from flax import linen as nn
@@ -70,6 +70,7 @@ evidence, precision = posterior.log_marginal_likelihood(), posterior.precision()
 calibrator = calibration.OutputCalibrator(calibration.ClassificationTemperatureScaler())
 key = jax.random.PRNGKey(0)
 variables = calibrator.init(2, key)
+folder = tempfile.TemporaryDirectory()
 begun = prefetched(iter(range(100)))
 next(begun)
 
@@ -97,6 +98,8 @@ def child():
             model.likelihood.calibration_statistics, [(x[None, :, :2], y)],
             optimizer=optax.sgd(1e-2), n_epochs=1, verbose=False),
         "old iterator": lambda: next(begun),
+        "save_state": lambda: model.save_state(folder.name),
+        "load_state": lambda: model.load_state(folder.name),
     }
     for name, call in calls.items():
         refused(name, call)

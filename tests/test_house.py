@@ -32,10 +32,17 @@ def test_only_the_structures_know_the_core(file: str) -> None:
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith("laplace/")])
 def test_nothing_below_the_posterior_knows_its_class(file: str) -> None:
-    if file in ("laplace/fit.py", "laplace/posterior.py", "laplace/__init__.py"):
+    if file in {f"laplace/{name}.py" for name in ("fit", "loading", "posterior", "__init__")}:
         return
     assert not any(name.endswith(".Laplace") for name in imported(file))
     assert ".posterior" not in " ".join(imported(file))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_one_file_names_shardings(file: str) -> None:
+    named = [name for name in imported(file) if name.startswith("jax.sharding")]
+    written = "jax.sharding." in FILES[file].read_text(encoding="utf-8")
+    assert (file == "devices.py") == bool(named or written)
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file != "__init__.py"])

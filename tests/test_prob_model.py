@@ -462,8 +462,8 @@ WIDE[3] = 7
         ({}, InvalidArgumentError, "map_fit_config is None, but .* needs trained parameters"),
         (
             {"fit_config": config(checkpointer=CURRENT), "map_fit_config": config()},
-            InvalidArgumentError,
-            "map_fit_config was given together with start_from_current_state",
+            NotFittedError,
+            "no state yet; call train",
         ),
         ({"fit_config": config(checkpointer=CURRENT)}, NotFittedError, "no state yet; call train"),
         ({"nonsense": 1}, TypeError, "unexpected keyword argument 'nonsense'"),

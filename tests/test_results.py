@@ -117,7 +117,7 @@ def test_what_is_printed_is_what_is_written(quick: tuple[str, str, dict]) -> Non
         assert (score, where) == (record["score"], record["on"])
         for cell, found in zip(cells, record["methods"].values(), strict=True):
             assert cell == f"{found['mean']:.3f} ± {found['standard_error']:.3f}"
-    assert all(len(line) < 110 for line in lines)
+    assert all(len(line) < 128 for line in lines)
     for method in LAPLACES:
         for baseline in BASELINES:
             assert printed.count(f"- {method} against {baseline}:") == len(TASKS)

@@ -209,6 +209,11 @@ def test_functions_and_callbacks():
 def test_checkpoints(make):
     for name in ("save_checkpoint_dir", "save_every_n_steps", "restore_checkpoint_path"):
         for value in [*ODD, *BIG]:
+            # Any text is a path.
+            if not (isinstance(value, str) and name != "save_every_n_steps"):
+                refused(make, name, value)
+    for name in ("save_checkpoint_dir", "restore_checkpoint_path"):
+        for value in ("", "a\0b"):
             refused(make, name, value)
 
 

@@ -11,6 +11,7 @@ from hoarfrost._core import __version__
 
 if TYPE_CHECKING:
     from hoarfrost import data, errors, likelihood, metric, model, prob_model
+    from hoarfrost.curvature.features import features
     from hoarfrost.laplace import Laplace, describe, fit_laplace, load_laplace
     from hoarfrost.laplace import plan_laplace as plan
 
@@ -20,6 +21,7 @@ __all__ = [
     "data",
     "describe",
     "errors",
+    "features",
     "fit_laplace",
     "likelihood",
     "load_laplace",
@@ -33,6 +35,7 @@ __all__ = [
 _PLACES = {
     "Laplace": ("hoarfrost.laplace", "Laplace"),
     "describe": ("hoarfrost.laplace", "describe"),
+    "features": ("hoarfrost.curvature.features", "features"),
     "fit_laplace": ("hoarfrost.laplace", "fit_laplace"),
     "load_laplace": ("hoarfrost.laplace", "load_laplace"),
     "plan": ("hoarfrost.laplace", "plan_laplace"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -136,6 +137,17 @@ def check_probability(name: str, value: Any) -> float:
             f"{name} is {shown(value)}; give a number between 0 and 1, both excluded"
         )
     return float(value)
+
+
+def check_path(name: str, value: Any) -> str:
+    """The argument as an absolute path; raises `InvalidArgumentError` unless it is a path."""
+    try:
+        path = os.fspath(value)
+    except TypeError:
+        path = None
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise InvalidArgumentError(f"{name} is {shown(value)}; give a path, a str or a Path")
+    return os.path.abspath(path)
 
 
 def check_key(rng: Any) -> jax.Array:

@@ -44,6 +44,14 @@ class NotFittedError(HoarfrostError, RuntimeError):
     """A posterior or predictive was used before it was fitted."""
 
 
+class CheckpointError(HoarfrostError, ValueError):
+    """A checkpoint is damaged, of a newer version, of another method, or of another model."""
+
+
+class CheckpointAccessError(CheckpointError, OSError):
+    """There is no checkpoint at a path, or the system does not let it be read or written."""
+
+
 class StructureError(HoarfrostError, RuntimeError):
     """The network does not have, on every batch, the layer structure found on the first."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from meaning import Recipe
 
 LOADERS = ("DataLoader", "HuggingFaceDataLoader", "InputsLoader", "TargetsLoader")
-FUNCTIONS = ("fit_laplace", "plan", "describe")
+FUNCTIONS = ("fit_laplace", "plan", "describe", "features")
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,9 @@ SWITCHES = """plot shuffle prefetch replace joint log verbose tune_prior_log_var
     disable_jit disable_calibration_metrics_computation disable_training_metrics_computation
     dump_state start_from_current_state"""
 CHOICES = """form pool name link structure hessian_structure how interval_type mode keep_curvature
-    early_stopping_monitor return_aux parameters"""
+    early_stopping_monitor return_aux parameters cache_features"""
 PAIRS = """data_loader train_data_loader val_data_loader calib_data_loader iterable tf_data_loader
-    torch_data_loader"""
+    torch_data_loader loader"""
 TREES = "params params_like tree mutable calib_params calib_mutable collections"
 CALLABLES = """call log_variance_call activation initializer_fun fun freeze_fun trainable
     transform uncertainty_fn"""
@@ -42,7 +42,7 @@ OBJECTS = """widths activations dense dropout dtype stage_sizes block_cls conv s
     input_shape rngs module state likelihood_log_variance_model posterior_approximator model_editor
     optimizer plot_options output_calibrator checkpointer monitor processor hyperparameters
     metrics method fit_config map_fit_config calib_config inputs_loaders data"""
-PATHS = "save_checkpoint_dir restore_checkpoint_path path"
+PATHS = "save_checkpoint_dir restore_checkpoint_path checkpoint_path path resume_dir"
 
 KINDS: dict[str, str] = {
     argument: kind

@@ -13,7 +13,6 @@ import pytest
 from entries import (
     Elsewhere,
     Entry,
-    Inert,
     Other,
     Pair,
     Refused,
@@ -23,6 +22,7 @@ from entries import (
     check,
     table,
 )
+from on_disk import after_a_calibration, in_a_folder
 from problems import (
     ADAM,
     AT_MAP,
@@ -41,13 +41,14 @@ from hoarfrost import prob_model
 from hoarfrost.data import DataLoader
 from hoarfrost.predictive import classes
 
-NO_DISK = "checkpoints on disk are not available"
+FOLDER = {"save_checkpoint_dir": "folder"}
+OFTEN = {**FOLDER, "save_every_n_steps": 1}
 DISK: dict[str, Entry] = {
-    "save_checkpoint_dir": Refused("somewhere", NO_DISK),
-    "restore_checkpoint_path": Refused("somewhere", NO_DISK),
-    "save_every_n_steps": Refused(3, NO_DISK),
-    "dump_state": Refused(True, NO_DISK),
-    "keep_top_n_checkpoints": Inert(5, "acts only together with `save_checkpoint_dir`"),
+    "save_checkpoint_dir": Other("folder"),
+    "restore_checkpoint_path": Other("made"),
+    "save_every_n_steps": Pair(FOLDER, OFTEN),
+    "dump_state": Pair(FOLDER, {**FOLDER, "dump_state": True}),
+    "keep_top_n_checkpoints": Pair(OFTEN, {**OFTEN, "keep_top_n_checkpoints": 3}),
 }
 
 
@@ -77,6 +78,21 @@ def run_where(calibrates: bool) -> Callable[..., Any]:
     return run
 
 
+def run_cached(cache_features: Any) -> Any:
+    """What a short run of the head says of features."""
+    model = classifier(posterior_approximator=AT_MAP)
+    model.train(CLASSES, fit_config=config())
+    status = model.train(
+        CLASSES,
+        fit_config=config(
+            optimizer=prob_model.FitOptimizer(method=ADAM, n_epochs=2, freeze_fun=head_only),
+            checkpointer=prob_model.FitCheckpointer(start_from_current_state=True),
+            processor=prob_model.FitProcessor(cache_features=cache_features),
+        ),
+    )
+    return sorted(status["fit_status"])
+
+
 class Halved(prob_model.FitCallback):
     def training_epoch_end(self, state: Any) -> Any:
         return state.replace(params=jax.tree.map(lambda leaf: leaf / 2, state.params))
@@ -89,7 +105,12 @@ def run_map(**parts: Any) -> Any:
     if settings.checkpointer.start_from_current_state:
         model.posterior.state.put(fitted("map").posterior.state.get())
     status, shown = shown_by(lambda: model.train(CLASSES, CLASSES, fit_config=settings))
-    return status, model.posterior.state.get().params, shown
+    return status, model.posterior.state.get().params, shown, in_memory(model)
+
+
+def in_memory(model: Any) -> bool:
+    """Whether the state is held, and not read at every call."""
+    return model.posterior.state.get() is model.posterior.state.get()
 
 
 def run_rising(mode: str) -> Any:
@@ -124,7 +145,7 @@ def run_calibration(kind: str = "map", **parts: Any) -> Any:
     try:
         model.rng._key = key(5)
         status, shown = shown_by(lambda: model.calibrate(CLASSES, CLASSES, calib(**parts)))
-        return status, model.posterior.state.get().calib_params, shown
+        return status, model.posterior.state.get().calib_params, shown, in_memory(model)
     finally:
         model.posterior.state.put(state)
 
@@ -210,7 +231,10 @@ def of_configs() -> Iterator[tuple[str, Subject]]:
         ),
     }
     for name, (part, base, entries) in fit.items():
-        yield built(name, configured(getattr(prob_model, name), part, run_map), base, **entries)
+        run = configured(getattr(prob_model, name), part, run_map)
+        if name == "FitCheckpointer":
+            run = in_a_folder(run)
+        yield built(name, run, base, **entries)
     yield built(
         "FitConfig",
         lambda **given: run_map(**given),
@@ -263,6 +287,8 @@ def of_configs() -> Iterator[tuple[str, Subject]]:
     }
     for name, (part, base, entries) in calibration.items():
         run = configured(getattr(prob_model, name), part, run_calibration)
+        if name == "CalibCheckpointer":
+            run = in_a_folder(after_a_calibration(run))
         yield built(name, run, base, **entries)
     yield built(
         "CalibConfig",
@@ -282,7 +308,8 @@ def of_configs() -> Iterator[tuple[str, Subject]]:
 def of_processors() -> Iterator[tuple[str, Subject]]:
     acts: dict[str, Entry] = {"devices": Other(0), "disable_jit": Other(True)}
     run = configured(prob_model.FitProcessor, "processor", run_where(calibrates=False))
-    yield built("FitProcessor", run, {}, **acts)
+    caches = Elsewhere(run_cached, True, False)
+    yield built("FitProcessor", run, {}, **acts, cache_features=caches)
     samples = Elsewhere(run_with_draws, 2, 5)
     run = configured(prob_model.CalibProcessor, "processor", run_where(calibrates=True))
     yield built("CalibProcessor", run, {}, **acts, n_posterior_samples=samples)

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from entries import Entry, Later, Other, Pair, Refused, Subject, built, cases, check, kept, table
@@ -86,6 +87,12 @@ def run_write_to(**given: Any) -> Any:
     return held(given["module"])
 
 
+def run_update(**given: Any) -> Any:
+    posterior = laplace(3)
+    _, shown = shown_by(lambda: posterior.update(**given))
+    return posterior.precision(), shown
+
+
 def run_save(**given: Any) -> Any:
     """The names in a posterior's file."""
     path = tempfile.mkdtemp() + "/posterior"
@@ -104,6 +111,17 @@ def file_of(likelihood: Any = "categorical", **options: Any) -> str:
         path, frozen=False
     )
     return path
+
+
+def run_features(**given: Any) -> Any:
+    """Features and what was shown, and whether they are in files."""
+    with contextlib.chdir(tempfile.mkdtemp()):  # where a relative path leads
+        store, shown = shown_by(lambda: hoarfrost.features(**given))
+    return *store.to_array_data(), shown, given.get("path") is not None
+
+
+def first_of_tanh(module: Any, inputs: Any) -> Any:
+    return module(jnp.tanh(inputs))
 
 
 def run_load_laplace(**given: Any) -> Any:
@@ -150,12 +168,16 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         hessian_structure=Other("diag"),
         prior_precision=Other(3.0),
         prior_mean=Other(0.5),
+        prior=Other(Later(lambda: laplace(3))),
         temperature=Other(2.0),
+        resume_dir=Refused("no folder/here", "resume_dir is"),
         keep_curvature=Other(False),
         memory_budget=Refused(100, "memory_budget|bytes"),
         progress=Other(True),
         call=Pair({"model": Net(), "params": VARIABLES}, TWICE),
         ignored_label=Other(2),
+        # What several devices do is in tests/test_devices.py.
+        devices=Refused(2, "devices is 2, but there is 1 local device"),
     )
     yield built(
         "plan",
@@ -256,6 +278,13 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         tree=Other({"head": {"bias": np.ones(3, np.float32)}}),
     )
     yield built(
+        "Laplace.update",
+        run_update,
+        lambda: {"data_loader": CLASSES, "progress": False},
+        data_loader=Other(CLASSES2),
+        progress=Other(True),
+    )
+    yield built(
         "Laplace.save",
         run_save,
         {},
@@ -274,6 +303,19 @@ def of_functional_front() -> Iterator[tuple[str, Subject]]:
         likelihood=Refused("poisson", "leave it out"),
         memory_budget=Other(10_000),
         verify=Refused("yes", "verify must be True or False"),
+        devices=Refused(2, "devices is 2, but there is 1 local device"),
+    )
+    yield built(
+        "features",
+        run_features,
+        lambda: {"model": apply, "params": tree(), "loader": CLASSES, "progress": False},
+        model=Other(apply_sine),
+        params=Other(tree(0.5)),
+        loader=Other(CLASSES2),
+        trainable=Refused(["a"], "not the kernel and bias of a plain Dense layer"),
+        path=Other(Later(tempfile.mkdtemp)),
+        call=Pair({"model": Net(), "params": VARIABLES}, {**OF_HEAD, "call": first_of_tanh}),
+        progress=Other(True),
     )
     prediction = RegressionPrediction(T, np.ones_like(T), 2 * np.ones_like(T))
     yield built("RegressionPrediction.quantile", prediction.quantile, {"q": 0.3}, q=Other(0.4))

@@ -10,6 +10,7 @@ import numpy as np
 from entries import arguments_of, same
 from problems import X
 from public import public_callables
+from test_checkpoint_options import TABLE as CHECKPOINTS
 from test_config_options import TABLE as CONFIGS
 from test_data_options import TABLE as DATA
 from test_laplace_options import TABLE as LAPLACE
@@ -25,7 +26,7 @@ from hoarfrost.predictive import RegressionPrediction
 from hoarfrost.prior import DiagonalGaussianPrior, IsotropicGaussianPrior
 from hoarfrost.prob_model.posterior import LaplacePosterior, MAPPosterior
 
-TABLES = (LAPLACE, MODELS, NETWORKS, CONFIGS, DATA, METRICS_AND_PRIORS, PREDICTIVES)
+TABLES = (LAPLACE, MODELS, NETWORKS, CONFIGS, DATA, METRICS_AND_PRIORS, PREDICTIVES, CHECKPOINTS)
 TABLE = {name: subject for rows in TABLES for name, subject in rows.items()}
 # Classes all of whose public methods must stand in the table.
 WHOLE = (

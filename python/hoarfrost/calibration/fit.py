@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,12 +23,13 @@ from hoarfrost.fork import check_not_forked
 from hoarfrost.progress import progress_bar
 from hoarfrost.training.monitor import (
     EarlyStopping,
-    History,
     Watch,
     check_early_stopping,
     metric_value,
     recorded_values,
 )
+from hoarfrost.training.progress import Resumption, Standing, UnderWay, Write, kinds_of, resumed
+from hoarfrost.training.state import TrainState
 from hoarfrost.types import Tree
 
 Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
@@ -54,10 +56,14 @@ class CalibrationStatistics:
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """A fitted calibrator's `variables`, and the `status`: one value an epoch under each name."""
+    """A fitted calibrator's `variables`, and the `status`: one value an epoch under each name.
+
+    `not_resumed` says what of a checkpoint could not be used.
+    """
 
     variables: Tree
     status: dict[str, np.ndarray]
+    not_resumed: tuple[str, ...] = ()
 
 
 class OutputBatch(NamedTuple):
@@ -82,6 +88,9 @@ def fit_calibrator(
     early_stopping: EarlyStopping | None = None,
     eval_every_n_epochs: int = 1,
     verbose: bool = True,
+    resume: Resumption | None = None,
+    write_checkpoint: Write | None = None,
+    save_every_n_steps: int | None = None,
 ) -> CalibrationResult:
     """Minimise the mean negative log-probability of targets under the calibrated predictive.
 
@@ -107,6 +116,12 @@ def fit_calibrator(
         Epochs between two evaluations on `val_batches`.
     verbose : bool
         Whether there is a progress bar.
+    resume : Resumption, optional
+        How far `variables` had come, as of `hoarfrost.training.fit_map`.
+    write_checkpoint : callable (state, progress, finished), optional
+        Called after every `save_every_n_steps` steps, and when all is done.
+    save_every_n_steps : int, optional
+        None: only when all is done.
 
     Raises
     ------
@@ -124,12 +139,33 @@ def fit_calibrator(
     val = None if val_batches is None else _padded(val_batches, "val_batches")
     known = (calibrator, statistics)
     dtype = jax.dtypes.canonicalize_dtype(np.float64)
-    opt_state = optimizer.init(variables)
-    history = History()
+    state = TrainState(variables, None, {}, optimizer.init(variables), jnp.zeros((), jnp.int32))
     watch = None if early_stopping is None else Watch(early_stopping)
+    kinds = kinds_of(state.opt_state)
+    standing = Standing(write_checkpoint, save_every_n_steps, None, kinds, watch=watch)
+    under_way: UnderWay | None = None
+    not_resumed: list[str] = []
+    if resume is not None:
+        state, under_way, not_resumed = resumed(resume, state, standing)
+        if under_way is not None and under_way.batches > len(train):
+            raise DataError(
+                f"the checkpoint was written after {under_way.batches} batches of an epoch, and "
+                f"there are {len(train)} now; give the data of that run"
+            )
+        if not_resumed:
+            warnings.warn(
+                f"not all of the checkpoint could be used: {'; '.join(not_resumed)}",
+                UserWarning,
+                stacklevel=2,
+            )
+    history, first = standing.history, standing.epochs
+    last = first if watch is not None and watch.out_of_patience else first + n_epochs
 
     if metrics:
         _check_statistics(calibrator, statistics, variables, [*train, *(val or [])][0])
+
+    def at_step() -> TrainState:
+        return state.replace(step=np.int32(standing.steps))
 
     def measure(prefix: str, over: Sequence[OutputBatch]) -> None:
         # Each in its place as it comes: all are there only once.
@@ -137,7 +173,7 @@ def fit_calibrator(
         start, total = 0, sum(batch.size for batch in over)
         for batch in over:
             stop = start + batch.size
-            found = _predictions(*known, variables, batch.outputs)
+            found = _predictions(*known, state.params, batch.outputs)
             parts = [np.asarray(part)[: batch.size] for part in found]
             whole = whole or [np.empty((total, *x.shape[1:]), x.dtype) for x in parts]
             for all_, part in zip(whole, parts, strict=True):
@@ -150,17 +186,26 @@ def fit_calibrator(
             history.add(prefix + name, metric_value(name, value))
 
     with progress_bar(total=n_epochs, enabled=verbose, description="Calibration") as bar:
-        for epoch in range(n_epochs):
-            losses = []
-            for batch in train:
+        for epoch in range(first, last):
+            losses = [] if under_way is None else list(np.asarray(under_way.totals))
+            under_way = None
+            for index, batch in enumerate(train):
+                if index < len(losses):
+                    continue
                 with in_float64():
-                    loss, value, gradient = _loss_and_gradient(*known, dtype, variables, batch)
-                variables, opt_state = _step(
-                    *known, optimizer, variables, opt_state, batch, value, gradient
+                    loss, value, gradient = _loss_and_gradient(*known, dtype, state.params, batch)
+                params, opt_state = _step(
+                    *known, optimizer, state.params, state.opt_state, batch, value, gradient
                 )
+                state = state.replace(params=params, opt_state=opt_state)
                 losses.append(loss)
+                if standing.count_step() and is_finite(state.params):
+                    totals = np.asarray(jax.device_get(losses))
+                    points = sum(done.size for done in train[: index + 1])
+                    standing.save(at_step(), UnderWay(index + 1, points, totals))
+            standing.epochs = epoch + 1
             history.add("loss", _mean(losses, train))
-            sound = is_finite(variables)
+            sound = is_finite(state.params)
             if not sound or not np.isfinite(history.values["loss"][-1]):
                 raise NonFiniteError(
                     f"the calibration became NaN or infinite in epoch {epoch + 1}; the model "
@@ -171,7 +216,7 @@ def fit_calibrator(
             evaluates = val is not None and (epoch + 1) % eval_every_n_epochs == 0
             if val is not None and evaluates:
                 with in_float64():
-                    val_losses = [_loss(*known, variables, b) for b in val]
+                    val_losses = [_loss(*known, state.params, b) for b in val]
                 history.add("val_loss", _mean(val_losses, val))
                 if names:
                     measure("val_", val)
@@ -180,12 +225,14 @@ def fit_calibrator(
             if watch is None or (watch.rule.monitor.startswith("val_") and not evaluates):
                 continue
             if watch.improved(float(history.values[watch.rule.monitor][-1])):
-                watch.best_state = variables
+                watch.best_state = at_step().replace(opt_state=None)
             if watch.out_of_patience:
                 break
+    if write_checkpoint is not None:
+        write_checkpoint(at_step(), standing.progress(), True)
     if watch is not None and watch.best_state is not None:
-        variables = watch.best_state
-    return CalibrationResult(variables, history.status())
+        state = watch.best_state
+    return CalibrationResult(state.params, history.status(), tuple(not_resumed))
 
 
 def padded_outputs(outputs: np.ndarray, targets: np.ndarray, rows: int) -> OutputBatch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from hoarfrost.curvature.stream import Piece
@@ -25,24 +25,33 @@ def assemble(
     *,
     num_pieces: int | None,
     progress: bool,
+    skip: int = 0,
+    after: Callable[[Sums, Piece], object] | None = None,
 ) -> Sums:
     """Add all points to the curvature, and to the sums, which are given back.
 
     Parameters
     ----------
     pieces : iterable of Piece
-        With targets, as `hoarfrost.curvature.stream.stream` gives them.
+        With targets, as `hoarfrost.curvature.stream.stream` gives them, without those to skip.
     curvature : object with ``add(outputs, block)``
         Changed in place.
     num_pieces : int or None
         What the progress bar counts up to, where it is known.
+    skip : int
+        How many pieces are in the curvature and the sums already; the bar begins there.
+    after : callable, optional
+        Called with the sums and the piece that was added last.
     """
     with progress_bar(
         description="Curvature", total=num_pieces, enabled=progress, unit="piece"
     ) as bar:
+        bar.update(skip)
         for piece in pieces:
             curvature.add(piece.outputs, piece.block)
             sums = sums.add(piece)
+            if after is not None:
+                after(sums, piece)
             del piece  # its memory goes to the next one
             bar.update()
         if bar.total is not None and bar.n < bar.total:

@@ -289,7 +289,7 @@ class HeadPass:
             self.layout,
             subset.params,
             subset.mutable,
-            inputs,
+            subset.devices.split(inputs),
             self.direction,
             self.positions,
         )
@@ -323,6 +323,7 @@ def find_head(
         bias_size = None if layout.bias is None else layout.num_outputs
         points = int(np.shape(jax.tree.leaves(inputs)[0])[0]) * math.prod(positions)
         direction = check_directions(shape, layout.num_inputs, bias_size, num_directions(points))
+        direction = subset.devices.whole(direction)
         head = HeadPass(subset, layout, direction, positions)
         result = head(inputs, output_shape[0])
         # A piece on which every input of the layer is zero agrees with any layout and shows none.

@@ -135,7 +135,7 @@ class JacobianPass:
             self.likelihood,
             subset.params,
             subset.mutable,
-            inputs,
+            subset.devices.split(inputs),
             size,
             self.positions,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,13 +14,16 @@ from hoarfrost.curvature.head import MAX_POINTS, find_head
 from hoarfrost.curvature.layout import matrix_shape
 from hoarfrost.data.pieces import cut, piece_size
 from hoarfrost.data.positions import examples_at_once
+from hoarfrost.devices import ANYWHERE, Devices
 from hoarfrost.errors import SelectionError
 from hoarfrost.freezing import Partition, Subset, make_partition
 from hoarfrost.network import Network
 from hoarfrost.types import Path, Tree, join, path_of
 
 
-def last_layer(network: Network, params: Tree, mutable: Tree, inputs: Tree) -> Partition:
+def last_layer(
+    network: Network, params: Tree, mutable: Tree, inputs: Tree, devices: Devices = ANYWHERE
+) -> Partition:
     """The partition in which a last layer is trainable and all else frozen.
 
     A leaf with two axes, one of them as long as the outputs, is tried with each leaf beside it that
@@ -31,6 +35,8 @@ def last_layer(network: Network, params: Tree, mutable: Tree, inputs: Tree) -> P
         As `hoarfrost.network.as_network` gives them.
     inputs : array or tree of arrays
         Some points, on which the structure shows.
+    devices : Devices
+        Where the parameters are.
 
     Raises
     ------
@@ -38,12 +44,13 @@ def last_layer(network: Network, params: Tree, mutable: Tree, inputs: Tree) -> P
         If no such layer is found, or several are.
     """
     # Networks from elsewhere have whole numbers among their parameters, which nobody trains.
-    whole = Subset(network, make_partition(params, _is_floating), params, mutable)
+    whole = Subset(network, make_partition(params, _is_floating), params, mutable, devices)
     shape = whole.output_shape(inputs)
     found: list[tuple[Path, ...]] = []
     if len(shape) >= 2:
         # The same piece that a fit looks at.
         size = piece_size(shape[0], examples_at_once(MAX_POINTS, shape[1:-1]))
+        size = devices.rows(size)
         inputs, shape = cut(inputs, 0, size, min(size, shape[0])), (size, *shape[1:])
         shapes = {
             path_of(key): matrix_shape(tuple(np.shape(leaf)), shape[1:-1])
@@ -71,7 +78,7 @@ def _layer_of(
 ) -> tuple[Path, ...] | None:
     for paths in _tried(kernel, shapes, output_shape[-1]):
         partition = _only(whole.params, paths)
-        subset = Subset(whole.network, partition, whole.params, whole.mutable)
+        subset = replace(whole, partition=partition)
         if find_head(subset, inputs, output_shape) is not None:
             return paths
     return None

@@ -35,12 +35,15 @@ class Piece:
     ``outputs`` has shape ``(B, C)``, ``block`` the leading axis ``B``, ``log_prob`` shape ``(B,)``
     (None where there are no targets); each float32 or float64, C-contiguous. ``targets`` are as
     the loader gave them. Of an example with positions, each that its mask leaves is a point.
+    ``batch`` is the index of its batch, ``index`` how many pieces were cut before it.
     """
 
     outputs: np.ndarray
     block: np.ndarray
     log_prob: np.ndarray | None
     targets: np.ndarray | None = None
+    batch: int = 0
+    index: int = 0
 
 
 @jax.jit
@@ -49,7 +52,12 @@ def _log_prob_program(likelihood: Likelihood, outputs: jax.Array, targets: jax.A
 
 
 def stream(
-    run: Pass, batches: Iterable[CheckedBatch], size: int, likelihood: Likelihood | None = None
+    run: Pass,
+    batches: Iterable[CheckedBatch],
+    size: int,
+    likelihood: Likelihood | None = None,
+    skip: int = 0,
+    pieces_before: int = 0,
 ) -> Iterator[Piece]:
     """Pieces of all batches, checked, each computed while the one before is being used.
 
@@ -63,6 +71,10 @@ def stream(
         Examples of a piece.
     likelihood : Likelihood, optional
         Gives the log-probability of the targets; without one it is not computed.
+    skip : int
+        Pieces at the start of all data that are passed over.
+    pieces_before : int
+        How many came before these batches.
 
     Raises
     ------
@@ -71,9 +83,13 @@ def stream(
     StructureError
         If the last layer's structure does not hold on a batch.
     """
-    waiting: tuple[CheckedBatch, int, int, PassResult, jax.Array | None] | None = None
+    waiting: tuple[CheckedBatch, int, int, PassResult, jax.Array | None, int] | None = None
+    index = pieces_before - 1
     for batch in batches:
         for start in range(0, batch.size, size):
+            index += 1
+            if index < skip:
+                continue
             length = min(size, batch.size - start)
             result = run(cut(batch.inputs, start, size, length), length)
             each = result.outputs.shape[0] // size  # rows of an example
@@ -84,13 +100,18 @@ def stream(
                     log_prob = _log_prob_program(likelihood, result.outputs, targets)
             if waiting is not None:
                 yield from _read(*waiting)
-            waiting = (batch, start * each, length * each, result, log_prob)
+            waiting = (batch, start * each, length * each, result, log_prob, index)
     if waiting is not None:
         yield from _read(*waiting)
 
 
 def _read(
-    batch: CheckedBatch, start: int, length: int, result: PassResult, log_prob: jax.Array | None
+    batch: CheckedBatch,
+    start: int,
+    length: int,
+    result: PassResult,
+    log_prob: jax.Array | None,
+    index: int,
 ) -> Iterator[Piece]:
     """Wait for a pass, check what it gave, and drop the padding and the rows that do not count.
 
@@ -129,4 +150,5 @@ def _read(
         if not counted.any():
             return
         parts = tuple(None if part is None else part[counted] for part in parts)
-    yield Piece(*parts)
+    outputs, block, densities, targets = parts
+    yield Piece(outputs, block, densities, targets, batch.index, index)

@@ -68,7 +68,7 @@ class ArrayBatches:
     def _in_order_of_bytes(self) -> Callable[[Any], Any]:
         """What brings batches into this machine's byte order: nothing, where the data are in it."""
         swapped = (not getattr(leaf.dtype, "isnative", True) for leaf in jax.tree.leaves(self.data))
-        return native if any(swapped) else lambda batch: batch
+        return native if any(swapped) else _as_it_is
 
     def _gathered(self, order: np.ndarray | None) -> Iterator[Any]:
         start, ready = 0, self._in_order_of_bytes
@@ -80,3 +80,7 @@ class ArrayBatches:
             else:
                 yield ready(take(self.data, slice(start, start + size)))
             start += size
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

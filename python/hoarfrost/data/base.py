@@ -35,6 +35,8 @@ class Loader:
     """
 
     _names: ClassVar[tuple[str, ...]]
+    # The network that features are of; None where batches are data (`hoarfrost.data.features`).
+    _origin: Any = None
 
     def __init__(self, iterable: Iterable[Any] | Batches) -> None:
         self._batches = batches_of(iterable, self._names)
@@ -117,7 +119,7 @@ class Loader:
 
         A batch with fewer than `divisor` points is left out.
         """
-        return type(self)(
+        return self._like(
             operations.chop(self._batches, check_integer("divisor", divisor), self._names)
         )
 
@@ -144,7 +146,7 @@ class Loader:
                 f"both parts hold some, but it is {n_data}"
             )
         first, second = operations.split(self._batches, n_data, self._names)
-        return type(self)(first), type(self)(second)
+        return self._like(first), self._like(second)
 
     def sample(self, seed: int, n_samples: int, *, replace: bool = True) -> Self:
         """A loader of `n_samples` points drawn uniformly at random, as many as are asked for.
@@ -177,7 +179,11 @@ class Loader:
                 f"but it is {n_samples}; use replace=True"
             )
         rows = np.random.default_rng(seed).choice(size, n_samples, replace=replace)
-        return type(self)(operations.sample(self._batches, rows, self._sizes[0]))
+        return self._like(operations.sample(self._batches, rows, self._sizes[0]))
+
+    def _like(self, batches: Batches) -> Self:
+        """A loader of the same kind over other batches."""
+        return type(self)(batches)
 
     @cached_property
     def _sizes(self) -> tuple[int, ...]:
@@ -222,6 +228,11 @@ def batches_of(value: Any, names: tuple[str, ...], argument: str = "iterable") -
         return value
     if not isinstance(value, Loader):
         return StreamBatches(reiterable(value, names, argument), names)
+    if value._origin is not None:
+        raise InvalidArgumentError(
+            f"{argument} is a {type(value).__name__}, which holds inputs of a network's last "
+            "layer; use its own to_inputs_loader, split and sample, which know that network"
+        )
     if value._names != names:
         has, wants = " and ".join(value._names), " and ".join(names)
         remedy = (

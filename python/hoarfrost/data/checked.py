@@ -17,6 +17,7 @@ import numpy as np
 
 from hoarfrost.data.accepted import as_data_loader, as_inputs_loader, is_loader
 from hoarfrost.data.batch import INPUTS, checked_batch, native, num_points
+from hoarfrost.data.features import refuse_features
 from hoarfrost.data.loaders import DataLoader
 from hoarfrost.data.numbers import check_numbers, check_range, check_real
 from hoarfrost.dtypes import first_not_finite, is_finite
@@ -61,6 +62,7 @@ def epoch_batches(
     NonFiniteError, ShapeError, InvalidArgumentError, DataError
         If a batch cannot be used; the batch and `argument`, the loader's name, are given.
     """
+    refuse_features(loader, argument)
     known = again and loader.holds_arrays
     masks = _Masks()
     for index, (inputs, targets) in enumerate(_named(loader.epoch(epoch), argument)):
@@ -121,6 +123,7 @@ def data_batches(
         not boolean, or that only some batches have.
     """
     loader = as_data_loader(data_loader, argument)
+    refuse_features(loader, argument)
     shapes = _Shapes() if one_shape else None
     apart = _Masks() if masks else None
     for index, (inputs, targets) in enumerate(_named(loader.in_order(), argument)):
@@ -170,6 +173,7 @@ def input_batches(
     DataError, ShapeError
         If inputs cannot be used; the batch is named.
     """
+    refuse_features(inputs, argument)
     if is_loader(inputs):
         batches = _named(as_inputs_loader(inputs, argument).in_order(), argument)
     else:

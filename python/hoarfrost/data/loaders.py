@@ -218,7 +218,7 @@ class DataLoader(Loader):
         status : object
             The first batch of each epoch gets a copy of it.
         """
-        return type(self)(operations.transformed(self._batches, transform, status, PAIR))
+        return self._like(operations.transformed(self._batches, transform, status, PAIR))
 
 
 def _check_sequence(name: str, value: Any) -> None:

@@ -81,7 +81,7 @@ class InputsLoader(Loader):
         status : object
             The first batch of each epoch gets a copy of it.
         """
-        return type(self)(operations.transformed(self._batches, transform, status, INPUTS))
+        return self._like(operations.transformed(self._batches, transform, status, INPUTS))
 
 
 class TargetsLoader(Loader):

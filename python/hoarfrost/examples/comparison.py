@@ -166,8 +166,8 @@ def gap_sentence(where: str, measures: Mapping[str, Measure]) -> str:
     """How far the confidence of each method is from its accuracy."""
     sure, right = measures[CONFIDENCE], measures["accuracy"]
     return (
-        f"On {where} mean confidence is {_gap(sure.by_laplace, right.by_laplace)} accuracy with "
-        f"Laplace, {_gap(sure.by_map, right.by_map)} it with MAP."
+        f"On {where} mean confidence is {gap(sure.by_laplace, right.by_laplace)} accuracy with "
+        f"Laplace, {gap(sure.by_map, right.by_map)} it with MAP."
     )
 
 
@@ -192,7 +192,8 @@ def confidence_sentence(confidences: Mapping[str, Measure], num_classes: int) ->
     )
 
 
-def _gap(sure: float, right: float) -> str:
+def gap(sure: float, right: float) -> str:
+    """How far a confidence is above or below an accuracy, in words."""
     return f"{abs(sure - right) * 100:.1f} points {'above' if sure >= right else 'below'}"
 
 

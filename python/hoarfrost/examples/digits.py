@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +14,7 @@ from flax import linen as nn
 from hoarfrost import metric
 from hoarfrost.data import DataLoader, InputsLoader
 from hoarfrost.examples import comparison
+from hoarfrost.examples.command import Settings
 from hoarfrost.examples.comparison import (
     CONFIDENCE,
     Measure,
@@ -68,25 +67,6 @@ class DigitNet(nn.Module):  # type: ignore[misc]
         hidden = nn.relu(nn.Dense(128, name="hidden2")(hidden))
         logits: jax.Array = nn.Dense(NUM_CLASSES, name="head")(hidden)
         return logits
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the job is run.
-
-    Attributes
-    ----------
-    picture : Path
-        Where the picture goes; its folder can be written to.
-    seed : int
-        Of the split, the network, the order of the batches and all that is drawn.
-    epochs : int
-        Passes over the training data.
-    """
-
-    picture: Path
-    seed: int = 0
-    epochs: int = 200
 
 
 def run(settings: Settings) -> None:

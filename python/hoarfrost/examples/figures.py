@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,32 @@ import numpy as np
 from hoarfrost import metric
 from hoarfrost.examples.comparison import CONFIDENCE, N_BINS, Measure, Predictions
 
-# Two colours that people with any colour vision tell apart (Okabe and Ito), and two shapes.
-_MAP = {"color": "#0072B2", "marker": "o", "label": "MAP"}
-_LAPLACE = {"color": "#D55E00", "marker": "s", "label": "Laplace"}
+# Colours that people with any colour vision tell apart (Okabe and Ito), and a shape for each.
+MAP_STYLE: Mapping[str, Any] = {"color": "#0072B2", "marker": "o", "label": "MAP", "filled": True}
+LAPLACE_STYLE: Mapping[str, Any] = {"color": "#D55E00", "marker": "s", "label": "Laplace"}
+OTHER_STYLE: Mapping[str, Any] = {"color": "#009E73", "marker": "^"}
 _GREY = "#666666"
 # A bin with fewer points than this says little.
 _FEW = 10
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One set of axes.
+
+    Attributes
+    ----------
+    title : str
+        Above it.
+    curves : sequence of (ndarray, mapping)
+        Probabilities of the classes, shape ``(N, C)``, of each method and how it is drawn.
+    targets : ndarray or None
+        Classes, shape ``(N,)``, for a reliability diagram.
+    """
+
+    title: str
+    curves: Sequence[tuple[np.ndarray, Mapping[str, Any]]]
+    targets: np.ndarray | None = None
 
 
 def draw(
@@ -25,7 +46,7 @@ def draw(
     measures: Mapping[str, Mapping[str, Measure]],
     path: Path,
 ) -> None:
-    """Draw the picture into a file, without a display.
+    """Draw the picture of MAP and Laplace into a file, without a display.
 
     Parameters
     ----------
@@ -38,21 +59,52 @@ def draw(
     path : Path
         Where to, in the format of its ending.
     """
+
+    def panel(part: Predictions, measure: str) -> Panel:
+        curves = [(part.by_map, MAP_STYLE), (part.by_laplace, LAPLACE_STYLE)]
+        return Panel(_title(part.name, measure, measures), curves, part.targets)
+
+    draw_panels(
+        headline([part.name for part in labelled], not_digits.name, measures),
+        [panel(part, "ECE") for part in labelled],
+        [panel(part, CONFIDENCE) for part in [*labelled, not_digits]],
+        path,
+    )
+
+
+def draw_panels(
+    finding: str, reliability: Sequence[Panel], confidence: Sequence[Panel], path: Path
+) -> None:
+    """Draw reliability diagrams above histograms of confidence into a file, without a display.
+
+    Parameters
+    ----------
+    finding : str
+        Above them all.
+    reliability, confidence : sequence of Panel
+        What each row shows.
+    path : Path
+        Where to, in the format of its ending.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure: Any = Figure(figsize=(11, 10), layout="constrained")
     FigureCanvasAgg(figure)  # draws in memory: no display is looked for
     upper, lower = figure.subfigures(2, 1, height_ratios=(1.65, 1))
-    finding = headline([part.name for part in labelled], not_digits.name, measures)
     figure.suptitle(finding, fontsize=14, weight="bold")
-    _reliability_row(upper, labelled, measures)
-    _confidence_row(lower, [*labelled, not_digits], measures)
+    _reliability_row(upper, reliability)
+    _confidence_row(lower, confidence)
     figure.savefig(path, dpi=130)
 
 
 def headline(
-    labelled: Sequence[str], not_digits: str, measures: Mapping[str, Mapping[str, Measure]]
+    labelled: Sequence[str],
+    not_digits: str,
+    measures: Mapping[str, Mapping[str, Measure]],
+    *,
+    method: str = "Laplace",
+    nowhere: str = "where there is no digit",
 ) -> str:
     """What the picture shows, in words that follow from the numbers.
 
@@ -64,6 +116,10 @@ def headline(
         Name of the inputs that are no digits.
     measures : mapping
         Of each of these.
+    method : str
+        What is held against MAP.
+    nowhere : str
+        Where the last inputs are.
     """
     calibrated = {
         "lower": "better calibrated than MAP",
@@ -76,21 +132,19 @@ def headline(
         "same": "about as sure as MAP",
     }
     parts = [f"{calibrated[measures[name]['ECE'].verdict]} on {name}" for name in labelled]
-    parts.append(f"{sure[measures[not_digits][CONFIDENCE].verdict]} where there is no digit")
-    return "Laplace is " + ", ".join(parts[:-1]) + ",\nand " + parts[-1]
+    parts.append(f"{sure[measures[not_digits][CONFIDENCE].verdict]} {nowhere}")
+    return f"{method} is " + ", ".join(parts[:-1]) + ",\nand " + parts[-1]
 
 
-def _reliability_row(
-    figure: Any, parts: Sequence[Predictions], measures: Mapping[str, Mapping[str, Measure]]
-) -> None:
-    axes = figure.subplots(1, len(parts), sharex=True, sharey=True)
-    for axis, part in zip(axes, parts, strict=True):
+def _reliability_row(figure: Any, panels: Sequence[Panel]) -> None:
+    axes = figure.subplots(1, len(panels), sharex=True, sharey=True)
+    for axis, panel in zip(axes, panels, strict=True):
         axis.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1)
         # No confidence is below 1 / C, so that this corner is always free.
         axis.text(0.0, 0.045, "as right as sure", color=_GREY, rotation=45, fontsize=9)
-        for probabilities, style in ((part.by_map, _MAP), (part.by_laplace, _LAPLACE)):
-            _reliability_curve(axis, probabilities, part.targets, style)
-        axis.set_title(_title(part.name, "ECE", measures), fontsize=11)
+        for probabilities, style in panel.curves:
+            _reliability_curve(axis, probabilities, panel.targets, style)
+        axis.set_title(panel.title, fontsize=11)
         axis.set(xlim=(-0.02, 1.05), ylim=(-0.05, 1.05), aspect="equal", xlabel="confidence")
         axis.grid(alpha=0.25)
     axes[0].set_ylabel("fraction predicted rightly")
@@ -99,7 +153,7 @@ def _reliability_row(
         handles,
         labels,
         loc="outside lower center",
-        ncols=2,
+        ncols=len(handles),
         fontsize=10,
         frameon=False,
         title=f"a larger mark: more points in the bin; an open mark: fewer than {_FEW}",
@@ -134,26 +188,24 @@ def _reliability_curve(
     )
 
 
-def _confidence_row(
-    figure: Any, parts: Sequence[Predictions], measures: Mapping[str, Mapping[str, Measure]]
-) -> None:
-    axes = figure.subplots(1, len(parts), sharex=True, sharey=True)
+def _confidence_row(figure: Any, panels: Sequence[Panel]) -> None:
+    axes = figure.subplots(1, len(panels), sharex=True, sharey=True)
     edges = np.linspace(0, 1, 21)
-    for axis, part in zip(axes, parts, strict=True):
-        for probabilities, style in ((part.by_map, _MAP), (part.by_laplace, _LAPLACE)):
+    for axis, panel in zip(axes, panels, strict=True):
+        for probabilities, style in panel.curves:
             confidence = probabilities.max(axis=1)
             share, _ = np.histogram(confidence, edges)
-            is_map = style is _MAP
+            filled = style.get("filled", False)
             axis.stairs(
                 share / len(confidence),
                 edges,
                 color=style["color"],
                 label=style["label"],
-                fill=is_map,
-                alpha=0.45 if is_map else 1.0,
+                fill=filled,
+                alpha=0.45 if filled else 1.0,
                 linewidth=2,
             )
-        axis.set_title(_title(part.name, CONFIDENCE, measures), fontsize=11)
+        axis.set_title(panel.title, fontsize=11)
         axis.set(xlim=(0, 1.02), ylim=(0, 1), xlabel="confidence")
         axis.grid(alpha=0.25)
     axes[0].set_ylabel("fraction of inputs")

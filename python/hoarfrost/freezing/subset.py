@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import numpy as np
 
 from hoarfrost.checks import shown
+from hoarfrost.devices import ANYWHERE, Devices
 from hoarfrost.dtypes import is_real_array
 from hoarfrost.errors import InvalidArgumentError, SelectionError, ShapeError
 from hoarfrost.freezing.partition import Partition
@@ -26,17 +28,30 @@ class Subset:
         What is compiled into a program.
     params, mutable : trees
         The full parameters and the other collections; arguments of a program.
+    devices : Devices
+        Where programs run.
     """
 
     network: Network
     partition: Partition
     params: Tree
     mutable: Tree
+    devices: Devices = ANYWHERE
+
+    def placed(self) -> Subset:
+        """The same with its arrays on its devices, once for all that is run there."""
+        params, mutable = self.devices.whole((self.params, self.mutable))
+        return replace(self, params=params, mutable=mutable)
 
     @functools.cached_property
     def trainable(self) -> Tree:
         """The trainable tree."""
         return self.partition.split(self.params)[0]
+
+    @functools.cached_property
+    def known(self) -> dict[Any, Any]:
+        """What was found out about the subset, and costs much to find again."""
+        return {}
 
     @property
     def frozen(self) -> Tree:

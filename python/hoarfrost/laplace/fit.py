@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
+import jax
 
 from hoarfrost.checks import check_switch, is_choice, shown
 from hoarfrost.curvature import last_layer
-from hoarfrost.curvature.assembly import assemble
-from hoarfrost.curvature.sums import Sums
 from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches, num_batches
-from hoarfrost.data.pieces import piece_size
+from hoarfrost.data.features import as_plain, origin_of
+from hoarfrost.devices import ANYWHERE, Devices, choose_devices
 from hoarfrost.errors import DataError, InvalidArgumentError, NotPositiveDefiniteError
 from hoarfrost.freezing import Partition, Selector, Subset, make_partition
-from hoarfrost.laplace.evidence.noise import Residuals
+from hoarfrost.freezing.features import layer_partition, over_features
 from hoarfrost.laplace.held_out import check_temperature
-from hoarfrost.laplace.linearised import LinearisedNetwork, linearise
+from hoarfrost.laplace.linearised import linearise
+from hoarfrost.laplace.more_data import add_earlier, check_earlier, earlier_at
+from hoarfrost.laplace.one_pass import add_points, no_sums, residuals_of
 from hoarfrost.laplace.plan import Keep, MemoryPlan
 from hoarfrost.laplace.posterior import Laplace
+from hoarfrost.laplace.resume import Progress, Resume
 from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.laplace.structure.registry import check_structure, structure_for
-from hoarfrost.likelihood import Gaussian, Likelihood, resolve
+from hoarfrost.likelihood import Likelihood, resolve
 from hoarfrost.likelihood.points import check_ignored_label
 from hoarfrost.memory import check_memory_budget, memory_errors
 from hoarfrost.network import Call, as_network, param_kinds
+from hoarfrost.network.dense import Origin
 from hoarfrost.prior import resolve_prior_mean, resolve_prior_precision
 from hoarfrost.progress import progress_bar
 from hoarfrost.types import Array, Tree
@@ -47,12 +51,15 @@ def fit_laplace(
     hessian_structure: str = "full",
     prior_precision: Any = 1.0,
     prior_mean: Any = 0.0,
+    prior: Laplace | None = None,
     temperature: float = 1.0,
     keep_curvature: Keep = "auto",
     memory_budget: int | None = None,
     progress: bool = True,
+    resume_dir: Any = None,
     call: Call | None = None,
     ignored_label: int | None = None,
+    devices: int | Sequence[jax.Device] | None = None,
 ) -> Laplace:
     """The Laplace posterior over the trainable parameters of a network trained anywhere.
 
@@ -67,7 +74,9 @@ def fit_laplace(
         means its own, or its parameters and statistics (a State or nested dict); for a function
         its parameters. They are taken as the MAP.
     data_loader : DataLoader or iterable
-        Gives batches ``(inputs, targets)`` and can be iterated again. It is gone over once.
+        Gives batches ``(inputs, targets)`` and can be iterated again. It is gone over once. Or the
+        result of `hoarfrost.features`, where `trainable` is its layer: nothing else of the network
+        is run then.
         Targets have a value for each position of the outputs, ``(B, T)``, or ``(B, T, D)`` for
         numbers. They may be pairs ``(targets, mask)``, with a boolean mask ``(B, T)`` (or ``(B,)``)
         that is False where a data point does not count. A network over tokens may be given batches
@@ -89,6 +98,11 @@ def fit_laplace(
         Of the Gaussian prior: one for all, one a leaf, or one a parameter.
     prior_mean : number, tree of numbers or tree of arrays
         Of the Gaussian prior, likewise. It enters the evidence; the posterior's mean is `params`.
+    prior : Laplace, optional
+        An earlier posterior over the same parameters, which is the prior with its full precision
+        and mean: for data that come in parts, or tasks one after the other. `params` are the mode
+        under it. The evidence is that of the new data given the old. Neither prior nor noise nor
+        temperature can be tuned afterwards.
     temperature : float
         The likelihood stands to the power of ``1 / temperature``; 1 for the posterior of the data
         as they are. Also `Laplace.with_temperature` and `Laplace.optimize_on`.
@@ -103,6 +117,11 @@ def fit_laplace(
         Bytes that the posterior may take; by default what the machine has.
     progress : bool
         Whether a progress bar is shown.
+    resume_dir : str or path, optional
+        A folder in which the sums of the pass are kept every so often, and a factor on its way that
+        takes more than a minute, for at most a fiftieth of the time. Killed at any moment and
+        called again with the same arguments, the fit goes on there and comes to the same bits.
+        When it is whole the files go. Data are compared by numbers from all over each batch.
     call : callable, optional
         ``call(module, inputs)``, done with a module instead of calling it: for another method, or
         further arguments. Of Linen it is given the module with its variables. It is told whether
@@ -112,6 +131,10 @@ def fit_laplace(
     ignored_label : int, optional
         Of classes: data points with this label do not count (often -100), neither here nor in
         `Laplace.log_prob`.
+    devices : int or sequence of jax.Device, optional
+        Where the network runs, here and in predictions: -1 for all local devices, 0 for the CPU, n
+        for the first n, or these. Each has the parameters and its share of the points; the linear
+        algebra is the CPU's. By default where the parameters are, or where JAX puts them.
 
     Returns
     -------
@@ -147,8 +170,15 @@ def fit_laplace(
     (4, 3)
     """
     with memory_errors("fit_laplace"):
+        origin = origin_of(data_loader)
         subset = subset_of(
-            model, params, trainable, lambda: next(data_batches(data_loader, masks=True)), call
+            model,
+            params,
+            trainable,
+            lambda: next(data_batches(data_loader, masks=True)),
+            call,
+            choose_devices(devices),
+            origin,
         )
         posterior = fit_network(
             subset,
@@ -157,10 +187,12 @@ def fit_laplace(
             hessian_structure=hessian_structure,
             prior_precision=prior_precision,
             prior_mean=prior_mean,
+            prior=prior,
             temperature=temperature,
             keep_curvature=keep_curvature,
             memory_budget=memory_budget,
             progress=progress,
+            resume_dir=resume_dir,
             ignored_label=ignored_label,
         )
     # What comes out of `merge` goes where `params` came from, so it holds what `params` held.
@@ -175,10 +207,12 @@ def fit_network(
     hessian_structure: str = "full",
     prior_precision: Any = 1.0,
     prior_mean: Any = 0.0,
+    prior: Laplace | None = None,
     temperature: float = 1.0,
     keep_curvature: Keep = "auto",
     memory_budget: int | None = None,
     progress: bool = True,
+    resume_dir: Any = None,
     ignored_label: int | None = None,
 ) -> Laplace:
     """`fit_laplace` for a subset that exists already."""
@@ -188,15 +222,25 @@ def fit_network(
     check_memory_budget(memory_budget)
     temperature = check_temperature(temperature)
     ignored_label = check_ignored_label(ignored_label, likelihood)
-    trainable = subset.trainable
-    prior = resolve_prior_precision(prior_precision, trainable)
-    centre = resolve_prior_mean(prior_mean, trainable)
+    precision = resolve_prior_precision(prior_precision, subset.trainable)
+    centre = resolve_prior_mean(prior_mean, subset.trainable)
+    if prior is not None:
+        if (prior_precision, prior_mean) != (1.0, 0.0):
+            raise InvalidArgumentError(
+                "prior_precision and prior_mean are those of the posterior that is given as prior; "
+                "leave them out"
+            )
+        hessian_structure = check_earlier(prior, subset, hessian_structure)
+        precision, centre = prior.prior, prior.mean
+    whole, origin = subset, origin_of(data_loader)
+    if origin is not None:
+        subset, data_loader = over_features(whole, origin, "data_loader"), as_plain(data_loader)
     batches = data_batches(data_loader, one_shape=False, masks=True)
     first = next(batches, None)
     if first is None:  # data_batches raises by itself; this is for the reader and the type checker
         raise DataError("data_loader is empty: it gave no data point; give at least one batch")
     linearised = linearise(subset, likelihood, first, ignored_label)
-    plan = linearised.plan(memory_budget, first.size, prior.vector)
+    plan = linearised.plan(memory_budget, first.size, precision.vector)
     structure, keep = plan.choose(hessian_structure, keep_curvature)
     if hessian_structure == "auto" and structure != "full":
         warnings.warn(
@@ -205,28 +249,59 @@ def fit_network(
             UserWarning,
             stacklevel=3,
         )
-    setting = linearised.setting(prior.vector)
-    curvature = structure_for(structure, setting).empty(setting)
-    sums = _assemble(linearised, curvature, first, batches, num_batches(data_loader), progress)
-    residuals = _residuals(likelihood, sums)
+    setting = linearised.setting(precision.vector)
+    resume, so_far = None, None
+    if resume_dir is not None:
+        resume = Resume(resume_dir, linearised, structure, setting, first, prior)
+        so_far = resume.so_far()
+    if so_far is None:
+        empty = structure_for(structure, setting).empty(setting)
+        so_far = Progress(empty, no_sums(linearised), 0, False)
+    curvature, sums = so_far.curvature, so_far.sums
+    if not so_far.complete:
+        batches = itertools.chain([first], batches)
+        if resume is not None:
+            batches = resume.watch(batches)
+        sums = add_points(
+            linearised,
+            curvature,
+            next(batches),
+            batches,
+            num_batches(data_loader),
+            progress,
+            sums,
+            skip=so_far.pieces,
+            after=None if resume is None else resume.after(curvature),
+        )
+        if prior is not None:
+            add_earlier(prior, curvature, temperature)
+        if resume is not None:
+            resume.complete(curvature, sums)
+    residuals = residuals_of(likelihood, sums)
+    if origin is not None:
+        # What it is asked about are inputs of the whole network.
+        linearised = linearised.of_whole(whole.network, origin)
     posterior = Laplace(
         linearised=linearised,
         hessian_structure=structure,
-        prior=prior,
+        prior=precision,
         # In float64 throughout, whatever the network computes in.
         log_likelihood=sums.log_likelihood
         if residuals is None
         else residuals.log_likelihood(residuals.noise_precision),
         num_data=sums.num_data,
         store=FactorStore(
-            curvature if keep else None, keep, memory_budget, prior.vector, 1 / temperature
+            curvature if keep else None, keep, memory_budget, precision.vector, 1 / temperature
         ),
         temperature=temperature,
         centre=centre,
         residuals=residuals,
+        earlier=None if prior is None else earlier_at(prior, linearised.mean),
     )
     try:
-        posterior.store.held = _factor(curvature, prior.vector, 1 / temperature, keep, progress)
+        posterior.store.held = _factor(
+            curvature, precision.vector, 1 / temperature, keep, progress, resume
+        )
     except NotPositiveDefiniteError as error:
         # The pass over the data is not lost: a larger prior precision can still be given.
         if keep:
@@ -287,15 +362,23 @@ def subset_of(
     trainable: Selector,
     first_batch: Callable[[], CheckedBatch],
     call: Call | None = None,
+    devices: Devices = ANYWHERE,
+    origin: Origin | None = None,
 ) -> Subset:
-    """A model, its parameters and a selection of them; `first_batch` shows a last layer."""
+    """A model, its parameters and a selection of them; `first_batch` shows a last layer.
+
+    So does the `origin` of features.
+    """
     network, tree, mutable = as_network(model, params, call)
+    tree, mutable = devices.whole((tree, mutable))
 
     def found() -> Partition:
-        return last_layer(network, tree, mutable, first_batch().inputs)
+        if origin is not None:
+            return layer_partition(tree, origin.layer, "data_loader")
+        return last_layer(network, tree, mutable, first_batch().inputs, devices)
 
-    kinds = param_kinds(network)
-    return Subset(network, make_partition(tree, trainable, kinds=kinds, head=found), tree, mutable)
+    partition = make_partition(tree, trainable, kinds=param_kinds(network), head=found)
+    return Subset(network, partition, tree, mutable, devices)
 
 
 def first_inputs(inputs: Tree) -> CheckedBatch:
@@ -306,53 +389,30 @@ def first_inputs(inputs: Tree) -> CheckedBatch:
     return first
 
 
-def _assemble(
-    linearised: LinearisedNetwork,
+def _factor(
     curvature: Curvature,
-    first: CheckedBatch,
-    rest: Iterable[CheckedBatch],
-    total: int | None,
+    prior: Array,
+    scale: float,
+    keep: bool,
     progress: bool,
-) -> Sums:
-    """Go over the data once: the curvature takes every point."""
-    likelihood, num_outputs = linearised.likelihood, linearised.num_outputs
-    size = piece_size(first.size, linearised.fitting_pass().max_points)
-    batches = itertools.chain([first], rest)
-    squares = np.zeros(num_outputs) if isinstance(likelihood, Gaussian) else None
-    sums = assemble(
-        linearised.fitting_pieces(batches, first.size),
-        curvature,
-        Sums(squares=squares),
-        num_pieces=None if total is None else total * -(-first.size // size),
-        progress=progress,
-    )
-    if not sums.num_data:
-        raise DataError(
-            "no target of data_loader counts: every one is masked or the ignored label; check the "
-            "mask, which is True where a target counts, and ignored_label"
-        )
-    return sums
-
-
-def _residuals(likelihood: Likelihood, sums: Sums) -> Residuals | None:
-    """What the data say about Gaussian noise of a given size."""
-    if not isinstance(likelihood, Gaussian):
-        return None
-    assert sums.squares is not None
-    noise = likelihood.noise_precision(len(sums.squares))
-    return Residuals(sums.num_data, sums.squares, noise)
-
-
-def _factor(curvature: Curvature, prior: Array, scale: float, keep: bool, progress: bool) -> Factor:
+    resume: Resume | None,
+) -> Factor:
     """The factor, with a bar that counts operations where it takes more than a moment."""
     flops = curvature.flops(prior)
-    if not progress or flops < _LONG_FACTORISATION:
-        return curvature.factor(prior, scale=scale, keep=keep)
-    with progress_bar(description="Factorisation", total=100, unit="%") as bar:
+    with contextlib.ExitStack() as stack:
+        show = None
+        if progress and flops >= _LONG_FACTORISATION:
+            bar = stack.enter_context(
+                progress_bar(description="Factorisation", total=100, unit="%")
+            )
 
-        def show(done: float) -> None:
-            bar.update(min(100, int(100 * done / flops)) - bar.n)
+            def show(done: float) -> None:
+                bar.update(min(100, int(100 * done / flops)) - bar.n)
 
+        if resume is not None:
+            factor = resume.factor(curvature, prior, scale, keep, show)
+            resume.done()
+            return factor
         return curvature.factor(prior, scale=scale, keep=keep, progress=show)
 
 

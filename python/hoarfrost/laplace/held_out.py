@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,9 +16,6 @@ from hoarfrost.laplace.evidence.bounded_search import bounded_maximum
 from hoarfrost.laplace.evidence.validation import HeldOut, best_pair
 from hoarfrost.predictive.link import Draws
 from hoarfrost.types import Array
-
-if TYPE_CHECKING:
-    from hoarfrost.laplace.posterior import Laplace
 
 PARAMETERS = ("prior_precision", "temperature")
 
@@ -73,12 +70,12 @@ def check_temperature(temperature: Any) -> float:
 
 
 def tuned(
-    posterior: Laplace,
+    posterior: Any,
     parameters: tuple[str, ...],
     question: Question,
     bounds: tuple[float, float],
     grid_size: int,
-) -> tuple[Laplace, HeldOut, list[str]]:
+) -> tuple[Any, HeldOut, list[str]]:
     """The posterior of the largest mean log-density of the held-out targets, and what to warn of.
 
     `bounds` are those of the logarithms of what each parameter is multiplied by.
@@ -124,7 +121,7 @@ def tuned(
     return best, certificate, said
 
 
-def _at(posterior: Laplace, place: dict[str, float]) -> Laplace:
+def _at(posterior: Any, place: dict[str, float]) -> Any:
     """With the prior precision and the temperature multiplied by exponentials.
 
     ``H / t + s T = (H + s t T) / t``, so that each product has one factor.
@@ -145,14 +142,14 @@ def _at(posterior: Laplace, place: dict[str, float]) -> Laplace:
     )
 
 
-def _with_prior(posterior: Laplace, log_factor: float) -> Laplace:
+def _with_prior(posterior: Any, log_factor: float) -> Any:
     factor = math.exp(log_factor)
     return posterior.with_prior_precision(
         jax.tree.map(lambda precision: factor * precision, posterior.prior.value)
     )
 
 
-def _value(posterior: Laplace, place: dict[str, float], question: Question) -> float:
+def _value(posterior: Any, place: dict[str, float], question: Question) -> float:
     try:
         candidate = _at(posterior, place)
     except NotPositiveDefiniteError:
@@ -163,15 +160,13 @@ def _value(posterior: Laplace, place: dict[str, float], question: Question) -> f
     return float(np.mean(found, dtype=float))
 
 
-def _over_temperatures(
-    posterior: Laplace, product: float, logs: Array, question: Question
-) -> Array:
+def _over_temperatures(posterior: Any, product: float, logs: Array, question: Question) -> Array:
     return _with_prior(posterior, product).predictor.mean_log_probs(
         question.data_loader, question.link, question.draws, np.exp(logs)
     )
 
 
-def _slope(posterior: Laplace, place: dict[str, float], name: str, question: Question) -> float:
+def _slope(posterior: Any, place: dict[str, float], name: str, question: Question) -> float:
     """The derivative in a logarithm, by a central difference."""
     above, below = ({**place, name: place[name] + step} for step in (_STEP, -_STEP))
     difference = _value(posterior, above, question) - _value(posterior, below, question)

@@ -25,6 +25,7 @@ def joint_covariance(linearised: LinearisedNetwork, factor: Factor, inputs: Tree
     MemoryLimitError
         If it does not fit.
     """
+    linearised, inputs = linearised.given_inputs(inputs)
     linearised, batches = linearised.at(linearised.batches(inputs))
     points = sum(batch.size for batch in batches) * linearised.points_each
     check_room(

@@ -17,17 +17,20 @@ from hoarfrost.curvature import HeadPass, JacobianPass, find_head
 from hoarfrost.curvature.head import MAX_POINTS
 from hoarfrost.curvature.stream import Piece, stream
 from hoarfrost.data.checked import CheckedBatch, input_batches, of_one_shape
+from hoarfrost.data.features import as_plain, features_alone, origin_of
 from hoarfrost.data.pieces import bucket_size, cut, piece_size
 from hoarfrost.data.positions import examples_at_once
 from hoarfrost.dtypes import is_finite, wide_dtype
 from hoarfrost.errors import DataError, NonFiniteError, SelectionError
 from hoarfrost.fork import check_not_forked
 from hoarfrost.freezing import Subset
+from hoarfrost.freezing.features import over_features
 from hoarfrost.laplace.plan import MemoryPlan, make_plan
 from hoarfrost.laplace.structure.base import Factor, HeadKind, Passes, Setting
 from hoarfrost.likelihood import Gaussian, Likelihood
 from hoarfrost.likelihood.points import checked_positions, checked_rows
-from hoarfrost.network import check_points_apart, check_rows
+from hoarfrost.network import Network, check_points_apart, check_rows
+from hoarfrost.network.dense import Origin
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
 from hoarfrost.predictive.link import Needs
 from hoarfrost.predictive.weight_samples import WeightSamples
@@ -102,6 +105,10 @@ class LinearisedNetwork:
         """The pass that gives outputs with layer inputs or the Jacobian itself."""
         return self.head or self._jacobian(None)
 
+    def piece_size(self, batch_size: int, run: HeadPass | JacobianPass) -> int:
+        """Examples of a piece of a fit, of which each device has the same share."""
+        return self.subset.devices.rows(piece_size(batch_size, run.max_points))
+
     @property
     def points_each(self) -> int:
         """Data points of one example."""
@@ -159,6 +166,36 @@ class LinearisedNetwork:
         head = None if self.head is None else replace(self.head, positions=positions)
         return replace(self, positions=positions, head=head)
 
+    def given_inputs(self, inputs: Any) -> tuple[LinearisedNetwork, Any]:
+        """`given` for inputs; of a loader of features with targets the features alone."""
+        return self.given(features_alone(inputs), "inputs")
+
+    def given(self, data: Any, argument: str) -> tuple[LinearisedNetwork, Any]:
+        """The network that takes what is given, and that: of features the layer alone.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If features are not those of this network.
+        """
+        origin = origin_of(data)
+        if origin is None:
+            return self, data
+        subset = over_features(self.subset, origin, argument)
+        head = None if self.head is None else replace(self.head, subset=subset)
+        return replace(
+            self, subset=subset, head=head, input_structure=None, example=None
+        ), as_plain(data)
+
+    def of_whole(self, network: Network, origin: Origin) -> LinearisedNetwork:
+        """The network whose layer this is, with the same parameters."""
+        subset = replace(self.subset, network=network)
+        head = None if self.head is None else replace(self.head, subset=subset)
+        form: Any = jax.ShapeDtypeStruct
+        example = jax.tree.map(lambda x: form(x.shape[1:], x.dtype), origin.point)
+        structure = jax.tree.structure(example)
+        return replace(self, subset=subset, head=head, input_structure=structure, example=example)
+
     def checked(self, batch: CheckedBatch) -> CheckedBatch:
         """A batch with its targets in rows, one a position, those that count checked.
 
@@ -196,14 +233,24 @@ class LinearisedNetwork:
     def _walk(self, examples: int, batches: Iterator[CheckedBatch]) -> Iterator[Piece]:
         for here, some in self.by_positions(batches):
             run = here.predicting_pass()
-            yield from stream(run, some, bucket_size(examples, run.max_points))
+            size = self.subset.devices.rows(bucket_size(examples, run.max_points))
+            yield from stream(run, some, size)
 
-    def fitting_pieces(self, batches: Iterator[CheckedBatch], examples: int) -> Iterator[Piece]:
-        """What a curvature adds up, of batches of so many examples, whose targets are checked."""
+    def fitting_pieces(
+        self, batches: Iterator[CheckedBatch], examples: int, skip: int = 0
+    ) -> Iterator[Piece]:
+        """What a curvature adds up, of batches of so many examples, whose targets are checked.
+
+        Pieces are counted through all batches, whatever their positions; the first `skip` are
+        passed over.
+        """
+        pieces = 0
         for here, some in self.by_positions(batches):
             run = here.fitting_pass()
-            size = piece_size(examples, run.max_points)
-            yield from stream(run, map(here.checked, some), size, self.likelihood)
+            size = here.piece_size(examples, run)
+            rows = _Counted(map(here.checked, some), size)
+            yield from stream(run, rows, size, self.likelihood, skip, pieces)
+            pieces += rows.pieces
 
     def gaussian_outputs(
         self, factor: Factor, batches: Iterator[CheckedBatch], needs: Needs
@@ -232,7 +279,12 @@ class LinearisedNetwork:
         """Draws of the trainable tree beside the frozen parameters, for the network itself."""
         subset = self.subset
         return WeightSamples(
-            subset.partition, trainable, subset.frozen, subset.mutable, positions=self.positions
+            subset.partition,
+            trainable,
+            subset.frozen,
+            subset.mutable,
+            positions=self.positions,
+            devices=subset.devices,
         )
 
     def plan(
@@ -262,7 +314,7 @@ class LinearisedNetwork:
         runs at once take 25 arrays like the outputs of a piece (measured).
         """
         run = self.predicting_pass()
-        size = piece_size(batch_size, run.max_points) * self.points_each
+        size = self.piece_size(batch_size, run) * self.points_each
         itemsize: int = wide_dtype(*jax.tree.leaves(self.trainable)).itemsize
         if self.head is None:
             rows = size * self.mean.size * itemsize
@@ -310,6 +362,18 @@ class LinearisedNetwork:
         )
 
 
+class _Counted:
+    """Batches as they go by, and into how many pieces of a size they are cut."""
+
+    def __init__(self, batches: Iterator[CheckedBatch], size: int) -> None:
+        self.batches, self.size, self.pieces = batches, size, 0
+
+    def __iter__(self) -> Iterator[CheckedBatch]:
+        for batch in self.batches:
+            self.pieces += -(-batch.size // self.size)
+            yield batch
+
+
 def linearise(
     subset: Subset,
     likelihood: Likelihood,
@@ -331,6 +395,7 @@ def linearise(
     """
     check_not_forked("a fit")
     # On the device once, not once for every piece.
+    subset = subset.placed()
     params, mutable = jax.tree.map(jnp.asarray, (subset.params, subset.mutable))
     subset = replace(subset, params=params, mutable=mutable)
     _check_finite(params, "parameter")
@@ -353,6 +418,7 @@ def linearise(
     # The structure is looked for on the piece that the first pass will go over anyway, so that the
     # search and the pass are one program.
     size = piece_size(first.size, examples_at_once(MAX_POINTS, positions))
+    size = subset.devices.rows(size)
     inputs = cut(first.inputs, 0, size, min(size, first.size))
     if likelihood.head == "general":  # the core has a form for every other curvature
         return linearised

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -10,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from hoarfrost.checks import check_switch
+from hoarfrost.devices import Devices, choose_devices
 from hoarfrost.errors import InvalidArgumentError, SavedFileError
 from hoarfrost.freezing import Subset, make_partition
+from hoarfrost.laplace.evidence.evidence import Earlier
 from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.posterior import Laplace
@@ -44,6 +48,7 @@ def load_laplace(
     likelihood: str | Likelihood | None = None,
     memory_budget: int | None = None,
     verify: bool | None = None,
+    devices: int | Sequence[jax.Device] | None = None,
 ) -> Laplace:
     """The posterior of a file that `Laplace.save` wrote, with the same bits in every answer.
 
@@ -69,6 +74,8 @@ def load_laplace(
     verify : bool, optional
         Whether all numbers are compared with the file's checksums, which reads it once; by default
         of files of up to 1 GiB. The header and small arrays are compared always.
+    devices : int or sequence of jax.Device, optional
+        Where the network runs, as in `fit_laplace`; the file says nothing of that.
 
     Returns
     -------
@@ -96,11 +103,12 @@ def load_laplace(
     True
     """
     check_memory_budget(memory_budget)
+    chosen = choose_devices(devices)
     if verify is not None:
         check_switch("verify", verify)
     with opened(path, KIND, verify=verify) as stored, memory_errors("load_laplace"):
         try:
-            return _posterior_of(stored, model, params, call, likelihood, memory_budget)
+            return _posterior_of(stored, model, params, call, likelihood, memory_budget, chosen)
         except (KeyError, IndexError, TypeError, AttributeError, StopIteration) as error:
             raise SavedFileError(
                 f"{stored.path} lacks what a posterior needs ({error!r}); write it again"
@@ -114,9 +122,10 @@ def _posterior_of(
     call: Call | None,
     likelihood: Any,
     memory_budget: int | None,
+    devices: Devices,
 ) -> Laplace:
     header = stored.header
-    subset = _subset_of(stored, model, params, call)
+    subset = replace(_subset_of(stored, model, params, call), devices=devices).placed()
     example = example_of(header["input"])
     check_probe(stored, subset, example)
     positions = tuple(header["positions"])
@@ -156,6 +165,7 @@ def _posterior_of(
         collections=subset.mutable if header["keeps_collections"] else {},
         tuning=tuning_of(header["tuning"], subset.trainable, stored),
         temperature=header["temperature"],
+        earlier=None if header["earlier"] is None else Earlier(**header["earlier"]),
         held_out=held_out_of(header["held_out"], subset.trainable, stored),
     )
 

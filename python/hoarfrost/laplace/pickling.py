@@ -5,18 +5,15 @@ from __future__ import annotations
 import pickle
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hoarfrost.errors import CopyError
 from hoarfrost.laplace.saved_parts import is_named
 from hoarfrost.laplace.saved_trees import template_of
 from hoarfrost.laplace.saving import save
 
-if TYPE_CHECKING:
-    from hoarfrost.laplace.posterior import Laplace
 
-
-def reduced(posterior: Laplace) -> tuple[Any, ...]:
+def reduced(posterior: Any) -> tuple[Any, ...]:
     """What `pickle` makes the posterior again from.
 
     Raises
@@ -44,7 +41,7 @@ def reduced(posterior: Laplace) -> tuple[Any, ...]:
         return _restored, (code, path.read_bytes())
 
 
-def _restored(code: bytes, file: bytes) -> Laplace:
+def _restored(code: bytes, file: bytes) -> Any:
     from hoarfrost.laplace.loading import load_laplace
 
     network, params, likelihood = pickle.loads(code)

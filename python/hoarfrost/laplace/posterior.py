@@ -20,7 +20,7 @@ from hoarfrost.data.positions import in_positions
 from hoarfrost.dtypes import narrowed
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.fork import check_not_forked
-from hoarfrost.laplace.evidence.evidence import Evidence
+from hoarfrost.laplace.evidence.evidence import Earlier, Evidence
 from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.evidence.tuning import LARGEST, SMALLEST, Optimum, Tuning, optimise
 from hoarfrost.laplace.evidence.validation import HeldOut
@@ -33,6 +33,7 @@ from hoarfrost.laplace.held_out import (
 )
 from hoarfrost.laplace.joint_covariance import covariance_at_each, joint_covariance
 from hoarfrost.laplace.linearised import LinearisedNetwork
+from hoarfrost.laplace.more_data import updated
 from hoarfrost.laplace.pickling import reduced
 from hoarfrost.laplace.predictions import Predictor, check_classes, check_numbers, checked_draws
 from hoarfrost.laplace.saving import save
@@ -70,6 +71,9 @@ class Laplace:
         The likelihood stands to the power of ``1 / temperature``.
     held_out : HeldOut or None
         The certificate of the last `optimize_on`.
+    earlier : Earlier or None
+        What the evidence takes of the posterior that is the prior; `prior_precision` is the prior
+        of that one then, and `prior_mean` its mean.
     """
 
     linearised: LinearisedNetwork = field(repr=False)
@@ -84,6 +88,7 @@ class Laplace:
     tuning: Tuning | None = None
     temperature: float = 1.0
     held_out: HeldOut | None = None
+    earlier: Earlier | None = None
     turn: Turn = field(default_factory=Turn, init=False)
 
     @property
@@ -131,6 +136,7 @@ class Laplace:
             self.residuals,
             self.noise_std,
             self.temperature,
+            self.earlier,
         )
 
     @property
@@ -319,7 +325,8 @@ class Laplace:
         Parameters
         ----------
         data_loader : DataLoader or iterable of (inputs, targets)
-            Data that the fit has not seen; gone over for each prior that is tried.
+            Data that the fit has not seen, or their features; gone over for each prior that is
+            tried.
         parameters : {"prior_precision", "temperature"} or both
             What is tuned.
         link, n_samples, seed
@@ -341,6 +348,7 @@ class Laplace:
             If an argument is none of these, or the curvature was not kept.
         """
         names = checked_parameters(parameters)
+        self._check_tunable(names[0])
         bounds = _log_bounds(low, high)
         grid_size = check_count("grid_size", grid_size, 2)
         question = Question(data_loader, link, checked_draws(seed, n_samples))
@@ -396,6 +404,7 @@ class Laplace:
         Wenzel et al. (2020), How good is the Bayes posterior in deep neural networks really?
         """
         temperature = check_temperature(temperature)
+        self._check_tunable("temperature")
         evidence = dataclasses.replace(self.evidence, temperature=temperature)
         store = self.store.at(self.prior.vector, evidence.scale, "temperature")
         return self._with(temperature=temperature, store=store)
@@ -463,7 +472,7 @@ class Laplace:
         """
         subset = self.linearised.subset
         params = subset.params if tree is None else subset.merged(tree)
-        return subset.network.join(params, self.collections)
+        return subset.devices.alone(subset.network.join(params, self.collections))
 
     def write_to(self, module: Any, tree: Tree = None) -> None:
         """Put parameters, and running statistics beside them, into an NNX module.
@@ -511,13 +520,14 @@ class Laplace:
         """
         if check_switch("joint", joint):
             return joint_covariance(self.linearised, self.factor, inputs)
-        batches = self.linearised.batches(inputs)
-        return covariance_at_each(self.linearised, self.factor, batches)
+        linearised, inputs = self.linearised.given_inputs(inputs)
+        return covariance_at_each(linearised, self.factor, linearised.batches(inputs))
 
     @reads
     def functional_variance(self, inputs: Tree) -> np.ndarray:
         """The diagonal of `functional_covariance`, without forming it; shaped as the outputs."""
-        linearised, batches = self.linearised.at(self.linearised.batches(inputs))
+        linearised, inputs = self.linearised.given_inputs(inputs)
+        linearised, batches = linearised.at(linearised.batches(inputs))
         outputs = linearised.gaussian_outputs(self.factor, batches, "variance")
         found = np.concatenate([piece.known_variance for piece in outputs])
         return in_positions(found, linearised.positions)
@@ -537,7 +547,7 @@ class Laplace:
         Parameters
         ----------
         inputs : array, tree of arrays, InputsLoader or list of batches
-            Axis 0 runs over the B points.
+            Axis 0 runs over the B points. Or features of the same network (`hoarfrost.features`).
         link : {"probit", "mc", "bridge", "nn"}, optional
             How probabilities follow from the distribution of the outputs. "probit", the default for
             classes: by shrinking the logits. "mc": by samples of the linearised network. "bridge":
@@ -626,7 +636,8 @@ class Laplace:
         Parameters
         ----------
         data_loader : DataLoader or iterable of (inputs, targets)
-            Data that the posterior need not have seen; targets as for `fit_laplace`.
+            Data that the posterior need not have seen, or their features
+            (`hoarfrost.features`); targets as for `fit_laplace`.
         link : {"probit", "mc", "bridge", "nn"}, optional
             As in `predict`. With a Gaussian likelihood "mc" or "nn", or nothing for the exact
             density under the linearised network; "mc", the default, or "nn" with any other
@@ -712,6 +723,32 @@ class Laplace:
             )
         return dataclasses.replace(self, collections=collections)
 
+    @changes
+    def update(self, data_loader: Any, *, progress: bool = True) -> None:
+        """Change this posterior: it has seen more data, at the mean that it has.
+
+        As if the fit had had all data at once: evidence, predictions and samples follow. The mean
+        stays what training left; where the new data would move it far, train again and fit with
+        ``prior=posterior``. For a moment there are two curvatures.
+
+        Parameters
+        ----------
+        data_loader : DataLoader or iterable
+            As in `fit_laplace`, gone over once.
+        progress : bool
+            Whether a progress bar is shown.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the curvature was not kept and does not come back, or an argument cannot be used.
+        DataError, ShapeError, NonFiniteError
+            If the data cannot be used; the posterior is as it was.
+        MemoryLimitError
+            If there is no room for a second curvature.
+        """
+        self._become(**updated(self, data_loader, progress))
+
     @reads
     def save(self, path: Any, *, frozen: bool = True, curvature: bool = True) -> None:
         """Write this posterior to a file, from which `hoarfrost.load_laplace` brings it back.
@@ -753,6 +790,7 @@ class Laplace:
         """The evidence and the factor under another prior or noise; None: as it is."""
         if prior_precision is None and noise_std is None:
             return self.evidence, self.store
+        self._check_tunable("noise_std" if prior_precision is None else "prior_precision")
         prior = None
         if prior_precision is not None:
             prior = resolve_prior_precision(prior_precision, self.linearised.trainable)
@@ -761,6 +799,7 @@ class Laplace:
         return evidence, self.store.at(evidence.prior.vector, evidence.scale, changed)
 
     def _optimum(self, structure: str, **options: Any) -> Optimum:
+        self._check_tunable("prior_precision")
         # Readers that are under way keep the store that they began with.
         self.store = self.store.alone()
         evidence, trainable = self.evidence, self.linearised.trainable
@@ -786,6 +825,13 @@ class Laplace:
             )
         self._become(**new)
         return self.prior_precision
+
+    def _check_tunable(self, name: str) -> None:
+        if self.earlier is not None:
+            raise InvalidArgumentError(
+                f"{name} cannot be changed: the prior of this posterior is an earlier posterior; "
+                "tune that one and fit again with it as prior"
+            )
 
     def _become(self, **new: Any) -> None:
         """Put a new state in place, at once: a Ctrl-C leaves the old one or the new one."""

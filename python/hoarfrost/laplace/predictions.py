@@ -74,17 +74,7 @@ class Predictor:
         Those of batches whose examples have different positions come in one axis, too.
         """
         chosen = choose_link("density", self.linearised.likelihood, link)
-        batches = data_batches(data_loader, one_shape=False, masks=True)
-        positions: list[tuple[int, ...]] = []
-
-        def checked() -> Iterator[CheckedBatch]:
-            for here, some in self.linearised.by_positions(batches):
-                positions.append(here.positions)
-                yield from map(here.checked, some)
-
-        rows = checked()
-        first = next(rows)
-        linearised, rows = self.linearised.at(itertools.chain([first], rows))
+        linearised, first, rows, positions = self._rows(data_loader)
         found = self._targets(linearised, "density", chosen, rows, draws)
         one_axis = first.mask is not None or len(set(positions)) > 1
         return found if one_axis else in_positions(found, positions[0])
@@ -97,10 +87,9 @@ class Predictor:
         if chosen.needs == "weights":
             each = [self._spread(t).log_prob(data_loader, link, draws) for t in temperatures]
             return np.array([np.mean(one, dtype=float) for one in each])
-        linearised, batches = self.linearised.at(data_batches(data_loader, masks=True))
+        linearised, _, rows, _ = self._rows(data_loader)
         likelihood, sums, count = linearised.likelihood, np.zeros(len(temperatures)), 0
-        batches = map(linearised.checked, batches)
-        for piece in linearised.gaussian_outputs(self.factor, batches, chosen.needs):
+        for piece in linearised.gaussian_outputs(self.factor, rows, chosen.needs):
             for place, temperature in enumerate(temperatures):
                 spread = [piece.spread(float(temperature))]
                 found = over_outputs(chosen, "density", likelihood, spread, draws)
@@ -109,6 +98,27 @@ class Predictor:
         if not count:
             raise DataError("no target counts: every one is masked or the ignored label")
         return sums / count
+
+    def _rows(
+        self, data_loader: Any
+    ) -> tuple[LinearisedNetwork, CheckedBatch, Iterator[CheckedBatch], list[tuple[int, ...]]]:
+        """The network, the first batch, and all batches with targets in rows, checked.
+
+        The positions of batches that follow one another are added to the list as they go by.
+        """
+        given, data_loader = self.linearised.given(data_loader, "data_loader")
+        batches = data_batches(data_loader, one_shape=False, masks=True)
+        positions: list[tuple[int, ...]] = []
+
+        def checked() -> Iterator[CheckedBatch]:
+            for here, some in given.by_positions(batches):
+                positions.append(here.positions)
+                yield from map(here.checked, some)
+
+        rows = checked()
+        first = next(rows)
+        linearised, rows = given.at(itertools.chain([first], rows))
+        return linearised, first, rows, positions
 
     def _spread(self, temperature: float) -> Predictor:
         """With draws whose covariance is multiplied by a number."""
@@ -121,7 +131,8 @@ class Predictor:
         return dataclasses.replace(self, sample=sample)
 
     def _at(self, quantity: Quantity, link: Link, inputs: Tree, draws: Draws) -> Array:
-        linearised, batches = self.linearised.at(self.linearised.batches(inputs))
+        linearised, inputs = self.linearised.given_inputs(inputs)
+        linearised, batches = linearised.at(linearised.batches(inputs))
         found = self._targets(linearised, quantity, link, batches, draws)
         return in_positions(found, linearised.positions, 1 if quantity == "moments" else 0)
 

@@ -118,7 +118,7 @@ def layer_of(header: Header | None, subset: Subset, positions: tuple[int, ...]) 
         shape = matrix_shape(tuple(np.shape(leaves[layout.kernel])), positions)
     bias = None if layout.bias is None else layout.num_outputs
     direction = check_directions(shape, layout.num_inputs, bias, count)
-    return HeadPass(subset, layout, direction, positions)
+    return HeadPass(subset, layout, subset.devices.whole(direction), positions)
 
 
 def input_header(example: Tree) -> Header:

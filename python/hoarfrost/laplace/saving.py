@@ -5,7 +5,8 @@ The file is described in ``posterior_file.md`` beside this module.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,13 +26,10 @@ from hoarfrost.laplace.structure.stored import add_curvature, add_factor
 from hoarfrost.storage import Pieces, checked_target, digest, write
 from hoarfrost.types import Array, join
 
-if TYPE_CHECKING:
-    from hoarfrost.laplace.posterior import Laplace
-
 KIND = "laplace"
 
 
-def save(posterior: Laplace, path: Any, frozen: bool, curvature: bool) -> None:
+def save(posterior: Any, path: Any, frozen: bool, curvature: bool) -> None:
     """Write a posterior, which nothing changes meanwhile; see `Laplace.save`."""
     check_switch("frozen", frozen)
     check_switch("curvature", curvature)
@@ -75,6 +73,7 @@ def save(posterior: Laplace, path: Any, frozen: bool, curvature: bool) -> None:
         "prior": encoded(posterior.prior.value, "prior.", arrays),
         "residuals": None if residuals is None else residuals.num_data,
         "tuning": tuning_header(posterior.tuning, arrays),
+        "earlier": None if posterior.earlier is None else dataclasses.asdict(posterior.earlier),
         "held_out": held_out_header(posterior.held_out, arrays),
         "keep": store.keep,
         "factor": add_factor(store.factor, "factor.", arrays),

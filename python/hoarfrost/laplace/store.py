@@ -65,6 +65,25 @@ class FactorStore:
         assert self.curvature is not None
         return self.curvature
 
+    def curvature_for(self, purpose: str) -> Curvature:
+        """The curvature, kept or recovered, for something that cannot do without.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If it was not kept and does not come back from the factor.
+        MemoryLimitError
+            If it does, and there is no room for it.
+        """
+        curvature = self.curvature or self.factor.curvature(self.prior, self.budget)
+        if curvature is None:
+            raise InvalidArgumentError(
+                f"{purpose} needs the curvature, which was not kept beside the factor "
+                "(keep_curvature=False, or 'auto' where memory did not allow it); fit again with "
+                "keep_curvature=True"
+            )
+        return curvature
+
     def variance(self) -> Array:
         """Diagonal of the inverse, shape ``(P,)``; a new array each time."""
         held = self.held_variance

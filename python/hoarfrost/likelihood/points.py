@@ -165,6 +165,10 @@ class Points:
         points.checked(first)
         return points
 
+    def of_layer(self, output_shape: Callable[[Tree], tuple[int, ...]]) -> Points:
+        """The same of features: outputs of the last layer alone."""
+        return dataclasses.replace(self, output_shape=output_shape, _known={})
+
     def checked(self, batch: CheckedBatch) -> CheckedBatch:
         """A batch with its targets in rows, those that count checked; see `checked_rows`."""
         known = self.likelihood, self.num_outputs, self._positions(batch), self.ignored_label

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from hoarfrost.network.base import Network
 from hoarfrost.network.keys import interned
 from hoarfrost.network.linen import LinenNetwork, init_linen
 from hoarfrost.network.modes import Call, checked_call, takes
+from hoarfrost.network.nested import by_path, nested
 from hoarfrost.network.recognise import is_nnx_constructor, is_nnx_module
 from hoarfrost.types import Tree
 
@@ -44,6 +46,11 @@ class GivenModule:
         """Whether variables are drawn, not read from the module."""
         return not is_nnx_module(self.model)
 
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether the shapes of its variables are known from inputs alone."""
+        return isinstance(self.model, nn.Module)
+
     def variables(self, inputs: Tree, params_key: jax.Array, other_key: jax.Array) -> Tree:
         """What training starts from, as the network's `split` takes it.
 
@@ -68,6 +75,39 @@ class GivenModule:
                 "settings have changed; make the model again"
             )
         return with_given(network, own, None)
+
+    def given_variables(self, tree: Tree, collections: Tree | None) -> Tree:
+        """A user's values, as the network's `split` takes them.
+
+        Parameters
+        ----------
+        tree : nested dict or flax.nnx.State
+            Of Linen all variables, or "params" alone; of NNX parameters, and statistics if need be.
+        collections : nested dict, optional
+            Other collections, as the network's `split` gives them.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If something is missing from it, or the module has nothing at a path.
+        """
+        if isinstance(self.model, nn.Module):
+            whole = isinstance(tree.get("params"), Mapping)
+            variables = {**(tree if whole else {"params": tree}), **(collections or {})}
+            for name, collection in variables.items():
+                if not isinstance(name, str) or not isinstance(collection, Mapping):
+                    raise InvalidArgumentError(
+                        f"the collection {name!r} of {self.argument} is {shown(collection)}; give "
+                        'a nested dict, as in {"params": ..., "batch_stats": ...}'
+                    )
+            return variables
+        from hoarfrost.network.nnx_module import nnx_network, with_given
+
+        network, own = nnx_network(self.model, self.call, argument=self.argument, warn=False)
+        values = by_path(tree)
+        for group in (collections or {}).values():
+            values |= by_path(group)
+        return with_given(network, own, nested(values))
 
 
 def given_module(

@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ import numpy as np
 
 from hoarfrost.data.checked import check_finite_inputs
 from hoarfrost.data.pieces import padded
+from hoarfrost.devices import ANYWHERE, Devices
 from hoarfrost.errors import NonFiniteError
 from hoarfrost.fork import check_not_forked
 from hoarfrost.freezing import Partition, Subset
@@ -67,6 +68,8 @@ class WeightSamples:
         Its first argument.
     positions : tuple of int
         Of one example's outputs; each is a point, a row of the outputs of shape ``(S, B, C)``.
+    devices : Devices
+        Which share the points of a batch.
     """
 
     partition: Partition
@@ -77,12 +80,19 @@ class WeightSamples:
     transform: Transform | None = None
     transform_variables: Tree = None
     positions: tuple[int, ...] = ()
+    devices: Devices = ANYWHERE
 
     @property
     def size(self) -> int:
         """How many samples there are."""
         leaves = jax.tree.leaves(self.trainable)
         return leaves[0].shape[0] if leaves else 1
+
+    def placed(self) -> WeightSamples:
+        """The same with its arrays on its devices."""
+        names = ("trainable", "frozen", "mutable", "center", "transform_variables")
+        arrays = self.devices.whole({name: getattr(self, name) for name in names})
+        return replace(self, **arrays)
 
 
 def point_mass(params: Tree, mutable: Tree) -> WeightSamples:
@@ -140,6 +150,7 @@ def over_samples(
     """
     check_not_forked("a prediction")
     argument = as_argument(statistic)
+    samples, devices = samples.placed(), samples.devices
     rows, chunk = 0, 0
     waiting: _Waiting | None = None
     for index, (inputs, *rest) in enumerate(batches):
@@ -151,13 +162,16 @@ def over_samples(
         if size > rows:
             rows, chunk = size, chunk_size(network, samples, inputs)
         each = math.prod(samples.positions)
-        inputs = padded(inputs, size, rows)
-        extra = padded(tuple(rest), size * each, rows * each)
+        inputs = devices.split(padded(inputs, size, devices.rows(rows)))
+        extra = devices.split(padded(tuple(rest), size * each, rows * each))
         if key is not None:
             extra = (*extra, jax.random.fold_in(key, index))
         outputs = _program(
             network, samples.partition, chunk, _arrays(samples), inputs, samples.positions
         )
+        if outputs.shape[1] > rows * each:
+            # What is drawn for the points of a batch depends on its size, not on the devices.
+            outputs = outputs[:, : rows * each]
         with precision():
             result, sound = _statistic_program(
                 samples.transform, samples.transform_variables, argument, outputs, extra

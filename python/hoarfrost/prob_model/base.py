@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +11,6 @@ from flax import linen as nn
 
 from hoarfrost.calibration import OutputCalibrator
 from hoarfrost.data import DataLoader
-from hoarfrost.data.checked import data_batches
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Subset, make_partition
 from hoarfrost.prior import Prior
@@ -20,8 +20,10 @@ from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.loaders import as_data_loader
 from hoarfrost.prob_model.posterior.base import Posterior
+from hoarfrost.prob_model.posterior.given_params import state_of_params
 from hoarfrost.prob_model.posterior.map import MAPPosterior
 from hoarfrost.prob_model.posterior.map_fit import check_configs
+from hoarfrost.prob_model.posterior.start import first_inputs, has_source
 from hoarfrost.prob_model.random import RandomNumberGenerator
 
 
@@ -80,6 +82,8 @@ class ProbModel:
         train_data_loader : DataLoader
             Training data; any iterable of (inputs, targets) that can be gone over again will do.
             Targets may be pairs ``(targets, mask)``, in all of these loaders.
+            Or `hoarfrost.features` of them, where `freeze_fun` leaves that layer trainable; then
+            `val_data_loader` holds features, too.
         val_data_loader : DataLoader, optional
             Validates MAP training and calibration, and chooses Laplace's prior variance.
         calib_data_loader : DataLoader, optional
@@ -98,8 +102,11 @@ class ProbModel:
         -------
         dict
             ``{"fit_status": ..., "calib_status": ...}``. Of MAP the fit status is
-            ``{"loss": (n_epochs,), ...}``, of Laplace ``{"map": that, "laplace": {...}}``. The
-            second is what `calibrate` returned, or None.
+            ``{"loss": (n_epochs,), ...}``, with a sentence under "features" where there was only a
+            last layer to train (`FitProcessor.cache_features`); of Laplace
+            ``{"map": that, "laplace": {...}}``. The second is what `calibrate` returned, or None.
+            Where the disk plays a part, "checkpoint" is the path of what was written, and "start"
+            says what the fit started from.
 
         Raises
         ------
@@ -107,6 +114,8 @@ class ProbModel:
             If an argument, the model or the data cannot be used. Arguments, the first batch of
             training data, validation data in arrays and all calibration data are checked before the
             work starts.
+        CheckpointError
+            If a checkpoint cannot be read or written.
 
         Notes
         -----
@@ -122,9 +131,10 @@ class ProbModel:
         )
         calib = self._calibration_data(calib_data_loader, calib_config)
         if calib is not None:
-            config = map_fit_config or fit_config or FitConfig()
+            own = fit_config or FitConfig()
+            config = own if map_fit_config is None or has_source(own) else map_fit_config
             self._check_calibration(train, calib, val, calib_config, config)
-        before = None if self.posterior.state.is_empty else self.posterior.state.get()
+        before = None if self.posterior.state.is_empty else self.posterior.state.kept()
         status = self.posterior.fit(
             train_data_loader=train,
             val_data_loader=val,
@@ -139,7 +149,7 @@ class ProbModel:
                 # The old posterior stays until the new one is whole; a first one is kept.
                 fitted = self.posterior.state.get()
                 if before is not None:
-                    self.posterior.state.put(before)
+                    self.posterior.state.put_back(before)
                 what = "the parameters that were fitted"
                 self.posterior.state.keep_unfinished(fitted, what, error)
                 raise
@@ -170,10 +180,14 @@ class ProbModel:
         Returns
         -------
         dict
-            "loss" and metrics, arrays of shape ``(n_epochs,)``, and the same after "val_".
+            "loss" and metrics, arrays of shape ``(n_epochs,)``, and the same after "val_". Where
+            the disk plays a part, "checkpoint" is the path of what was written, and "start" says
+            what the calibration started from.
 
         Raises
         ------
+        CheckpointError
+            If a checkpoint cannot be read or written.
         NotFittedError
             If the model is not trained.
         InvalidArgumentError
@@ -195,6 +209,43 @@ class ProbModel:
             CalibConfig() if calib_config is None else calib_config,
             self.rng.get(),
         )
+
+    def save_state(self, checkpoint_path: str | Path, keep_top_n_checkpoints: int = 1) -> None:
+        """Write the state of the posterior to disk; ``posterior.save_state`` says how."""
+        self.posterior.save_state(checkpoint_path, keep_top_n_checkpoints)
+
+    def load_state(self, checkpoint_path: str | Path) -> None:
+        """Take the state of the posterior from the disk; ``posterior.load_state`` says how."""
+        self.posterior.load_state(checkpoint_path)
+
+    def load_params(self, tree: Any, mutable: Any = None) -> None:
+        """Make parameters that come from anywhere the current state, for a fit or for predictions.
+
+        A MAP model can predict with them; any model can start from them, by
+        ``FitCheckpointer(start_from_current_state=True)``.
+
+        Parameters
+        ----------
+        tree : tree of arrays
+            Of a Linen module its variables (``{"params": ..., "batch_stats": ...}``) or its
+            "params" alone; of an NNX module a State or a nested dict of its parameters and
+            statistics; or either under the names of the networks, ``{"model": ...}``, as
+            ``posterior.state.get().params`` has them, which a model with two networks needs.
+        mutable : tree of arrays, optional
+            Other collections, where `tree` does not hold them.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If either has none of these forms, or a leaf is no array of real numbers.
+        ShapeError
+            If they are not those of the model. Those of a Linen module are compared with the state
+            that there is, or else when training starts from them.
+        NonFiniteError
+            If a parameter is NaN or infinite.
+        """
+        current = None if self.posterior.state.is_empty else self.posterior.state.get()
+        self.posterior.state.put(state_of_params(self.joint, tree, mutable, current))
 
     def _calibration_data(self, loader: Any, config: Any) -> DataLoader | None:
         """What `train` is to calibrate on, if it is to; else warn of what has no effect."""
@@ -221,8 +272,10 @@ class ProbModel:
     ) -> None:
         """Find what calibration cannot use, before anything is trained; runs no network."""
         calibrator = self._checked_calibrator(config)
-        inputs = next(data_batches(train, argument="train_data_loader", masks=True)).inputs
-        starts_anew = not fit_config.checkpointer.start_from_current_state
+        inputs = first_inputs(train)
+        checkpointer = fit_config.checkpointer
+        restores = checkpointer.restore_checkpoint_path is not None
+        starts_anew = restores or not checkpointer.start_from_current_state
         start = (
             jax.eval_shape(lambda: vars(self.joint.init(inputs)))
             if starts_anew

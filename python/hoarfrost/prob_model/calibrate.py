@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from hoarfrost.calibration import OutputCalibrator, fit_calibrator
 from hoarfrost.calibration.fit import OutputBatch, padded_outputs
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import CheckedBatch, check_finite_inputs, data_batches
+from hoarfrost.devices import choose_devices
 from hoarfrost.errors import MemoryLimitError
 from hoarfrost.freezing import Subset
 from hoarfrost.likelihood.points import checked_rows, num_counted, rows_of
@@ -20,12 +22,14 @@ from hoarfrost.memory import available_bytes
 from hoarfrost.predictive import classes
 from hoarfrost.predictive.weight_samples import WeightSamples, output_shape, over_samples
 from hoarfrost.prob_model.calib_config import CalibConfig
+from hoarfrost.prob_model.calibration_checkpoints import digest_of, prepared, restored, writer
 from hoarfrost.prob_model.fit_config import FitProcessor
 from hoarfrost.prob_model.likelihood import ModelLikelihood
 from hoarfrost.prob_model.likelihood.calibrated import KEY
 from hoarfrost.prob_model.likelihood.statistics import at_positions
 from hoarfrost.prob_model.posterior.base import Posterior
 from hoarfrost.prob_model.posterior.map_fit import Status, early_stopping_of, on_processor
+from hoarfrost.prob_model.posterior.saved import keep_on_disk, save_posterior
 from hoarfrost.training.first_batch import check_held_out, check_some_count, count_points
 
 
@@ -52,14 +56,20 @@ def calibrate(
     monitor, statistics = config.monitor, likelihood.calibration_statistics
     if monitor.uncertainty_fn is not None:
         statistics = dataclasses.replace(statistics, uncertainty=monitor.uncertainty_fn)
+    checkpointer = config.checkpointer
+    before = restored(checkpointer)
+    if before is not None:
+        key = before.key
+    folder = prepared(checkpointer)
     samples_key, init_key = jax.random.split(key)
     every = monitor.eval_every_n_epochs
     processor = FitProcessor(config.processor.devices, config.processor.disable_jit)
     loaders = {"calib_data_loader": calib_loader}
     if val_loader is not None and every:
         loaders["val_data_loader"] = val_loader
-    with on_processor(processor):
+    with on_processor(processor) as devices:
         samples = posterior.weight_samples(config.processor.n_posterior_samples, samples_key)
+        samples = dataclasses.replace(samples, devices=devices).placed()
         known = samples, likelihood
         # All data are looked at before the network is run on any of them.
         most = {name: _check(*known, loader, name) for name, loader in loaders.items()}
@@ -67,9 +77,15 @@ def calibrate(
             name: _outputs(*known, loader, name, most[name]) for name, loader in loaders.items()
         }
         batches, val_batches = outputs["calib_data_loader"], outputs.get("val_data_loader")
+        variables = calibrator.init(batches[0].outputs.shape[-1], init_key)
+        used = folder is not None or before is not None
+        data = digest_of(batches) if used else ""
+        if before is not None:
+            variables = before.variables_like(variables, data)
+        written: list[Path] = []
         result = fit_calibrator(
             calibrator,
-            calibrator.init(batches[0].outputs.shape[-1], init_key),
+            variables,
             statistics,
             batches,
             optimizer=config.optimizer.method,
@@ -80,12 +96,22 @@ def calibrate(
             early_stopping=early_stopping_of(monitor, val_loader),
             eval_every_n_epochs=every or 1,
             verbose=monitor.verbose,
+            resume=None if before is None else before.resumption,
+            write_checkpoint=writer(folder, checkpointer, key, data, written),
+            save_every_n_steps=checkpointer.save_every_n_steps,
         )
-    state = posterior.state.get()
-    posterior.state.put(
-        dataclasses.replace(state, calib_params={KEY: result.variables}, calib_mutable=None)
-    )
-    return dict(result.status)
+    posterior.state.update(calib_params={KEY: result.variables}, calib_mutable=None)
+    if checkpointer.dump_state:
+        place = save_posterior(
+            posterior.state, folder, checkpointer.keep_top_n_checkpoints, posterior.storage
+        )
+        keep_on_disk(posterior.state, posterior.joint, place, posterior.storage)
+    status: Status = dict(result.status)
+    if before is not None:
+        status["start"] = before.told(result.not_resumed)
+    if written:
+        status["checkpoint"] = str(written[0])
+    return status
 
 
 def check_calibration(
@@ -106,6 +132,7 @@ def check_calibration(
     MemoryLimitError
         If the outputs of `num_samples` weight samples at all points do not fit.
     """
+    choose_devices(config.processor.devices)
     known, name = (subset, likelihood.output), "calib_data_loader"
     ignored = likelihood.ignored_label
     points = check_held_out(*known, calib_loader, name, ignored, whole=True)

@@ -8,7 +8,9 @@ import warnings
 import jax
 
 from hoarfrost.data import DataLoader
+from hoarfrost.data.batch import num_points
 from hoarfrost.data.checked import check_finite_inputs, data_batches, epoch_batches, naming
+from hoarfrost.devices import Devices
 from hoarfrost.dtypes import is_finite
 from hoarfrost.errors import DataError, NonFiniteError
 from hoarfrost.freezing import Subset
@@ -96,6 +98,18 @@ def check_held_out(
             total += num_counted(points.checked(batch))
         check_some_count(total, argument)
     return points
+
+
+def sharing_devices(subset: Subset, loader: DataLoader) -> Devices:
+    """The devices that share each batch of a training.
+
+    All of them, but of a network with statistics of its batches, which padding would enter, those
+    that share the first batch evenly; another batch is then whole on each, if it cannot be shared.
+    """
+    if subset.devices.count == 1 or not jax.tree.leaves(subset.mutable):
+        return subset.devices
+    inputs, _ = next(iter(loader.epoch(0)))
+    return subset.devices.dividing(num_points(inputs))
 
 
 def warn_of_idle_layers(subset: Subset, loader: DataLoader) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,25 +14,24 @@ import optax
 
 from hoarfrost.checks import check_counts
 from hoarfrost.data import DataLoader
-from hoarfrost.data.checked import CheckedBatch, epoch_batches
 from hoarfrost.dtypes import copied
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError
 from hoarfrost.fork import check_not_forked
-from hoarfrost.freezing import Partition, Subset
+from hoarfrost.freezing import Subset
 from hoarfrost.likelihood import Likelihood
-from hoarfrost.likelihood.points import Points, num_counted
-from hoarfrost.network import Network
 from hoarfrost.prior import Prior, check_prior
 from hoarfrost.progress import progress_bar
 from hoarfrost.training import step as programs
+from hoarfrost.training.epoch import Run
 from hoarfrost.training.first_batch import (
     check_finite_params,
     check_first_batch,
     check_held_out,
-    check_some_count,
     count_points,
+    sharing_devices,
     warn_of_idle_layers,
 )
+from hoarfrost.training.layer_alone import is_over_features, layer_alone
 from hoarfrost.training.monitor import (
     EarlyStopping,
     History,
@@ -43,11 +43,19 @@ from hoarfrost.training.monitor import (
     recorded_values,
 )
 from hoarfrost.training.options import check_gradient_options, check_optimizer
+from hoarfrost.training.progress import (
+    Progress,
+    Resumption,
+    Standing,
+    UnderWay,
+    Write,
+    kinds_of,
+    resumed,
+)
 from hoarfrost.training.state import Callback, TrainState
 from hoarfrost.types import Tree
 
-# Predictions of a batch, and the batch without its inputs.
-Pair = tuple[Any, CheckedBatch]
+MakeFeatures = Callable[[], tuple[DataLoader, DataLoader | None] | None]
 
 
 @dataclass(frozen=True)
@@ -60,11 +68,15 @@ class TrainingResult:
         All parameters and all other collections.
     status : dict of str to numpy.ndarray
         "loss" and metrics, shape ``(n_epochs,)``; "val_loss" and "val_" metrics, one value for
-        each evaluated epoch.
+        each evaluated epoch. Of a run that went on from a checkpoint with the epochs before it.
     step : jax.Array
         Number of steps that led to these parameters, int32, shape ``()``.
     opt_state : tree or None
         The optimiser's state, where the parameters are those of the last step; else None.
+    progress : Progress or None
+        What going on from these parameters takes; None where they are not those of a whole epoch.
+    not_resumed : tuple of str
+        What of the `resume` that was given could not be used, in words.
     failure : BaseException or None
         Why the run ended before its last epoch: a step that gave something that is not finite, or
         anything (Ctrl-C, too) that was raised after the first whole epoch. The caller keeps the
@@ -78,6 +90,8 @@ class TrainingResult:
     status: dict[str, np.ndarray]
     step: jax.Array
     opt_state: Tree | None
+    progress: Progress | None = None
+    not_resumed: tuple[str, ...] = ()
     failure: BaseException | None = None
     reached: str = ""
 
@@ -102,6 +116,10 @@ def fit_map(
     callbacks: Sequence[Callback] = (),
     verbose: bool = True,
     ignored_label: int | None = None,
+    features: MakeFeatures | None = None,
+    resume: Resumption | None = None,
+    write_checkpoint: Write | None = None,
+    save_every_n_steps: int | None = None,
 ) -> TrainingResult:
     """Minimise the negative log joint, ``-(N / B) sum_b log p(y_b | f_b) - log p(params)``.
 
@@ -121,13 +139,16 @@ def fit_map(
     ----------
     subset : Subset
         The network, where training starts, and which parameters are trained; the arrays are copied,
-        never overwritten.
+        never overwritten. Several devices of it share each batch: the padding is theirs too, and
+        where a batch cannot be padded as many of them take part as share it evenly. What is given
+        back lies on the first.
     prior : Prior
         Prior over all parameters.
     likelihood : Likelihood
         Density of the targets.
     train_loader, val_loader : DataLoader
-        Epoch n takes the order of ``train_loader.epoch(n)``.
+        Epoch n takes the order of ``train_loader.epoch(n)``. Both may be features
+        (`hoarfrost.features`) of the trainable layer, which is then trained alone.
     optimizer : optax.GradientTransformation
         Any optimiser. The compiled step belongs to this very object: pass the same one again and
         nothing is compiled again.
@@ -149,13 +170,27 @@ def fit_map(
     max_grad_norm : float, optional
         Gradients (of the trainable parameters) are scaled down to at most this global norm.
     gradient_accumulation_steps : int, optional
-        How many batches' gradients are averaged for one update.
+        How many batches make one update, which is that of one batch of all their points: gradients
+        are weighted by points, then clipped. The batches that an epoch has left over make an
+        update of their own, so that no gradient goes over into the next epoch. Batch statistics
+        are those of the small batches, and dropout is drawn for each of them.
     callbacks : sequence of Callback
         Called at the moments that they are named after.
     verbose : bool
         Whether there is a progress bar.
     ignored_label : int, optional
         Targets with this label do not count.
+    features : callable (), optional
+        Makes features of both loaders, after everything was checked; None: there are none.
+    resume : Resumption, optional
+        How far these parameters and statistics had come: the run goes on from there. An epoch that
+        had begun is finished first and counts as the first of `n_epochs`; `key` is then that of
+        the run that began.
+    write_checkpoint : callable (state, progress, finished), optional
+        Called after every `save_every_n_steps` steps (where an update is under way then, after
+        it), and when all is done.
+    save_every_n_steps : int, optional
+        None: only when all is done.
 
     Raises
     ------
@@ -174,19 +209,25 @@ def fit_map(
         recorded = recorded_values(names, training_metrics, val_loader is not None)
         check_early_stopping(early_stopping, recorded)
     check_finite_params(subset.params)
+    subset, train_loader, val_loader = layer_alone(subset, train_loader, val_loader)
     known = subset, likelihood
     points = check_first_batch(*known, train_loader, "train_data_loader", ignored_label)
     if val_loader is not None:
         check_held_out(*known, val_loader, "val_data_loader", ignored_label)
     num_data = count_points(points, train_loader, "train_data_loader")
     warn_of_idle_layers(subset, train_loader)
+    if features is not None and (made := features()) is not None:
+        subset, train_loader, val_loader = layer_alone(subset, *made)
+        points = points.of_layer(subset.output_shape)
     if not names:
         predict = None
     elif predict is None:
         raise InvalidArgumentError("metrics need predict, the predictions that they are to see")
 
-    optimizer = programs.with_options(optimizer, max_grad_norm, gradient_accumulation_steps)
+    optimizer = programs.clipped(optimizer, max_grad_norm)
     # Copies, because the steps reuse the buffers of the state that they are given.
+    devices = sharing_devices(subset, train_loader)
+    subset = replace(subset, devices=devices).placed()
     trainable, frozen = subset.partition.split(subset.params)
     trainable, mutable = copied((trainable, subset.mutable))
     state = TrainState(
@@ -196,38 +237,82 @@ def fit_map(
         opt_state=programs.init_optimizer(optimizer, trainable),
         step=jnp.zeros((), jnp.int32),
     )
-    run = _Run(
+    watch = None if early_stopping is None else Watch(early_stopping)
+    standing = Standing(
+        write_checkpoint,
+        save_every_n_steps,
+        key,
+        kinds_of(state.opt_state),
+        is_over_features(subset),
+        watch=watch,
+    )
+    under_way: UnderWay | None = None
+    not_resumed: list[str] = []
+    if resume is not None:
+        if resume.progress is not None:
+            standing.key = resume.progress.key
+        state, under_way, not_resumed = resumed(resume, state, standing)
+        if under_way is not None and under_way.predictions is None and predict and training_metrics:
+            not_resumed.append("it has no metrics of the epoch that had begun, which are NaN")
+        if not_resumed:
+            warnings.warn(
+                f"not all of the checkpoint could be used: {'; '.join(not_resumed)}",
+                UserWarning,
+                stacklevel=2,
+            )
+    history, first = standing.history, standing.epochs
+    prior, likelihood, key, state = devices.whole((prior, likelihood, standing.key, state))
+    if watch is not None:
+        watch.best_state = devices.whole(watch.best_state)
+    run = Run(
         network=subset.network,
         partition=subset.partition,
         likelihood=likelihood,
         optimizer=optimizer,
         predict=predict,
         moving=subset.network.moving(subset.partition.by_path, mutable),
+        devices=devices,
         prior=prior,
         points=points,
         num_data=np.float32(num_data),
         pad=not jax.tree.leaves(mutable),
         callbacks=tuple(callbacks),
         key=key,
+        batches_per_update=int(gradient_accumulation_steps or 1),
+        standing=standing,
     )
-    watch = None if early_stopping is None else Watch(early_stopping)
-    history, whole = History(), None
+    last = first + n_epochs
+    if watch is not None and watch.out_of_patience:
+        last = first  # it stopped before
+    whole: TrainState | None = None
     failure: BaseException | None = None
     reached = ""
     with progress_bar(total=n_epochs, enabled=verbose) as bar:
         try:
-            for epoch in range(n_epochs):
+            for epoch in range(first, last):
                 wants = predict if training_metrics else None
-                state, loss, pairs, failed = run.epoch(state, train_loader, epoch, wants)
+                if under_way is not None and under_way.predictions is None:
+                    wants = None
+                state, loss, pairs, failed = run.epoch(
+                    state, train_loader, epoch, wants, epoch > first, under_way
+                )
+                under_way = None
                 if failed >= 0:
-                    failure, reached = _diverged(epoch, failed), "the parameters before that step"
+                    failure, reached = (
+                        _diverged(epoch, failed, state),
+                        "the parameters before that step",
+                    )
                     break
-                whole = state if epoch + 1 == n_epochs else run.lasting(state)
+                whole = state if epoch + 1 == last else run.lasting(state)
+                standing.epochs = epoch + 1
                 reached = f"the parameters after epoch {epoch + 1}, the last whole one"
                 history.add("loss", loss)
                 if wants is not None:
                     for name, value in compute_metrics(metrics, names, pairs).items():
                         history.add(name, value)
+                elif predict is not None and training_metrics:
+                    for name in names:
+                        history.add(name, math.nan)
                 if val_loader is not None and (epoch + 1) % eval_every_n_epochs == 0:
                     val_loss, pairs = run.validate(state, val_loader)
                     history.add("val_loss", val_loss)
@@ -243,126 +328,31 @@ def fit_map(
             if whole is None:
                 raise
             failure, state = error, whole
-    if failure is None and watch is not None and watch.best_state is not None:
-        state = watch.best_state
+    progress = None
+    if failure is None:
+        progress = standing.progress()
+        try:
+            if write_checkpoint is not None:
+                write_checkpoint(devices.alone(state), progress, True)
+        except BaseException as error:
+            failure, reached = error, f"the parameters after epoch {standing.epochs}"
+        if watch is not None and watch.best_state is not None:
+            state = watch.best_state
+            # Early stopping goes on from a checkpoint alone, which holds the last state, too.
+            progress = replace(progress, watched=None)
+        progress = replace(progress, best=None)
+    state = devices.alone(state)
     return TrainingResult(
         params=subset.partition.merge(state.params, state.frozen_params),
         mutable=state.mutable,
         status=history.status(),
         step=state.step,
         opt_state=state.opt_state,
+        progress=progress,
+        not_resumed=tuple(not_resumed),
         failure=failure,
         reached=reached,
     )
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What stays the same through all epochs of a run."""
-
-    network: Network
-    partition: Partition
-    likelihood: Likelihood
-    optimizer: optax.GradientTransformation
-    predict: programs.Predict | None
-    moving: tuple[bool, ...]
-    prior: Prior
-    points: Points
-    num_data: np.float32
-    pad: bool
-    callbacks: tuple[Callback, ...]
-    key: jax.Array
-
-    def epoch(
-        self,
-        state: TrainState,
-        loader: DataLoader,
-        epoch: int,
-        predict: programs.Predict | None,
-    ) -> tuple[TrainState, np.floating, list[Pair], int]:
-        """One pass: the state, the mean loss, predictions with targets, the step that failed."""
-        step = programs.step_apart if self.callbacks else programs.step_in_place
-        state = self._call(state, "training_epoch_start")
-        totals, points, rows = programs.no_totals(), 0, 0
-        pairs: list[Pair] = []
-        for checked in self.batches(loader, epoch, "train_data_loader", again=epoch > 0):
-            rows = max(rows, checked.size) if self.pad else checked.size
-            if not num_counted(checked):
-                continue
-            batch = programs.padded_batch(checked, rows, points)
-            points += num_counted(checked)
-            frozen = state.frozen_params
-            state, totals, predictions = step(
-                self.network,
-                self.partition,
-                self.likelihood,
-                self.optimizer,
-                predict,
-                self.moving,
-                replace(state, frozen_params=None),
-                totals,
-                frozen,
-                self.prior,
-                batch,
-                self.num_data,
-                self.key,
-            )
-            state = replace(state, frozen_params=frozen)
-            if predict is not None:
-                pairs.append((predictions, replace(checked, inputs=None)))
-            state = self._call(state, "training_step_end")
-        check_some_count(points, "train_data_loader")
-        state = self._call(state, "training_epoch_end")
-        # The one moment of an epoch at which the host waits for the device.
-        loss, failed = jax.device_get((totals.loss, totals.failed_step))
-        return state, loss, pairs, int(failed)
-
-    def lasting(self, state: TrainState) -> TrainState:
-        """The state without its optimiser's, in buffers that the next step does not use again."""
-        if self.callbacks:
-            return replace(state, opt_state=None)
-        params, mutable, step = copied((state.params, state.mutable, state.step))
-        return replace(state, params=params, mutable=mutable, step=step, opt_state=None)
-
-    def validate(self, state: TrainState, loader: DataLoader) -> tuple[float, list[Pair]]:
-        """The negative log joint of validation data, and predictions with targets."""
-        params = self.partition.merge(state.params, state.frozen_params)
-        totals, rows = [], 0
-        pairs: list[Pair] = []
-        for checked in self.batches(loader, 0, "val_data_loader", again=True):
-            if not num_counted(checked):
-                continue
-            rows = max(rows, checked.size)
-            batch = programs.padded_batch(checked, rows, 0)
-            total, predictions = programs.validation_step(
-                self.network, self.predict, self.likelihood, params, state.mutable, batch
-            )
-            totals.append(total)
-            if self.predict is not None:
-                pairs.append((predictions, replace(checked, inputs=None)))
-        check_some_count(len(totals), "val_data_loader")
-        prior = programs.log_prior(self.prior, params)
-        totals, prior = jax.device_get((totals, prior))
-        return -float(np.sum(totals, dtype=np.float64)) - float(prior), pairs
-
-    def batches(
-        self, loader: DataLoader, epoch: int, argument: str, *, again: bool
-    ) -> Iterator[CheckedBatch]:
-        """Batches with their targets in rows, checked unless they were gone over before."""
-        in_rows = self.points.in_rows if again and loader.holds_arrays else self.points.checked
-        return map(
-            in_rows, epoch_batches(loader, epoch, lambda *_: None, argument=argument, again=again)
-        )
-
-    def _call(self, state: TrainState, moment: str) -> TrainState:
-        for callback in self.callbacks:
-            state = getattr(callback, moment)(state)
-            if not isinstance(state, TrainState):
-                raise InvalidArgumentError(
-                    f"{type(callback).__name__}.{moment} returned {type(state).__name__}; a "
-                    "callback must return the state that it was given, or state.replace(...)"
-                )
-        return state
 
 
 def _stops(watch: Watch, history: History, state: TrainState, epoch: int, every: int) -> bool:
@@ -374,10 +364,16 @@ def _stops(watch: Watch, history: History, state: TrainState, epoch: int, every:
     return watch.out_of_patience
 
 
-def _diverged(epoch: int, step: int) -> NonFiniteError:
-    return NonFiniteError(
+def _diverged(epoch: int, step: int, state: TrainState) -> NonFiniteError:
+    message = (
         f"the loss, its gradient or the parameters became NaN or infinite in epoch {epoch + 1} "
         f"(step {step + 1}); "
         "the parameters before that step are kept. Try a smaller learning rate, max_grad_norm, or "
         "inputs scaled to about 1"
     )
+    if any(leaf.dtype == jnp.float16 for leaf in jax.tree.leaves(state.params)):
+        message += (
+            ". These parameters are float16, in which Adam's eps of 1e-8 is 0: take parameters of "
+            "bfloat16 or float32 (a network may still compute in float16), or a larger eps"
+        )
+    return NonFiniteError(message)

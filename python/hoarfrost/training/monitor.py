@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from hoarfrost.checks import check_counts, shown
 from hoarfrost.data.checked import CheckedBatch
 from hoarfrost.dtypes import is_real
 from hoarfrost.errors import InvalidArgumentError
+
+# Predictions of a batch, and the batch without its inputs.
+Pair = tuple[Any, CheckedBatch]
 
 Metric = Callable[[np.ndarray, np.ndarray], Any]
 
@@ -181,18 +184,14 @@ def check_early_stopping(rule: EarlyStopping, available: Sequence[str]) -> None:
 
 
 def compute_metrics(
-    metrics: Sequence[Metric], names: Sequence[str], pairs: Sequence[tuple[Any, CheckedBatch]]
+    metrics: Sequence[Metric], names: Sequence[str], pairs: Sequence[Pair]
 ) -> dict[str, float]:
     """Each metric over all points of an epoch at once, those that count, padding left out.
 
     With the predictions of a batch comes the batch itself, its targets in rows.
     """
-    predictions = np.concatenate(
-        [_counted(np.asarray(p)[: len(batch.targets)], batch.mask) for p, batch in pairs]
-    )
-    targets = np.concatenate(
-        [_counted(np.asarray(batch.targets), batch.mask) for _, batch in pairs]
-    )
+    predictions = np.concatenate([counted_rows(*pair) for pair in pairs])
+    targets = np.concatenate([counted_alone(batch).targets for _, batch in pairs])
     if predictions.shape == (*targets.shape, 1):
         # One number a point: a metric that takes differences must not broadcast (N, 1) with (N,).
         targets = targets[..., None]
@@ -202,8 +201,17 @@ def compute_metrics(
     }
 
 
-def _counted(rows: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    return rows if mask is None else rows[mask]
+def counted_rows(predictions: Any, batch: CheckedBatch) -> np.ndarray:
+    """Predictions of the points of a batch that count, padding left out."""
+    rows = np.asarray(predictions)[: len(batch.targets)]
+    return rows if batch.mask is None else rows[batch.mask]
+
+
+def counted_alone(batch: CheckedBatch) -> CheckedBatch:
+    """A batch with the targets that count alone, and without its inputs."""
+    targets = np.asarray(batch.targets)
+    targets = targets if batch.mask is None else targets[batch.mask]
+    return replace(batch, inputs=None, targets=targets, mask=None)
 
 
 def metric_value(name: str, value: Any) -> float:

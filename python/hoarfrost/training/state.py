@@ -26,7 +26,7 @@ class TrainState:
     opt_state : tree
         State of the optimiser, for the trainable parameters only.
     step : jax.Array
-        Number of steps so far, int32, shape ``()``.
+        Number of steps so far, one a batch, int32, shape ``()``.
     """
 
     params: Tree
@@ -47,7 +47,7 @@ class Callback(Protocol):
         """Called before the first step of each epoch."""
 
     def training_step_end(self, state: TrainState) -> TrainState:
-        """Called after each step."""
+        """Called after each batch's step."""
 
     def training_epoch_end(self, state: TrainState) -> TrainState:
         """Called after the last step of each epoch, before validation."""

@@ -21,12 +21,14 @@ import optax
 
 from hoarfrost.data.checked import CheckedBatch
 from hoarfrost.data.pieces import padded
+from hoarfrost.devices import ANYWHERE, Devices
 from hoarfrost.errors import ShapeError
 from hoarfrost.freezing import Partition
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.likelihood.points import num_counted
 from hoarfrost.network import Network, NetworkProgram
 from hoarfrost.prior import Prior, log_prior_density
+from hoarfrost.training.accumulation import Gathered, Turn, gather, no_line_search, nothing_gathered
 from hoarfrost.training.state import TrainState
 from hoarfrost.types import Tree
 
@@ -47,15 +49,22 @@ class Totals:
         Mean over the points so far of the losses of their batches, shape ``()``.
     failed_step : jax.Array
         The first step that gave something not finite, -1 if there was none, shape ``()``.
+    gathered : Gathered or None
+        What waits for the next update; None where each batch makes its own.
     """
 
     loss: jax.Array
     failed_step: jax.Array
+    gathered: Gathered | None = None
 
 
-def no_totals() -> Totals:
-    """Totals at the start of an epoch."""
-    return Totals(loss=jnp.zeros(()), failed_step=jnp.full((), -1, jnp.int32))
+def no_totals(accumulated: Tree | None = None) -> Totals:
+    """Totals at the start of an epoch; for gradients of these leaves, if they are accumulated."""
+    return Totals(
+        loss=jnp.zeros(()),
+        failed_step=jnp.full((), -1, jnp.int32),
+        gathered=None if accumulated is None else nothing_gathered(accumulated),
+    )
 
 
 @jax.tree_util.register_dataclass
@@ -84,8 +93,10 @@ class PaddedBatch:
     counted: Any = None
 
 
-def padded_batch(batch: CheckedBatch, examples: int, points_before: int) -> PaddedBatch:
-    """A batch with so many examples, the last of its own repeated as padding.
+def padded_batch(
+    batch: CheckedBatch, examples: int, points_before: int, devices: Devices = ANYWHERE
+) -> PaddedBatch:
+    """A batch with so many examples on its devices, the last of its own repeated as padding.
 
     A repeated example is one that the network can take, so that its log-likelihood, which the
     program leaves out, is finite and has a finite derivative.
@@ -97,6 +108,7 @@ def padded_batch(batch: CheckedBatch, examples: int, points_before: int) -> Padd
     if batch.mask is not None or examples * each > _MOST_ROWS:
         counted = np.zeros(examples * each, np.bool_)
         counted[: len(batch.targets)] = True if batch.mask is None else batch.mask
+    inputs, targets, counted = devices.split((inputs, targets, counted))
     weight = np.float32(points / (points_before + points))
     return PaddedBatch(inputs, targets, np.float32(points), weight, counted)
 
@@ -108,6 +120,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     predict: Predict | None,
     moving: tuple[bool, ...],
+    devices: Devices,
     state: TrainState,
     totals: Totals,
     frozen: Tree,
@@ -115,8 +128,12 @@ def train_step(
     batch: PaddedBatch,
     num_data: float,
     key: jax.Array,
+    turn: Turn | None = None,
 ) -> tuple[TrainState, Totals, Any]:
     """One step of the optimiser on the negative log joint, frozen parameters apart.
+
+    With a `turn` the gradient is gathered, and the optimiser moves where the turn is the last of
+    its update. Statistics of a network move with every batch.
 
     A step whose loss, gradient or new parameters are not finite leaves the state as it is, and so
     do all steps of the epoch after it: what training had reached is not lost.
@@ -128,22 +145,38 @@ def train_step(
         outputs, mutable = network.train(params, state.mutable, batch.inputs, step_key)
         outputs = _in_rows(outputs, batch)
         total = _sum_log_prob(likelihood, outputs, batch)
-        share = jnp.asarray(num_data / batch.num_points, total.dtype)
+        wide = jnp.promote_types(total.dtype, jnp.float32)
+        points, own_points = jnp.asarray(num_data, wide), jnp.asarray(batch.num_points, wide)
+        share = (points / own_points).astype(total.dtype)
         loss = -share * total - log_prior_density(prior, params).astype(total.dtype)
         return loss, (outputs, mutable)
 
     (loss, (outputs, mutable)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    updates, opt_state = optax.with_extra_args_support(optimizer).update(
-        gradient,
-        state.opt_state,
-        state.params,
-        # What line searches ask for; every other optimiser leaves it alone.
-        value=loss,
-        grad=gradient,
-        value_fn=lambda trainable: loss_of(trainable)[0],
-    )
+
+    def updated(loss: jax.Array, gradient: Tree, value_fn: Any) -> tuple[Tree, Tree]:
+        updates, opt_state = optax.with_extra_args_support(optimizer).update(
+            gradient,
+            state.opt_state,
+            state.params,
+            # What line searches ask for; every other optimiser leaves it alone.
+            value=loss,
+            grad=gradient,
+            value_fn=value_fn,
+        )
+        return optax.apply_updates(state.params, updates), opt_state
+
+    gathered = None
+    if totals.gathered is None or turn is None:
+        params, opt_state = updated(loss, gradient, lambda trainable: loss_of(trainable)[0])
+    else:
+        gathered = gather(totals.gathered, loss, gradient, turn)
+        params, opt_state = jax.lax.cond(
+            turn.last,
+            lambda: updated(*gathered.like(loss, gradient), no_line_search),
+            lambda: (state.params, state.opt_state),
+        )
     stepped = TrainState(
-        params=optax.apply_updates(state.params, updates),
+        params=params,
         frozen_params=None,
         mutable=_move_statistics(state.mutable, mutable, moving),
         opt_state=opt_state,
@@ -160,11 +193,13 @@ def train_step(
         failed_step=jnp.where(
             finite | (totals.failed_step >= 0), totals.failed_step, state.step
         ).astype(jnp.int32),
+        gathered=gathered,
     )
+    new_state, new_totals = devices.kept_whole((new_state, new_totals))
     return new_state, new_totals, None if predict is None else predict(outputs)
 
 
-_STATIC = ("partition", "optimizer", "predict", "moving")
+_STATIC = ("partition", "optimizer", "predict", "moving", "devices")
 step_in_place = NetworkProgram(train_step, static=_STATIC, donate=("state", "totals"))
 # A callback may keep the state that it saw, so that its buffers must not be used again.
 step_apart = NetworkProgram(train_step, static=_STATIC)
@@ -200,12 +235,10 @@ def init_optimizer(optimizer: optax.GradientTransformation, trainable: Tree) -> 
 
 
 @functools.lru_cache(maxsize=64)
-def with_options(
-    optimizer: optax.GradientTransformation,
-    max_grad_norm: float | None,
-    gradient_accumulation_steps: int | None,
+def clipped(
+    optimizer: optax.GradientTransformation, max_grad_norm: float | None
 ) -> optax.GradientTransformation:
-    """The optimiser with its gradients clipped and accumulated; the same object for the same call.
+    """The optimiser with its gradients clipped; the same object for the same call.
 
     The same object, because a new one would be a new program.
     """
@@ -214,9 +247,6 @@ def with_options(
         largest = float(np.finfo(jax.dtypes.canonicalize_dtype(np.float64)).max)
         clip = optax.clip_by_global_norm(min(float(max_grad_norm), largest))
         optimizer = optax.chain(clip, optimizer)
-    if gradient_accumulation_steps is not None and gradient_accumulation_steps > 1:
-        every = optax.MultiSteps(optimizer, every_k_schedule=int(gradient_accumulation_steps))
-        optimizer = every.gradient_transformation()
     return optimizer
 
 

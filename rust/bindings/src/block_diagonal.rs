@@ -28,6 +28,12 @@ impl BlockDiagonalPosterior {
         self.posterior.nbytes()
     }
 
+    /// `v^T A v` for a vector (P,).
+    fn quadratic(&self, vector: &Bound<'_, PyAny>) -> PyResult<f64> {
+        let values = Values::double(vector)?;
+        run(vector.py(), None, |driver| self.posterior.quadratic(&values, driver))
+    }
+
     fn log_det(&self) -> f64 {
         self.posterior.log_det()
     }

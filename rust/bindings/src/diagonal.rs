@@ -49,11 +49,12 @@ impl DiagonalCurvature {
         }))
     }
 
-    /// Adds another diagonal over the same parameters, which stays as it is.
-    fn merge(&self, other: &Bound<'_, Self>) -> PyResult<()> {
+    /// Adds another diagonal over the same parameters, which stays as it is, with a weight.
+    #[pyo3(signature = (other, weight=1.0))]
+    fn merge(&self, other: &Bound<'_, Self>, weight: f64) -> PyResult<()> {
         let py = other.py();
         let (mut sum, other) = self.sum.take_both(&other.get().sum, py)?;
-        sum.merge(&other).map_err(|error| to_python(py, &error))
+        sum.merge(&other, weight).map_err(|error| to_python(py, &error))
     }
 
     /// The sum so far (P,).
@@ -121,6 +122,12 @@ impl DiagonalPosterior {
     #[getter]
     fn nbytes(&self) -> usize {
         size_of_val(self.posterior.precision())
+    }
+
+    /// `v^T A v` for a vector (P,).
+    fn quadratic(&self, vector: &Bound<'_, PyAny>) -> PyResult<f64> {
+        let values = Values::double(vector)?;
+        self.posterior.quadratic(&values).map_err(|error| to_python(vector.py(), &error))
     }
 
     fn log_det(&self) -> f64 {

@@ -115,12 +115,13 @@ impl FullCurvature {
         run(py, None, |driver| sum.finish(driver).map(|_| ()))
     }
 
-    /// Adds another curvature over the same parameters, which stays as it is.
-    fn merge(&self, other: &Bound<'_, Self>) -> PyResult<()> {
+    /// Adds another curvature over the same parameters, which stays as it is, with a weight.
+    #[pyo3(signature = (other, weight=1.0))]
+    fn merge(&self, other: &Bound<'_, Self>, weight: f64) -> PyResult<()> {
         let py = other.py();
         let (mut state, mut other) = self.state.take_both(&other.get().state, py)?;
         let (sum, other) = (state.sum(py)?, other.sum(py)?);
-        run(py, None, move |driver| sum.merge(other, driver))
+        run(py, None, move |driver| sum.merge(other, weight, driver))
     }
 
     /// Lanczos' tridiagonal matrices in the metric of a prior precision (P,): the edge of the matrix,
@@ -224,6 +225,12 @@ impl FullPosterior {
     #[getter]
     fn nbytes(&self) -> usize {
         self.posterior.nbytes()
+    }
+
+    /// `v^T A v` for a vector (P,).
+    fn quadratic(&self, vector: &Bound<'_, PyAny>) -> PyResult<f64> {
+        let values = Values::double(vector)?;
+        run(vector.py(), None, |driver| self.posterior.factor().quadratic(&values, driver))
     }
 
     fn log_det(&self) -> f64 {

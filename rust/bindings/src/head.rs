@@ -162,12 +162,13 @@ impl HeadCurvature {
         }))
     }
 
-    /// Adds the points of another curvature of the same kind, which stays as it is.
-    fn merge(&self, other: &Bound<'_, Self>) -> PyResult<()> {
+    /// Adds the points of another curvature of the same kind, which stays as it is, with a weight.
+    #[pyo3(signature = (other, weight=1.0))]
+    fn merge(&self, other: &Bound<'_, Self>, weight: f64) -> PyResult<()> {
         let py = other.py();
         let (mut state, mut other) = self.state.take_both(&other.get().state, py)?;
         let (sum, other) = (state.sum(py)?, other.sum(py)?);
-        run(py, None, move |driver| sum.merge(other, driver))
+        run(py, None, move |driver| sum.merge(other, weight, driver))
     }
 
     /// Factors the curvature plus the prior precision (C * D',); without `keep` the curvature is
@@ -319,6 +320,12 @@ impl HeadPosterior {
     #[getter]
     fn nbytes(&self) -> usize {
         self.posterior.nbytes()
+    }
+
+    /// `v^T A v` for a vector (P,).
+    fn quadratic(&self, vector: &Bound<'_, PyAny>) -> PyResult<f64> {
+        let values = Values::double(vector)?;
+        run(vector.py(), None, |driver| self.posterior.quadratic(&values, driver))
     }
 
     fn log_det(&self) -> f64 {

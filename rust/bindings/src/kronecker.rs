@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use crate::arrays::{Values, with_slice};
 use crate::errors::to_python;
 use crate::output::{Array, computed, square, vector};
+use crate::seam::run;
 use crate::stored::{Listed, Places, listed, restored, values};
 
 /// The eigendecomposition of a last layer's Gram matrix in the metric of a prior.
@@ -69,6 +70,12 @@ impl KroneckerPosterior {
     /// Eigenvalues (D',) of the Gram matrix in the metric of the prior of its basis.
     fn eigenvalues<'py>(&self, py: Python<'py>) -> PyResult<Array<'py>> {
         vector(py, self.posterior.basis().eigenvalues())
+    }
+
+    /// `v^T A v` for a vector (P,).
+    fn quadratic(&self, vector: &Bound<'_, PyAny>) -> PyResult<f64> {
+        let values = Values::double(vector)?;
+        run(vector.py(), None, |driver| self.posterior.quadratic(&values, driver))
     }
 
     fn log_det(&self) -> f64 {

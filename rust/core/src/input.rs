@@ -101,6 +101,18 @@ fn first_where<T: Real>(
     Ok(wide.enumerate().find(|(_, value)| bad(*value)))
 }
 
+/// Checks that what a sum is multiplied by is positive and finite.
+///
+/// # Errors
+/// [`CoreError::NegativeWeight`].
+pub fn check_weight(weight: f64) -> Result<(), CoreError> {
+    if weight.is_finite() && weight > 0.0 {
+        Ok(())
+    } else {
+        Err(CoreError::NegativeWeight { row: 0, column: 0, value: weight })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,10 +17,12 @@ from hoarfrost.examples.results.classifiers import (
     EVIDENCE,
     MAP,
     TEMPERATURE,
+    TEMPERED,
     VALIDATION,
     Points,
     map_config,
     quiet_calibration,
+    tempered_on,
 )
 from hoarfrost.examples.results.scores import COVERAGE, Row, Scores, number_scores
 from hoarfrost.likelihood import Gaussian
@@ -119,6 +121,7 @@ def _scored(
         DIAGONAL: _laplace_scores(diagonal, test),
         EVIDENCE: _laplace_scores(evidence, test),
         VALIDATION: _laplace_scores(by_validation, test),
+        TEMPERED: _laplace_scores(tempered_on(validation_loader, by_validation), test),
     }
     return {
         Row(name, TEST): {method: scores[name] for method, scores in found.items()}

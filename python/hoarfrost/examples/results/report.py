@@ -23,7 +23,8 @@ ABOUT_METHODS = (
     "3e-3), one a seed. Temp. scaling: MAP with one temperature fitted to the validation data. "
     "Laplace diag.: diagonal covariance, prior precision at the largest evidence. Laplace evid.: "
     "full covariance, likewise. Laplace val.: full covariance, prior precision chosen on the "
-    "validation data (for digits up to exp(10), where it is nearly MAP). Numbers are "
+    "validation data (for digits up to exp(10), where it is nearly MAP). Laplace val. T: a "
+    "temperature of the likelihood chosen with it. Numbers are "
     "means over the seeds ± their standard errors."
 )
 ABOUT_SENTENCES = (

@@ -18,6 +18,25 @@ from hoarfrost.types import Array
 NoiseStd = float | tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier posterior that is the prior, ``N(m, A_0^-1)``, at the mean of the new one.
+
+    Attributes
+    ----------
+    log_det : float
+        ``log |A_0|``.
+    penalty : float
+        ``(theta - m)^T A_0 (theta - m)``.
+    num_data : int
+        Of its data.
+    """
+
+    log_det: float
+    penalty: float
+    num_data: int
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """All that the evidence of a posterior depends on, but for the factor.
@@ -37,6 +56,8 @@ class Evidence:
         number, or one for each output.
     temperature : float
         The likelihood stands to the power of ``1 / temperature``.
+    earlier : Earlier or None
+        Where the prior is an earlier posterior, whose precision holds that of `prior`.
     """
 
     prior: PriorPrecision
@@ -46,6 +67,7 @@ class Evidence:
     residuals: Residuals | None = None
     noise_std: NoiseStd | None = None
     temperature: float = 1.0
+    earlier: Earlier | None = None
 
     @property
     def noise_precision(self) -> Array | None:
@@ -88,9 +110,10 @@ class Evidence:
 
     def value(self, log_det: float) -> float:
         """The evidence, where the posterior precision has this log-determinant."""
-        found = log_marginal_likelihood(
-            self.log_likelihood / self.temperature, self.prior.vector, self.deviation, log_det
-        )
+        log_likelihood = self.log_likelihood / self.temperature
+        if self.earlier is not None:
+            return log_likelihood + 0.5 * (self.earlier.log_det - self.earlier.penalty - log_det)
+        found = log_marginal_likelihood(log_likelihood, self.prior.vector, self.deviation, log_det)
         if not math.isfinite(found):
             raise NonFiniteError(
                 f"the evidence is {found}: a parameter lies {np.abs(self.deviation).max():.3g} "

@@ -204,6 +204,10 @@ class Factor:
     def drop_cache(self) -> None:
         """Give back what is kept for later predictions; nothing but a last layer keeps any."""
 
+    def quadratic(self, vector: Array) -> float:
+        """``v^T A v`` for a vector ``(P,)``."""
+        return self.scale * float(self.posterior.quadratic(vector[self.order]))
+
     def log_det(self) -> float:
         """``log |A|``."""
         return float(self.posterior.log_det()) + len(self.order) * math.log(self.scale)
@@ -323,7 +327,15 @@ def errors_at(scale: float) -> Iterator[None]:
 
 
 class Curvature(Protocol):
-    """A sum ``H`` over the data, which is factored with a prior precision."""
+    """A sum ``H`` over the data, which is factored with a prior precision.
+
+    Attributes
+    ----------
+    resumable : bool
+        Whether a factorisation without `keep` that a bar broke off can be written down.
+    """
+
+    resumable: ClassVar[bool]
 
     @property
     def core(self) -> Any:
@@ -332,8 +344,8 @@ class Curvature(Protocol):
     def add(self, outputs: Array, block: Array) -> None:
         """Add some points: their outputs ``(B, C)``, and their layer inputs or rows."""
 
-    def merge(self, other: Any) -> None:
-        """Add the points of another curvature of the same kind, which stays as it is."""
+    def merge(self, other: Any, weight: Scale = 1.0) -> None:
+        """Add `weight` times another curvature of the same kind, which stays as it is."""
 
     def factor(
         self,

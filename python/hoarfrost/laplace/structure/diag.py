@@ -101,6 +101,7 @@ class DiagonalCurvature:
     order: Array
 
     structure: ClassVar[str] = "diag"
+    resumable: ClassVar[bool] = False
 
     @staticmethod
     def suits(setting: Setting) -> bool:
@@ -136,9 +137,9 @@ class DiagonalCurvature:
             weights = self.likelihood.head_weights(outputs.astype(np.float64))
             self.sums.add_head(block, weights)
 
-    def merge(self, other: DiagonalCurvature) -> None:
-        """Add the points of another diagonal over the same parameters."""
-        self.sums.merge(other.sums)
+    def merge(self, other: DiagonalCurvature, weight: Scale = 1.0) -> None:
+        """Add a multiple of another diagonal over the same parameters."""
+        self.sums.merge(other.sums, common_scale(weight))
 
     def factor(
         self,

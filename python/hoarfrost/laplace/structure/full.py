@@ -49,6 +49,7 @@ class FullCurvature:
     order: Array
 
     structure: ClassVar[str] = "full"
+    resumable: ClassVar[bool] = True
 
     @staticmethod
     def suits(setting: Setting) -> bool:
@@ -79,9 +80,9 @@ class FullCurvature:
         """Add points by their rows ``(B, R, P)``, which hold all that the outputs have to say."""
         self.matrix.add_rows(block.reshape(-1, block.shape[-1]))
 
-    def merge(self, other: FullCurvature) -> None:
-        """Add another curvature over the same parameters."""
-        self.matrix.merge(other.matrix)
+    def merge(self, other: FullCurvature, weight: Scale = 1.0) -> None:
+        """Add a multiple of another curvature over the same parameters."""
+        self.matrix.merge(other.matrix, common_scale(weight))
 
     def factor(
         self,

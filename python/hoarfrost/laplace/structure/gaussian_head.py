@@ -25,6 +25,7 @@ from hoarfrost.laplace.structure.base import (
     Progress,
     Scale,
     Setting,
+    common_scale,
     errors_at,
 )
 from hoarfrost.laplace.structure.roots import Roots, of_rotation, root_of, separate_roots
@@ -87,6 +88,12 @@ class SeparateFactors(Factor):
         """Give back what each factor keeps for later predictions."""
         for one in self.posterior:
             one.drop_cache()
+
+    def quadratic(self, vector: Array) -> float:
+        """``v^T A v`` for a vector ``(P,)``."""
+        parts = vector[self.order].reshape(len(self.posterior), -1)
+        forms = [one.quadratic(part) for one, part in zip(self.posterior, parts, strict=True)]
+        return float(np.sum(np.asarray(forms) * self.scales) * self.scale)
 
     def log_det(self) -> float:
         """``log |A|``."""
@@ -174,6 +181,7 @@ class GaussianHeadCurvature:
     basis: tuple[Array, Any] | None = None
 
     structure: ClassVar[str] = "full"
+    resumable: ClassVar[bool] = False
 
     @staticmethod
     def suits(setting: Setting) -> bool:
@@ -213,9 +221,16 @@ class GaussianHeadCurvature:
         self.gram.add(block, np.ones((len(block), 1)))
         self.basis = None
 
-    def merge(self, other: GaussianHeadCurvature) -> None:
-        """Add the points of another curvature of the same layer."""
-        self.gram.merge(other.gram)
+    def merge(self, other: GaussianHeadCurvature, weight: Scale = 1.0) -> None:
+        """Add the points of another curvature of the same layer, with a weight.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the noise of the two is not the same multiple for every output.
+        """
+        ratio = common_scale(weight * other.noise_precision / self.noise_precision)
+        self.gram.merge(other.gram, ratio)
         self.basis = None
 
     def factor(

@@ -96,6 +96,7 @@ class HeadCurvature:
     num_outputs: int
 
     structure: ClassVar[str] = "full"
+    resumable: ClassVar[bool] = True
 
     @staticmethod
     def suits(setting: Setting) -> bool:
@@ -133,9 +134,9 @@ class HeadCurvature:
         else:
             self.head.add(block, self.likelihood.head_weights(outputs.astype(np.float64)))
 
-    def merge(self, other: HeadCurvature) -> None:
-        """Add the points of another curvature of the same layer."""
-        self.head.merge(other.head)
+    def merge(self, other: HeadCurvature, weight: Scale = 1.0) -> None:
+        """Add the points of another curvature of the same layer, with a weight."""
+        self.head.merge(other.head, common_scale(weight))
 
     def factor(
         self,

@@ -1,36 +1,44 @@
-"""Where calibration would write checkpoints to."""
+"""Where a calibration goes on from, and what it writes to disk."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from hoarfrost.checks import check_counts, shown
-from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.checks import check_counts
+from hoarfrost.prob_model.fit_config.arguments import check_disk
 
 
 @dataclass(frozen=True)
 class CalibCheckpointer:
-    """Where calibration would write checkpoints to.
+    """Where a calibration goes on from, and what it writes to disk.
 
-    Checkpoints on disk are not available in this version: the arguments that ask for them raise,
-    rather than being ignored.
+    As `FitCheckpointer` says of training: a calibration that goes on from a checkpoint, with the
+    weight samples that the first one drew, comes to the same bits as one that was never
+    interrupted.
 
     Parameters
     ----------
-    save_checkpoint_dir, restore_checkpoint_path : str or Path, optional
-        Must be None in this version.
+    save_checkpoint_dir : str or Path, optional
+        A folder, which is made if it is not there, for checkpoints
+        ``calibration_<number>_step_<step>``. They hold the calibrator and not the posterior, which
+        ``save_state`` writes.
+    restore_checkpoint_path : str or Path, optional
+        A checkpoint, or a folder in which the newest is taken. A warning says if the posterior or
+        the data are not those of the first calibration.
     save_every_n_steps : int, optional
-        Must be None in this version.
+        Steps between two checkpoints; None for none but the last.
     keep_top_n_checkpoints : int
-        How many checkpoints a directory keeps; acts only together with `save_checkpoint_dir`.
+        How many a folder keeps, the newest; acts only together with `save_checkpoint_dir`.
     dump_state : bool
-        Must be False in this version.
+        Whether the state of the posterior, with its calibration, is on the disk alone afterwards:
+        it is written into `save_checkpoint_dir` as ``save_state`` writes it.
 
     Raises
     ------
     InvalidArgumentError
-        If an argument asks for checkpoints on disk.
+        If an argument has a type that is not accepted, or one that writes is given without
+        `save_checkpoint_dir`.
     """
 
     save_checkpoint_dir: str | Path | None = None
@@ -41,15 +49,9 @@ class CalibCheckpointer:
 
     def __post_init__(self) -> None:
         check_counts(keep_top_n_checkpoints=self.keep_top_n_checkpoints)
-        for name in (
-            "save_checkpoint_dir",
-            "restore_checkpoint_path",
-            "save_every_n_steps",
-            "dump_state",
-        ):
-            value = getattr(self, name)
-            if value is not None and value is not False:
-                raise InvalidArgumentError(
-                    f"{name} is {shown(value)}, but checkpoints on disk are not available in this "
-                    "version; to keep a calibration keep posterior.state.get().calib_params"
-                )
+        check_disk(
+            self.save_checkpoint_dir,
+            self.restore_checkpoint_path,
+            self.save_every_n_steps,
+            self.dump_state,
+        )

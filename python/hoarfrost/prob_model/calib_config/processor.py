@@ -14,8 +14,9 @@ class CalibProcessor:
 
     Parameters
     ----------
-    devices : {-1, 0}
-        -1 for the accelerators that JAX finds, 0 for the CPU.
+    devices : int
+        As of `FitProcessor`: the devices that run the network. The calibrator has few parameters
+        and is fitted on one.
     disable_jit : bool
         Whether to run without compilation, to look for an error step by step.
     n_posterior_samples : int

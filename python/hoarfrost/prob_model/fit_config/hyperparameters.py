@@ -15,9 +15,14 @@ class FitHyperparameters:
     Parameters
     ----------
     max_grad_norm : float, optional
-        Gradients are scaled down to this global norm where they exceed it.
+        Gradients are scaled down to this global norm where they exceed it; accumulated ones as a
+        whole.
     gradient_accumulation_steps : int, optional
-        Number of batches whose gradients are averaged for one step of the optimiser.
+        Number of batches that make one step of the optimiser, the same step, to rounding, as one
+        batch of all their points: k batches of B points train as batches of k B do, in the memory
+        of B. Gradients are weighted by points; what is left over at the end of an epoch makes a
+        step of its own. BatchNorm cannot tell: its statistics stay those of the batches of B, and
+        dropout is drawn for each of them. An optimiser with a line search cannot be used.
 
     Raises
     ------

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hoarfrost.calibration import OutputCalibrator
@@ -63,11 +64,23 @@ def _sound_arrays(name: str, tree: Tree) -> Tree:
 
     # None would leave a parameter out, and a layer without it is another one.
     arrays = jax.tree_util.tree_map_with_path(as_array, tree, is_leaf=lambda leaf: leaf is None)
-    check_numbers(arrays, name, "the call")
-    arrays = native(arrays)
-    if not is_finite(arrays):
+    # The keys of an NNX module's dropout are no numbers, and as they are.
+    numbers = jax.tree.map(lambda leaf: None if _is_key(leaf) else leaf, arrays)
+    check_numbers(numbers, name, "the call")
+    numbers = native(numbers)
+    if not is_finite(numbers):
         raise NonFiniteError(f"{name} of the call hold a NaN or an infinity; give finite numbers")
-    return arrays
+    sound: Tree = jax.tree.map(
+        lambda number, leaf: leaf if number is None else number,
+        numbers,
+        arrays,
+        is_leaf=lambda leaf: leaf is None,
+    )
+    return sound
+
+
+def _is_key(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
 def calibrated(

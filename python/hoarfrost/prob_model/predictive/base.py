@@ -42,8 +42,8 @@ class Predictive(ABC):
     same, and "mc" for any other parameters of a Laplace posterior, where draws through the network
     may be far off. A model that is calibrated is so under every link.
 
-    `distribute` is accepted for code written for Fortuna: one device does the work either way.
-    Every method raises `NotFittedError` before the model is trained.
+    `distribute` is accepted for code written for Fortuna: the devices of the fit share the work
+    either way. Every method raises `NotFittedError` before the model is trained.
     """
 
     mixture: ClassVar[ModuleType]

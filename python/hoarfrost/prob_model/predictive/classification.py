@@ -23,7 +23,7 @@ class ClassificationPredictive(Predictive):
     `link` may also be "probit" or "bridge", which need no samples, so that `n_posterior_samples`
     and `rng` do not count: `mean`, `mode`, `log_prob`, `variance`, `std`, `entropy` and
     `credible_set` of a Laplace posterior take them. `distribute` is accepted for code written for
-    Fortuna: one device does the work either way.
+    Fortuna: the devices of the fit share the work either way.
     """
 
     mixture: ClassVar[ModuleType] = classes

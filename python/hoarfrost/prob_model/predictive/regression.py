@@ -30,7 +30,7 @@ class RegressionPredictive(Predictive):
 
     Outputs are means and log-variances side by side: C is 2 D. The predictive of each target is a
     mixture of S Gaussians, of which means, variances and quantiles are exact. `distribute` is
-    accepted for code written for Fortuna: one device does the work either way.
+    accepted for code written for Fortuna: the devices of the fit share the work either way.
     """
 
     mixture: ClassVar[ModuleType] = numbers

@@ -2,7 +2,7 @@
 
 use crate::assemble::unfinished::{Unfinished, print_of};
 use crate::error::CoreError;
-use crate::input::{Real, check_matrix, check_weights};
+use crate::input::{Real, check_matrix, check_weight, check_weights};
 use crate::storage::buffer::Buffer;
 use crate::storage::stored::{Content, Source, Stored, misfit};
 use crate::threads::Driver;
@@ -110,15 +110,16 @@ impl DiagonalSum {
         })
     }
 
-    /// Adds `other`, which stays as it is.
+    /// Adds `weight` times `other`, which stays as it is.
     ///
     /// # Errors
     /// [`CoreError::Shape`] when the numbers of parameters differ, [`CoreError::Incomplete`].
-    pub fn merge(&mut self, other: &Self) -> Result<(), CoreError> {
+    pub fn merge(&mut self, other: &Self, weight: f64) -> Result<(), CoreError> {
+        check_weight(weight)?;
         CoreError::check_len("parameters of the other sum", self.num_params(), other.num_params())?;
         self.unfinished.check_none()?;
         let added = other.values()?;
-        self.values.iter_mut().zip(added).for_each(|(sum, value)| *sum += value);
+        self.values.iter_mut().zip(added).for_each(|(sum, value)| *sum += weight * value);
         Ok(())
     }
 
@@ -189,9 +190,9 @@ mod tests {
         }
         assert!(rows.add_rows(&[1.0, 2.0], &mut driver).is_err());
         assert_eq!(rows.values(), head.values());
-        head.merge(&rows).unwrap();
+        head.merge(&rows, 1.0).unwrap();
         assert_eq!(head.values().unwrap(), [8.0, 32.0, 18.0, 72.0]);
-        assert!(head.merge(&DiagonalSum::new(5).unwrap()).is_err());
+        assert!(head.merge(&DiagonalSum::new(5).unwrap(), 1.0).is_err());
         assert!(DiagonalSum::new(0).is_err());
     }
 

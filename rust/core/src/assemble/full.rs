@@ -3,7 +3,7 @@
 
 use crate::assemble::unfinished::{Identity, Unfinished, print_of};
 use crate::error::CoreError;
-use crate::input::{Real, check_matrix};
+use crate::input::{Real, check_matrix, check_weight};
 use crate::kernel::LANE;
 use crate::kernel::lanes::{DEPTH, Lanes, Panels, add_block_products};
 use crate::storage::list;
@@ -119,12 +119,19 @@ impl FullSum {
         }
     }
 
-    /// Adds `other`, which stays as it is. What lies in the panels of either is added first.
+    /// Adds `weight` times `other`, which stays as it is. What lies in the panels of either is added
+    /// first.
     ///
     /// # Errors
     /// [`CoreError::Shape`] when the numbers of parameters differ; [`CoreError::Interrupted`], after
     /// which the same call goes on, and any other is [`CoreError::Incomplete`].
-    pub fn merge(&mut self, other: &mut Self, driver: &mut Driver<'_>) -> Result<(), CoreError> {
+    pub fn merge(
+        &mut self,
+        other: &mut Self,
+        weight: f64,
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        check_weight(weight)?;
         CoreError::check_len("parameters of the other sum", self.num_params(), other.num_params())?;
         let mut tasks = self.unfinished.merged(&other.identity)?;
         other.unfinished.check_none()?;
@@ -140,14 +147,14 @@ impl FullSum {
         let added = &other.tiles;
         let outcome = driver.resume(&mut tasks, pairs, flops, 0, |(i, j, tile), _| {
             for (sum, part) in tile.iter_mut().zip(added.tile(i, j)) {
-                sum.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+                sum.iter_mut().zip(part).for_each(|(sum, value)| *sum += weight * value);
             }
         });
         match outcome {
             Ok(()) => {
                 self.unfinished.clear();
                 let pairs = self.rounding.iter_mut().zip(&other.rounding);
-                pairs.for_each(|(sum, value)| *sum += value);
+                pairs.for_each(|(sum, value)| *sum += weight * value);
             }
             Err(_) => self.unfinished.keep_merge(&other.identity, tasks),
         }
@@ -295,7 +302,7 @@ mod tests {
             for (sum, part) in [(&mut sum, first), (&mut other, second)] {
                 while sum.add_rows(part, &mut driver).is_err() {}
             }
-            while sum.merge(&mut other, &mut driver).is_err() {}
+            while sum.merge(&mut other, 1.0, &mut driver).is_err() {}
             if sum.finish(&mut driver).is_err() {
                 sum.finish(&mut driver).unwrap();
             }

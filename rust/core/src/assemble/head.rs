@@ -7,7 +7,7 @@ use crate::assemble::panel::{PANEL_ROWS, Panel};
 use crate::assemble::unfinished::{Identity, Unfinished, print_of};
 use crate::assemble::weighted::{add_strip, num_strips, scratch_len, strips};
 use crate::error::CoreError;
-use crate::input::{Real, check_matrix, check_weights};
+use crate::input::{Real, check_matrix, check_weight, check_weights};
 pub use crate::output::weights::Outputs;
 use crate::output::weights::Planes;
 use crate::storage::blocks::SymmetricBlocks;
@@ -162,14 +162,20 @@ impl HeadSum {
         }
     }
 
-    /// Adds the points of `other`, a sum of the same kind, which stays as it is. What lies in the
-    /// panels of either is added first.
+    /// Adds the points of `other`, a sum of the same kind, which stays as it is, with a weight. What
+    /// lies in the panels of either is added first.
     ///
     /// # Errors
     /// [`CoreError::Shape`] when the kinds differ, [`CoreError::Allocation`];
     /// [`CoreError::Interrupted`], after which the same call goes on, and any other is
     /// [`CoreError::Incomplete`].
-    pub fn merge(&mut self, other: &mut Self, driver: &mut Driver<'_>) -> Result<(), CoreError> {
+    pub fn merge(
+        &mut self,
+        other: &mut Self,
+        weight: f64,
+        driver: &mut Driver<'_>,
+    ) -> Result<(), CoreError> {
+        check_weight(weight)?;
         CoreError::check_len(
             "features of the other sum",
             self.num_features(),
@@ -184,7 +190,7 @@ impl HeadSum {
         self.flush(driver)?;
         let parts = self.blocks.values_mut().chunks_mut(MERGED).zip(added.values().chunks(MERGED));
         let outcome = driver.resume(&mut tasks, parts, MERGED as f64, 0, |(sum, part), _| {
-            sum.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+            sum.iter_mut().zip(part).for_each(|(sum, value)| *sum += weight * value);
         });
         match outcome {
             Ok(()) => {

@@ -1,5 +1,6 @@
 //! A factor is verified: `y = A v` before, `|L (L^T v) - y|` small after. `O(n^2)`.
 
+use crate::cholesky::Factor;
 use crate::cholesky::certainty::sign;
 use crate::error::CoreError;
 use crate::kernel::dot::total;
@@ -176,6 +177,17 @@ fn above(
         start += ends(i);
     }
     Ok(y)
+}
+
+impl Factor {
+    /// `v^T A v`, as `|L^T v|^2`. Cost: `n^2` flops.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::Allocation`], [`CoreError::Interrupted`].
+    pub fn quadratic(&self, v: &[f64], driver: &mut Driver<'_>) -> Result<f64, CoreError> {
+        CoreError::check_len("the vector", self.n(), v.len())?;
+        Ok(above(&self.tiles, v, false, driver)?.iter().map(|x| x * x).sum())
+    }
 }
 
 #[cfg(test)]

@@ -238,6 +238,16 @@ impl BlockDiagonalPosterior {
         Ok(sums)
     }
 
+    /// `v^T A v`.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::Allocation`], [`CoreError::Interrupted`].
+    pub fn quadratic(&self, v: &[f64], driver: &mut Driver<'_>) -> Result<f64, CoreError> {
+        CoreError::check_len("the vector", self.num_params(), v.len())?;
+        let parts = self.factors.iter().zip(v.chunks_exact(self.dim));
+        parts.map(|(factor, own)| factor.quadratic(own, driver)).sum()
+    }
+
     /// Fills `out` with zero-mean draws of length `C D'`, one after the other.
     ///
     /// # Errors

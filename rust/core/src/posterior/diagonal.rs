@@ -39,6 +39,15 @@ impl DiagonalPosterior {
         self.precision.iter().map(|a| a.ln()).sum()
     }
 
+    /// `v^T A v`.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`].
+    pub fn quadratic(&self, v: &[f64]) -> Result<f64, CoreError> {
+        CoreError::check_len("the vector", self.precision.len(), v.len())?;
+        Ok(v.iter().zip(&*self.precision).map(|(x, a)| a * x * x).sum())
+    }
+
     /// The diagonal of `A^-1`, into `out`.
     ///
     /// # Errors

@@ -6,10 +6,11 @@ import warnings
 
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.prob_model.fit_config import FitConfig, FitHyperparameters, FitMonitor
+from hoarfrost.prob_model.posterior.start import has_source
 
 
-def check_start(config: FitConfig, map_fit_config: FitConfig | None) -> None:
-    """Raise `InvalidArgumentError` unless there is exactly one way to start.
+def check_start(config: FitConfig, map_fit_config: FitConfig | None) -> tuple[str, ...]:
+    """What is not used, as there is another start; `InvalidArgumentError` where there is none.
 
     Parameters
     ----------
@@ -18,22 +19,19 @@ def check_start(config: FitConfig, map_fit_config: FitConfig | None) -> None:
     map_fit_config : FitConfig or None
         Of the MAP training before it.
     """
-    from_state = config.checkpointer.start_from_current_state
-    if map_fit_config is None and not from_state:
+    if map_fit_config is None and not has_source(config):
         raise InvalidArgumentError(
             "map_fit_config is None, but the Laplace approximation needs trained parameters to "
             "start from; give map_fit_config=FitConfig(...) to train them first, or, where the "
             "model has a state, fit_config=FitConfig(checkpointer=FitCheckpointer("
-            "start_from_current_state=True))"
+            "start_from_current_state=True)), or restore_checkpoint_path= there"
         )
-    if map_fit_config is not None and from_state:
-        raise InvalidArgumentError(
-            "map_fit_config was given together with start_from_current_state=True in fit_config; "
-            "leave one out, or set start_from_current_state in map_fit_config to train further"
-        )
+    if map_fit_config is not None and has_source(config):
+        return ("map_fit_config",)
+    return ()
 
 
-def check_laplace_config(config: FitConfig) -> None:
+def check_laplace_config(config: FitConfig, map_fit_config: FitConfig | None) -> None:
     """Warn about fields that are set to something else than their default and are not used.
 
     The optimiser's `method` and `n_epochs` are not among them: Fortuna's own example sets the
@@ -52,6 +50,15 @@ def check_laplace_config(config: FitConfig) -> None:
     ]
     if config.callbacks:
         unused.append("callbacks")
+    if config.checkpointer.save_every_n_steps is not None:
+        unused.append("checkpointer.save_every_n_steps")
+    if map_fit_config is not None and map_fit_config.checkpointer.dump_state:
+        warnings.warn(
+            "map_fit_config.checkpointer.dump_state has no effect: the state after the fit is that "
+            "of Laplace; set it in fit_config",
+            UserWarning,
+            stacklevel=4,
+        )
     if unused:
         warnings.warn(
             f"the Laplace approximation has no training of its own and does not use "

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
 
 from hoarfrost.checks import check_count, check_key, check_switch, seed_from_key
 from hoarfrost.data import DataLoader
+from hoarfrost.devices import Devices, choose_devices
 from hoarfrost.errors import InvalidArgumentError, NotFittedError
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.laplace import Laplace, fit_network
@@ -20,6 +23,7 @@ from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.loaders import as_data_loader, as_inputs_loader
 from hoarfrost.prob_model.posterior.base import check_sampling_link
+from hoarfrost.prob_model.posterior.checkpoints import MAP
 from hoarfrost.prob_model.posterior.laplace.config import check_laplace_config, check_start
 from hoarfrost.prob_model.posterior.laplace.laplace_approximator import LaplacePosteriorApproximator
 from hoarfrost.prob_model.posterior.laplace.laplace_state import LaplaceState
@@ -30,17 +34,20 @@ from hoarfrost.prob_model.posterior.laplace.prior_tuning import (
     tune_by_evidence,
     tune_on_validation_data,
 )
+from hoarfrost.prob_model.posterior.laplace.saved import BY_LAPLACE
 from hoarfrost.prob_model.posterior.map_fit import (
     Status,
     check_configs,
     on_processor,
     partition_of,
     run_map,
-    start_of,
 )
+from hoarfrost.prob_model.posterior.saved import keep_on_disk, load_posterior, save_posterior
+from hoarfrost.prob_model.posterior.start import start_of
 from hoarfrost.prob_model.posterior.write import write_state
 from hoarfrost.prob_model.state import JointState, PosteriorState, StateRepository
-from hoarfrost.training.first_batch import check_held_out
+from hoarfrost.training import checkpoint
+from hoarfrost.training.layer_alone import check_validation
 from hoarfrost.types import Tree
 
 
@@ -55,7 +62,11 @@ class LaplacePosterior:
         ``state.get().params`` is the full tree, at every leaf what MAP training left. After a fit
         the state is a `LaplaceState`, which holds the posterior too: to put it back later is to
         have that posterior again.
+    storage : Storage
+        How the state is written to disk, and read.
     """
+
+    storage = BY_LAPLACE
 
     def __init__(self, joint: Joint, approximator: LaplacePosteriorApproximator) -> None:
         self._prior = gaussian_prior(joint.prior, "a Laplace posterior")
@@ -107,18 +118,21 @@ class LaplacePosterior:
             tunes it; without one the evidence of the training data chooses it.
         fit_config : FitConfig, optional
             Of this one `optimizer.freeze_fun` says which parameters the posterior is over,
-            `checkpointer.start_from_current_state` whether to start from the state that there is,
+            `checkpointer` where to start from and what to write to disk,
             `monitor.verbose` whether there is a progress bar, and `processor` where the work is
             done. Laplace has no epochs and no optimiser: `optimizer.n_epochs` and
             `optimizer.method` are not used, and the status says so. Any other field that is set
             is not used either, and a warning says so.
         map_fit_config : FitConfig, optional
-            How to train to the MAP; needed unless `start_from_current_state` is set.
+            How to train to the MAP; needed unless `fit_config.checkpointer` says where to start
+            from, which wins, with a warning.
 
         Returns
         -------
         dict
             "map", what MAP training recorded (missing where there was none), and "laplace".
+            "checkpoint" is the path of what was written, if it was, and "start" says what the fit
+            started from, if that was a checkpoint or something else that was given lost.
 
         Notes
         -----
@@ -128,42 +142,112 @@ class LaplacePosterior:
         """
         check_configs(fit_config, map_fit_config)
         config = FitConfig() if fit_config is None else fit_config
-        check_start(config, map_fit_config)
-        check_laplace_config(config)
+        not_used = check_start(config, map_fit_config)
+        map_fit_config = None if not_used else map_fit_config
+        check_laplace_config(config, map_fit_config)
+        folder = config.checkpointer.save_checkpoint_dir
+        if folder is not None:
+            folder = os.path.abspath(folder)
+            checkpoint.prepare(folder)
         train = as_data_loader(train_data_loader, "train_data_loader")
         val = (
             None if val_data_loader is None else as_data_loader(val_data_loader, "val_data_loader")
         )
-        with on_processor((map_fit_config or config).processor):
-            start = start_of(self.joint, self.state, map_fit_config or config, train)
-            # What cannot be used is found before anything is trained.
-            partition = partition_of(self.joint, start, config, train)
+        # What cannot be used is found before anything is trained.
+        choose_devices(config.processor.devices)
+        with on_processor((map_fit_config or config).processor) as devices:
+            begin = start_of(
+                self.joint,
+                self.state,
+                map_fit_config or config,
+                train,
+                devices,
+                (MAP,) if map_fit_config is not None else tuple(self.storage.reads),
+                resumes=map_fit_config is not None,
+                not_used=not_used,
+            )
+            start = begin.state
+            partition = partition_of(self.joint, start, config, train, devices)
             subset = Subset(self.joint.network, partition, start.params, start.mutable or {})
             if val is not None and self.approximator.tune_prior_log_variance:
                 likelihood = self.joint.likelihood
-                known = subset, likelihood.output, val, "val_data_loader"
-                check_held_out(*known, likelihood.ignored_label)
+                check_validation(subset, likelihood.output, val, likelihood.ignored_label)
             status: Status = {}
-            at = PosteriorState(start.params, start.mutable, step=getattr(start, "step", 0))
-            if map_fit_config is not None:
+            params, mutable = devices.alone((start.params, start.mutable))
+            at = PosteriorState(params, mutable, step=getattr(start, "step", 0))
+            at = at.replace(progress=getattr(start, "progress", None))
+            if map_fit_config is None:
+                begin.tell(status)
+            else:
                 at, status["map"] = run_map(
-                    self.joint, self.state, start, train, val, map_fit_config
+                    self.joint, self.state, begin, train, val, map_fit_config, devices
                 )
                 # Nothing goes on from it, and it may be twice as large as the parameters.
                 at = at.replace(opt_state=None)
         try:
             self._make_room()
-            with on_processor(config.processor):
+            with on_processor(config.processor) as devices:
                 laplace, tuning = self._fit_laplace(
-                    at, partition, train, val, bool(config.monitor.verbose)
+                    at, partition, train, val, bool(config.monitor.verbose), devices
                 )
             status["laplace"] = _describe(laplace, tuning)
         except BaseException as error:
             if map_fit_config is not None:
                 self.state.keep_unfinished(at, "the parameters of the MAP", error)
             raise
-        self.state.put(LaplaceState(**vars(at), partition=partition, laplace=laplace))
+        fitted = LaplaceState(**vars(at), partition=partition, laplace=laplace)
+        if folder is not None:
+            try:
+                keep = config.checkpointer.keep_top_n_checkpoints
+                written = self.storage.writes(folder, fitted, keep)
+            except BaseException as error:
+                self.state.keep_unfinished(fitted, "the posterior that was fitted", error)
+                raise
+            status["checkpoint"] = str(written)
+        self.state.put(fitted)
+        if config.checkpointer.dump_state:
+            keep_on_disk(self.state, self.joint, status["checkpoint"], self.storage)
         return status
+
+    def save_state(self, checkpoint_path: str | Path, keep_top_n_checkpoints: int = 1) -> None:
+        """Write the state and its posterior into a folder, as a checkpoint of its own.
+
+        Parameters
+        ----------
+        checkpoint_path : str or Path
+            The folder, which is made if it is not there.
+        keep_top_n_checkpoints : int
+            How many checkpoints of this method it keeps, the newest; nothing else in it is
+            touched, those of a MAP neither.
+
+        Raises
+        ------
+        NotFittedError
+            If there is no state.
+        CheckpointError
+            If it cannot be written; what was there is as it was.
+        """
+        save_posterior(self.state, checkpoint_path, keep_top_n_checkpoints, self.storage)
+
+    def load_state(self, checkpoint_path: str | Path) -> None:
+        """Make the state of a checkpoint the current one.
+
+        With the checkpoint of a Laplace posterior that is the posterior, which is not fitted again;
+        with that of a MAP the parameters, which ``FitCheckpointer(start_from_current_state=True)``
+        then starts from.
+
+        Parameters
+        ----------
+        checkpoint_path : str or Path
+            A checkpoint, or a folder in which the newest of either is taken.
+
+        Raises
+        ------
+        CheckpointError
+            If there is none, or it is damaged, of a newer version, of another method or of another
+            model (what is known of the model without data is compared). The state is as it was.
+        """
+        load_posterior(self.state, self.joint, checkpoint_path, self.storage)
 
     def _make_room(self) -> None:
         """Let an old posterior give its factor up, which it makes again if it is asked."""
@@ -204,7 +288,7 @@ class LaplacePosterior:
             Of "cv": how many values are tried first, bounds included, at least 2; a golden section
             about the best one follows. The evidence has one maximum and needs no grid.
         distribute : bool
-            Accepted for code written for Fortuna: one device does the work either way.
+            Accepted for code written for Fortuna: the devices of the fit do the work either way.
         link : str, optional
             Of "cv": as in `hoarfrost.Laplace.log_prob`; by default the posterior's own.
 
@@ -328,6 +412,7 @@ class LaplacePosterior:
             frozen,
             state.mutable or {},
             center=center if link == "mc" else None,
+            devices=state.laplace.linearised.subset.devices,
         )
 
     def _fit_laplace(
@@ -337,6 +422,7 @@ class LaplacePosterior:
         train: DataLoader,
         val: DataLoader | None,
         verbose: bool,
+        devices: Devices,
     ) -> tuple[Laplace, dict[str, Any]]:
         tunes = bool(self.approximator.tune_prior_log_variance)
         prior, full = self._prior, state.params
@@ -347,7 +433,7 @@ class LaplacePosterior:
         )
         with memory_errors("the Laplace posterior"):
             laplace = fit_network(
-                Subset(self.joint.network, partition, full, state.mutable or {}),
+                Subset(self.joint.network, partition, full, state.mutable or {}, devices),
                 train,
                 likelihood=self.joint.likelihood.output,
                 hessian_structure=self.approximator.hessian_structure,

@@ -14,7 +14,7 @@ from hoarfrost.data import DataLoader
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.laplace import Laplace
 from hoarfrost.laplace.evidence.validation import best_on_held_out_data
-from hoarfrost.training.first_batch import check_held_out
+from hoarfrost.training.layer_alone import check_validation
 
 # Logarithms of the prior variance between which it is tuned by default.
 LOG_VARIANCE_BOUNDS = (-10.0, 10.0)
@@ -91,9 +91,7 @@ def tune_on_validation_data(
     The data are gone over for each prior that is tried: what cannot be used of them is found first.
     """
     known = laplace.linearised
-    check_held_out(
-        known.subset, known.likelihood, val, "val_data_loader", known.ignored_label, whole=True
-    )
+    check_validation(known.subset, known.likelihood, val, known.ignored_label, whole=True)
     # The factor and one candidate's would not both fit where memory is tight.
     laplace.store.release()
     best, found = best_on_held_out_data(

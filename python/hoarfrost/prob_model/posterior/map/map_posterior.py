@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from hoarfrost.checks import check_count, check_key
+from hoarfrost.devices import ANYWHERE
 from hoarfrost.predictive.weight_samples import WeightSamples, point_mass
 from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
@@ -18,8 +21,14 @@ from hoarfrost.prob_model.posterior.map_fit import (
     check_configs,
     on_processor,
     run_map,
-    start_of,
 )
+from hoarfrost.prob_model.posterior.saved import (
+    BY_MAP,
+    keep_on_disk,
+    load_posterior,
+    save_posterior,
+)
+from hoarfrost.prob_model.posterior.start import start_of
 from hoarfrost.prob_model.posterior.write import write_state
 from hoarfrost.prob_model.state import JointState, StateRepository
 
@@ -33,11 +42,16 @@ class MAPPosterior:
         Prior and likelihood.
     state : StateRepository
         ``state.get().params`` is the MAP.
+    storage : Storage
+        How the state is written to disk, and read.
     """
+
+    storage = BY_MAP
 
     def __init__(self, joint: Joint) -> None:
         self.joint = joint
         self.state = StateRepository()
+        self._devices = ANYWHERE
 
     def fit(
         self,
@@ -61,7 +75,10 @@ class MAPPosterior:
         Returns
         -------
         dict
-            "loss" and metrics, arrays of shape ``(n_epochs,)``, and the same after "val_".
+            "loss" and metrics, arrays of shape ``(n_epochs,)``, and the same after "val_"; of a run
+            that goes on from a checkpoint with the epochs before it. Where only a last layer was
+            trained, "features" says whether the others ran once. "checkpoint" is the path of what
+            was written, if it was, and "start" says what was restored.
 
         Notes
         -----
@@ -81,11 +98,50 @@ class MAPPosterior:
             None if val_data_loader is None else as_data_loader(val_data_loader, "val_data_loader")
         )
         config = FitConfig() if fit_config is None else fit_config
-        with on_processor(config.processor):
-            start = start_of(self.joint, self.state, config, train)
-            reached, status = run_map(self.joint, self.state, start, train, val, config)
+        with on_processor(config.processor) as devices:
+            methods = tuple(self.storage.reads)
+            start = start_of(self.joint, self.state, config, train, devices, methods, resumes=True)
+            reached, status = run_map(self.joint, self.state, start, train, val, config, devices)
         self.state.put(reached)
+        self._devices = devices
+        if config.checkpointer.dump_state:
+            keep_on_disk(self.state, self.joint, status["checkpoint"], self.storage)
         return status
+
+    def save_state(self, checkpoint_path: str | Path, keep_top_n_checkpoints: int = 1) -> None:
+        """Write the state into a folder, as a checkpoint of its own.
+
+        Parameters
+        ----------
+        checkpoint_path : str or Path
+            The folder, which is made if it is not there.
+        keep_top_n_checkpoints : int
+            How many checkpoints of this method it keeps, the newest; nothing else in it is touched.
+
+        Raises
+        ------
+        NotFittedError
+            If there is no state.
+        CheckpointError
+            If it cannot be written; what was there is as it was.
+        """
+        save_posterior(self.state, checkpoint_path, keep_top_n_checkpoints, self.storage)
+
+    def load_state(self, checkpoint_path: str | Path) -> None:
+        """Make the state of a checkpoint the current one, parameters, statistics and calibration.
+
+        Parameters
+        ----------
+        checkpoint_path : str or Path
+            A checkpoint, or a folder in which the newest is taken.
+
+        Raises
+        ------
+        CheckpointError
+            If there is none, or it is damaged, of a newer version, of another method or of another
+            model (what is known of the model without data is compared). The state is as it was.
+        """
+        load_posterior(self.state, self.joint, checkpoint_path, self.storage)
 
     def sample(self, rng: jax.Array | int | None = None, inputs_loader: Any = None) -> JointState:
         """The MAP, whatever `rng` is: a point mass has one value.
@@ -135,4 +191,4 @@ class MAPPosterior:
         check_key(key)
         check_count("n_samples", n_samples, 1)
         state = self.state.get()
-        return point_mass(state.params, state.mutable or {})
+        return replace(point_mass(state.params, state.mutable or {}), devices=self._devices)

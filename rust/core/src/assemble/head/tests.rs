@@ -145,8 +145,8 @@ fn an_interrupted_call_goes_on_where_it_was() {
                     sum.add(x, f, &mut driver).unwrap();
                 }
             }
-            if sum.merge(&mut other, &mut driver).is_err() {
-                sum.merge(&mut other, &mut driver).unwrap();
+            if sum.merge(&mut other, 1.0, &mut driver).is_err() {
+                sum.merge(&mut other, 1.0, &mut driver).unwrap();
             }
             assert_eq!(sum.num_data(), n);
             if sum.finish(&mut driver).is_err() {
@@ -181,7 +181,7 @@ fn merged_parts_are_the_whole() {
         let mut from_left = |sums: Vec<HeadSum>| {
             let mut sums = sums.into_iter();
             let mut first = sums.next().unwrap();
-            sums.for_each(|mut sum| first.merge(&mut sum, &mut driver).unwrap());
+            sums.for_each(|mut sum| first.merge(&mut sum, 1.0, &mut driver).unwrap());
             assert_eq!(first.num_data(), n);
             first.finish(&mut driver).unwrap().values().to_vec()
         };
@@ -189,7 +189,7 @@ fn merged_parts_are_the_whole() {
         assert_eq!(one, from_left(again));
         let mut last = right.pop().unwrap();
         while let Some(mut sum) = right.pop() {
-            sum.merge(&mut last, &mut driver).unwrap();
+            sum.merge(&mut last, 1.0, &mut driver).unwrap();
             last = sum;
         }
         let two = last.finish(&mut driver).unwrap().values().to_vec();
@@ -202,8 +202,8 @@ fn merged_parts_are_the_whole() {
     let mut other = HeadSum::new(Outputs::Softmax, 3, d).unwrap();
     let mut go = |_| true;
     let mut driver = Driver::new(&workers, &mut go);
-    assert!(matches!(twin.merge(&mut other, &mut driver), Err(CoreError::Shape { .. })));
+    assert!(matches!(twin.merge(&mut other, 1.0, &mut driver), Err(CoreError::Shape { .. })));
     let mut other = HeadSum::new(Outputs::Independent, c, d).unwrap();
-    assert!(matches!(twin.merge(&mut other, &mut driver), Err(CoreError::Shape { .. })));
+    assert!(matches!(twin.merge(&mut other, 1.0, &mut driver), Err(CoreError::Shape { .. })));
     assert_eq!(twin.num_data(), 100);
 }

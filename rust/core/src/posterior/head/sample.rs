@@ -1,4 +1,4 @@
-//! Draws from the posterior of a head.
+//! Draws from the posterior of a head, and the density of one.
 
 use crate::error::CoreError;
 use crate::normal::fill_standard_normal;
@@ -45,5 +45,29 @@ impl HeadPosterior {
                 }
             }
         })
+    }
+
+    /// `v^T A v`.
+    ///
+    /// # Errors
+    /// [`CoreError::Shape`], [`CoreError::Allocation`], [`CoreError::Interrupted`].
+    pub fn quadratic(&self, v: &[f64], driver: &mut Driver<'_>) -> Result<f64, CoreError> {
+        let (dim, classes) = (self.dim, self.num_outputs);
+        CoreError::check_len("the vector", self.num_params(), v.len())?;
+        let Basis::Contrast { q, prior } = &self.basis else {
+            return self.factor.quadratic(v, driver);
+        };
+        let k = classes - 1;
+        let mut rotated = Buffer::zeros("a rotated vector", self.factor.n())?;
+        let mut common = Buffer::zeros("a vector", dim)?;
+        for (a, values) in v.chunks_exact(dim).enumerate() {
+            common.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            for (c, sums) in rotated.chunks_exact_mut(dim).enumerate() {
+                let weight = q[a * k + c];
+                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight * value);
+            }
+        }
+        let shared: f64 = common.iter().zip(prior).map(|(x, t)| t * x * x).sum();
+        Ok(self.factor.quadratic(&rotated, driver)? + shared / classes as f64)
     }
 }

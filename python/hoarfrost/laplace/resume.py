@@ -1,0 +1,371 @@
+"""A fit that goes on where it was broken off: partial sums, and half a factor, in a folder.
+
+What is kept has the bits of the core's own memory, so that a fit that was killed at any moment and
+started again comes to the same bits as one that was not. A write may take a fiftieth of the time
+since the last one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from hoarfrost.curvature.stream import Piece
+from hoarfrost.curvature.sums import Sums
+from hoarfrost.data.checked import CheckedBatch
+from hoarfrost.errors import CurvatureStateError, DataError, InvalidArgumentError, SavedFileError
+from hoarfrost.laplace.linearised import LinearisedNetwork
+from hoarfrost.laplace.saved_parts import check_probe, likelihood_header, probe_outputs
+from hoarfrost.laplace.saved_trees import leaves_by_path
+from hoarfrost.laplace.saving import frozen_digest
+from hoarfrost.laplace.structure.base import Curvature, Factor, Setting
+from hoarfrost.laplace.structure.stored import add_curvature, curvature_of
+from hoarfrost.storage import Pieces, as_path, digest, opened, write
+from hoarfrost.types import Array, join
+
+KIND = "unfinished fit"
+
+# Seconds between two writes, at the least: of sums, and of a factor that takes longer than that.
+LEAST_SECONDS, FACTOR_SECONDS = 1.0, 60.0
+
+# Seconds that a step without a state worth a file is given, at first.
+_SHORT = 0.05
+
+# What a write takes of the time since the last one, and bytes a second before one was timed.
+_SHARE, _RATE = 0.02, 1e8
+
+# Numbers of a batch by which it is told from another one.
+_LOOKED_AT = 2**14
+
+# What the entries of a fingerprint are called where they differ.
+_WHAT = {
+    "parameters": "with other parameters",
+    "frozen": "with other frozen parameters or statistics",
+    "trainable": "of another selection",
+    "structure": "of another structure",
+    "likelihood": "of another likelihood or mask",
+    "prior": "with another posterior as prior",
+    "data": "of other data, or in other batches",
+}
+
+
+class _PauseError(Exception):
+    """Raised by a bar, where it is time to write."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a pass came.
+
+    Attributes
+    ----------
+    curvature, sums : Curvature, Sums
+        Of the points so far.
+    pieces : int
+        That are in them.
+    complete : bool
+        Whether these are all, and an earlier posterior with them.
+    """
+
+    curvature: Curvature
+    sums: Sums
+    pieces: int
+    complete: bool
+
+
+class Resume:
+    """What is kept of one fit in a folder.
+
+    Parameters
+    ----------
+    folder : str or path
+        Made if it is missing. Nothing else in it is touched.
+    linearised : LinearisedNetwork
+        What is fitted.
+    structure, setting : str, Setting
+        Of its curvature.
+    first : CheckedBatch
+        Of the data.
+    earlier : Laplace or None
+        The prior, where it is an earlier posterior.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If `folder` is no path or cannot be made, or holds another fit that was broken off.
+    """
+
+    def __init__(
+        self,
+        folder: Any,
+        linearised: LinearisedNetwork,
+        structure: str,
+        setting: Setting,
+        first: CheckedBatch,
+        earlier: Any = None,
+    ) -> None:
+        self.folder = _folder(folder)
+        self.structure, self.setting = structure, setting
+        subset = linearised.subset
+        leaves = leaves_by_path(subset.trainable)
+        size = linearised.piece_size(first.size, linearised.fitting_pass())
+        self.fingerprint = {
+            "parameters": digest({join(path): np.asarray(x) for path, x in leaves.items()}),
+            "frozen": frozen_digest(subset),
+            "trainable": [list(path) for path in subset.partition.trainable_paths],
+            "structure": [structure, setting.head, list(linearised.positions)],
+            "likelihood": [likelihood_header(linearised.likelihood), linearised.ignored_label],
+            "prior": None
+            if earlier is None
+            else [digest({"mean": earlier.mean}), earlier.factor.log_det()],
+            "data": [_looks(first), size],
+        }
+        self.subset, self.example = subset, linearised.example
+        self._expected: tuple[int, str] | None = None
+        self._digests: dict[int, str] = {}
+        self._written = time.monotonic()
+        self._seconds: float | None = None
+        for name in ("pass", "factor"):
+            for left in self.folder.glob(f".{name}.hoarfrost.*.tmp"):
+                with contextlib.suppress(OSError):
+                    left.unlink()
+
+    @property
+    def pass_file(self) -> Path:
+        """Of the sums."""
+        return self.folder / "pass.hoarfrost"
+
+    @property
+    def factor_file(self) -> Path:
+        """Of the factor on its way."""
+        return self.folder / "factor.hoarfrost"
+
+    def so_far(self) -> Progress | None:
+        """What there is of this fit; None where it begins.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If it is another one.
+        SavedFileError
+            If a file is damaged.
+        """
+        if not self.pass_file.exists():
+            return None
+        with opened(self.pass_file, KIND) as stored:
+            header = stored.header
+            for name, own in self.fingerprint.items():
+                if header["fingerprint"].get(name) != own:
+                    raise InvalidArgumentError(
+                        f"resume_dir {str(self.folder)!r} holds a fit that was broken off, "
+                        f"{_WHAT[name]}; give another folder, or remove {self.pass_file.name} there"
+                    )
+            try:
+                check_probe(stored, self.subset, self.example)
+            except SavedFileError as error:
+                raise InvalidArgumentError(
+                    f"resume_dir {str(self.folder)!r} holds a fit of another model that was broken "
+                    "off; give another folder"
+                ) from error
+            core = header["curvature"]
+            curvature = curvature_of(self.structure, self.setting, core, "curvature.", stored)
+            squares = stored.array("squares").copy() if "squares" in stored.entries else None
+            sums = Sums(header["num_data"], header["log_likelihood"], squares)
+            self._expected = tuple(header["batch"])
+            return Progress(curvature, sums, header["pieces"], header["complete"])
+
+    def watch(self, batches: Iterable[CheckedBatch]) -> Iterator[CheckedBatch]:
+        """The batches, of which those before the place are compared with what they were.
+
+        Raises
+        ------
+        DataError
+            If they differ.
+        """
+        found = hashlib.sha256()
+        expected = self._expected
+        for batch in batches:
+            found.update(_looks(batch).encode())
+            self._digests[batch.index] = now = found.hexdigest()
+            # Pieces come one behind.
+            self._digests.pop(batch.index - 3, None)
+            if expected is not None and batch.index == expected[0]:
+                if now != expected[1]:
+                    raise self._other_data(batch.index)
+                expected = None
+            yield batch
+        if expected is not None:
+            raise self._other_data(expected[0])
+
+    def after(self, curvature: Curvature) -> Callable[[Sums, Piece], None]:
+        """What writes the sums every so often."""
+
+        def keep(sums: Sums, piece: Piece) -> None:
+            seconds = self._seconds
+            if seconds is None:
+                seconds = float(curvature.core.nbytes) / _RATE
+            if time.monotonic() - self._written >= max(LEAST_SECONDS, seconds / _SHARE):
+                place = (piece.batch, self._digests[piece.batch])
+                self._write(curvature, sums, piece.index + 1, place, complete=False)
+
+        return keep
+
+    def complete(self, curvature: Curvature, sums: Sums) -> None:
+        """Keep sums to which nothing comes any more."""
+        self._write(curvature, sums, 0, (-1, ""), complete=True)
+
+    def factor(
+        self,
+        curvature: Curvature,
+        prior: Array,
+        scale: float,
+        keep: bool,
+        progress: Callable[[float], object] | None,
+    ) -> Factor:
+        """The factor, which is written down on the way where it takes more than a minute."""
+        if not curvature.resumable:
+            return curvature.factor(prior, scale=scale, keep=keep, progress=progress)
+        work = self._begun(prior, scale)
+        if work is None:
+            work = self._twin() if keep else curvature
+        since, wait = time.monotonic(), FACTOR_SECONDS
+        last: dict[str, float] = {}
+
+        def show(done: float) -> None:
+            if progress is not None:
+                progress(done)
+            if time.monotonic() - since >= wait:
+                raise _PauseError
+
+        while True:
+            try:
+                return work.factor(prior, scale=scale, keep=False, progress=show)
+            except _PauseError:
+                began = time.monotonic()
+                place = _place(work)
+                if place in (None, last):
+                    # What comes before the first step, and after the last, begins anew: it is
+                    # given more time, so that it ends.
+                    since, wait = time.monotonic(), max(2 * wait, _SHORT)
+                    continue
+                last = place or {}
+                self._write_factor(work, prior, scale)
+                since = time.monotonic()
+                wait = max(FACTOR_SECONDS, (since - began) / _SHARE)
+
+    def done(self) -> None:
+        """Take the files away: the fit is whole."""
+        for file in (self.factor_file, self.pass_file):
+            with contextlib.suppress(FileNotFoundError):
+                file.unlink()
+
+    def _write(
+        self,
+        curvature: Curvature,
+        sums: Sums,
+        pieces: int,
+        place: tuple[int, str],
+        complete: bool,
+    ) -> None:
+        began = time.monotonic()
+        arrays: dict[str, Array | Pieces] = {}
+        header = {
+            "fingerprint": self.fingerprint,
+            "pieces": pieces,
+            "batch": list(place),
+            "complete": complete,
+            "num_data": sums.num_data,
+            "log_likelihood": sums.log_likelihood,
+            "curvature": add_curvature(curvature, "curvature.", arrays),
+        }
+        if sums.squares is not None:
+            arrays["squares"] = sums.squares
+        probe = probe_outputs(self.subset, self.example)
+        if probe is not None:
+            arrays["probe"] = probe
+        write(self.pass_file, KIND, header, arrays)
+        self._written = time.monotonic()
+        self._seconds = self._written - began
+
+    def _write_factor(self, work: Curvature, prior: Array, scale: float) -> None:
+        arrays: dict[str, Array | Pieces] = {}
+        header = {
+            "fingerprint": self.fingerprint,
+            "prior": digest({"prior": prior}),
+            "scale": scale,
+            "curvature": add_curvature(work, "curvature.", arrays),
+        }
+        write(self.factor_file, KIND, header, arrays)
+
+    def _begun(self, prior: Array, scale: float) -> Curvature | None:
+        """A factorisation that was broken off; None where there is none of this prior."""
+        if not self.factor_file.exists():
+            return None
+        with opened(self.factor_file, KIND) as stored:
+            header = stored.header
+            same = (header["fingerprint"], header["prior"], header["scale"]) == (
+                self.fingerprint,
+                digest({"prior": prior}),
+                scale,
+            )
+            if not same:
+                return None
+            core = header["curvature"]
+            return curvature_of(self.structure, self.setting, core, "curvature.", stored)
+
+    def _twin(self) -> Curvature:
+        """The complete curvature once more, from its file: one is kept, one is used up."""
+        with opened(self.pass_file, KIND) as stored:
+            core = stored.header["curvature"]
+            return curvature_of(self.structure, self.setting, core, "curvature.", stored)
+
+    def _other_data(self, index: int) -> DataError:
+        return DataError(
+            f"the data up to batch {index} are not those of the fit that was broken off in "
+            f"resume_dir {str(self.folder)!r} (does the loader shuffle?); give the same data in "
+            "the same order, or another folder"
+        )
+
+
+def _place(work: Curvature) -> dict[str, float] | None:
+    """How far a factorisation is; None where it has no state that is worth a file."""
+    try:
+        return dict(work.core.stored()[0])
+    except CurvatureStateError:
+        return None
+
+
+def _folder(folder: Any) -> Path:
+    try:
+        path = as_path(folder)
+        path.mkdir(exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(13, "nothing can be written there")
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(str(error).replace("path is", "resume_dir is")) from None
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"resume_dir is {str(folder)!r}: {error.strerror or error}; give a folder in one that "
+            "exists"
+        ) from error
+    return path
+
+
+def _looks(batch: CheckedBatch) -> str:
+    """By what a batch is told from another: shapes, and numbers from all over it."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves((batch.inputs, batch.targets, batch.mask)):
+        array = np.asarray(leaf)
+        step = max(1, array.size // _LOOKED_AT)
+        found.update(repr((array.dtype.str, array.shape)).encode())
+        found.update(np.ascontiguousarray(array.reshape(-1)[::step]).tobytes())
+    return found.hexdigest()
