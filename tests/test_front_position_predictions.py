@@ -423,11 +423,18 @@ def test_predictions_are_put_in_their_place_and_joined_by_nobody(monkeypatch):
         for name in ("mean", "mode", "entropy", "sample")
     }
 
-    def refuse(*_, **__):
-        raise AssertionError("a second array of all predictions")
+    join = np.concatenate
+
+    def refuse(*arguments, **options):
+        joined = join(*arguments, **options)
+        assert N * T not in joined.shape, "a second array of all predictions"
+        return joined
 
     monkeypatch.setattr("hoarfrost.prob_model.likelihood.statistics.np.concatenate", refuse)
     for name, wanted in expected.items():
         found = getattr(tokens.predictive, name)(by_arrays, rng=0)
         np.testing.assert_array_equal(found, wanted)
         assert found.dtype == wanted.dtype
+    # What is not known to end is joined, and the test would see it.
+    with pytest.raises(AssertionError, match="second array"):
+        tokens.predictive.mean(by_a_stream)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from token_problems import (
-    AT_ONCE,
     COUNTED,
     HEAD_OR_ALL,
     LABELS,
@@ -19,6 +18,7 @@ from token_problems import (
     assert_near,
     fit,
     head_only,
+    in_small_pieces,
     rows,
     token_net,
 )
@@ -46,8 +46,7 @@ def masked(y, way):
 @pytest.mark.parametrize("structure", ["full", "diag"])
 @HEAD_OR_ALL
 def test_what_is_masked_is_not_there(likelihood, way, structure, trainable, monkeypatch):
-    monkeypatch.setattr("hoarfrost.curvature.head.MAX_POINTS", AT_ONCE)
-    monkeypatch.setattr("hoarfrost.laplace.linearised.MAX_POINTS", AT_ONCE)
+    in_small_pieces(monkeypatch)
     y, options = masked(TARGETS[likelihood], way)
     kept = COUNTED
     if way == "class":

@@ -22,6 +22,7 @@ from token_problems import (
     assert_near,
     fit,
     head_only,
+    in_small_pieces,
     rows,
     token_net,
 )
@@ -138,8 +139,7 @@ def test_tuning_on_held_out_data_is_that_of_the_points():
 
 
 def test_no_more_than_a_piece_of_positions_is_in_memory(monkeypatch):
-    monkeypatch.setattr("hoarfrost.curvature.head.MAX_POINTS", AT_ONCE)
-    monkeypatch.setattr("hoarfrost.laplace.linearised.MAX_POINTS", AT_ONCE)
+    in_small_pieces(monkeypatch)
     monkeypatch.setattr("hoarfrost.predictive.evaluate._POINTS_AT_ONCE", AT_ONCE)
     seen = []
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import hoarfrost
+from hoarfrost.curvature import head
 from hoarfrost.data import DataLoader
+from hoarfrost.laplace import linearised
 
 EPS32 = float(np.finfo(np.float32).eps)
 
@@ -56,6 +58,15 @@ def fit(x, y, likelihood="categorical", **options):
 
 def rows(array):
     return array.reshape(-1, *array.shape[2:])
+
+
+def in_small_pieces(monkeypatch):
+    """Pieces of two examples; the modules are imported above, with the constant as it is.
+
+    One that were imported while it is another would keep that for all tests after this one.
+    """
+    for module in (head, linearised):
+        monkeypatch.setattr(module, "MAX_POINTS", AT_ONCE)
 
 
 def assert_near(got, expected):
