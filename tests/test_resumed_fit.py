@@ -64,6 +64,7 @@ def at_every_chance(monkeypatch):
     """Writes after every piece and every round of a factorisation."""
     monkeypatch.setattr(resume, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(resume, "FACTOR_SECONDS", 0.0)
+    monkeypatch.setattr(resume, "FACTOR_FLOPS", 0.0)
     monkeypatch.setattr(resume, "_SHARE", 1e9)
     monkeypatch.setattr(resume, "_SHORT", 0.01)
 
@@ -246,6 +247,14 @@ def test_damage_is_an_error(tmp_path):
         fitted(data=data, resume_dir=tmp_path)
 
 
+def test_short_fits_write_nothing(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    writes = []
+    monkeypatch.setattr(resume, "write", lambda *arguments: writes.append(arguments))
+    same(fitted(resume_dir=tmp_path), fitted())
+    assert not writes and not list(tmp_path.iterdir())
+
+
 def test_folders_that_cannot_be(tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
@@ -263,7 +272,7 @@ SCRIPT = """
     import hoarfrost
     from hoarfrost.data import DataLoader
     from hoarfrost.laplace import resume
-    resume.LEAST_SECONDS = resume.FACTOR_SECONDS = 0.0
+    resume.LEAST_SECONDS = resume.FACTOR_SECONDS = resume.FACTOR_FLOPS = 0.0
     resume._SHARE = 1e9
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2000, 8)).astype(np.float32)
