@@ -20,9 +20,9 @@ def probs(rows: int, seed: int) -> np.ndarray:
 
 
 VAL, TEST, TEST2 = probs(12, 0), probs(4, 2), probs(4, 3)
-# Sure of what is right, so that less conforms.
+# Sure of what is wrong, so that all conforms.
 VAL2 = np.full((12, 3), 0.01, np.float32)
-VAL2[np.arange(12), np.arange(12) % 3] = 0.98
+VAL2[np.arange(12), (np.arange(12) + 1) % 3] = 0.98
 LABELS = (np.arange(12) % 3).astype(np.int32)
 NUMBERS = _RNG.standard_normal(12).astype(np.float32)
 NEW = _RNG.standard_normal(4).astype(np.float32)
@@ -48,7 +48,7 @@ OF_CLASSIFIERS: dict[str, tuple[Any, Any]] = {
     "cross_test_probs": ([TEST, TEST[::-1]], [TEST2, TEST2]),
     "values": (np.array([0, 1, 2, 0]), np.array([1, 1, 1, 1])),
     "conformal_sets": ([[0], [], [1, 2], [2]], [[0], [1], [], []]),
-    "error": (0.3, 0.8),
+    "error": (0.5, 0.9),
 }
 OF_REGRESSORS: dict[str, tuple[Any, Any]] = {
     "val_lower_bounds": (NUMBERS - 1, NUMBERS - 2),

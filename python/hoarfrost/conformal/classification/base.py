@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hoarfrost.checks import is_whole, shown
+from hoarfrost.checks import is_whole, plain, shown
 from hoarfrost.conformal.checked import check_same_length, folds, labels, on_host, probabilities
 from hoarfrost.conformal.level import rank, score_quantile
 from hoarfrost.errors import InvalidArgumentError, ShapeError
@@ -267,17 +267,20 @@ def as_sets(held: np.ndarray) -> list[list[int]]:
 
 
 def _checked_sets(value: Any) -> list[set[int]]:
-    if not isinstance(value, list | tuple | np.ndarray):
+    if not _is_run(value):
         raise InvalidArgumentError(
             f"conformal_sets is {shown(value)}; give the list that conformal_set gives"
         )
     sets: list[set[int]] = []
     for i, one in enumerate(value):
-        if not isinstance(one, list | tuple | set | frozenset | np.ndarray) or not all(
-            is_whole(label, 0) for label in np.asarray(list(one), dtype=object).ravel()
-        ):
+        held = list(one) if isinstance(one, set | frozenset) or _is_run(one) else None
+        if held is None or not all(is_whole(plain(label), 0) for label in held):
             raise InvalidArgumentError(
                 f"conformal_sets[{i}] is {shown(one)}; give a list of labels, whole numbers"
             )
-        sets.append({int(label) for label in one})
+        sets.append({int(label) for label in held})
     return sets
+
+
+def _is_run(value: Any) -> bool:
+    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
