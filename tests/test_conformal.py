@@ -208,6 +208,12 @@ def test_cv_sets_are_the_sum_of_the_paper(kind):
         assert classifier.conformal_set(*folds, error) == wanted
 
 
+def test_equal_scores_are_not_below():
+    probs = [PROBS[[1, 1]], PROBS[[1, 1]]]  # all scores are those of the label of the test point
+    held = CV_SIMPLE.conformal_set(probs, [[1, 1], [1, 1]], [PROBS[1:2], PROBS[1:2]], 0.8)
+    assert held == [[1]]
+
+
 @pytest.mark.parametrize("kind", CV_CLASSIFIERS)
 def test_cv_sets_of_equal_models_are_split_sets(kind):
     """With one model for all folds the sum counts what the quantile counts."""
@@ -406,17 +412,17 @@ def test_intervals_shrink_as_the_error_grows(name):
 def test_add_one_in_sets_are_those_of_the_paper():
     rng = np.random.default_rng(17)
     train, test = np.log(rng.uniform(size=(6, 9))), np.log(rng.uniform(size=(6, 4, 3)))
-    sets, sizes = add_one_in_sets(train, test, 0.3)
-    for point in range(4):
-        held = []
-        for y in range(3):
-            w = np.exp(test[:, point, y])
-            w = w / w.sum()
-            assert np.isclose(sizes[point, y], 1 / (w**2).sum(), rtol=1e-13)
-            scores = np.append(w @ np.exp(train), w @ np.exp(test[:, point, y]))
-            if (scores <= scores[-1]).mean() > 0.3:
-                held.append(y)
-        assert sets[point] == held
+    ranks = np.empty((4, 3), int)
+    for point, y in np.ndindex(4, 3):
+        w = np.exp(test[:, point, y])
+        w = w / w.sum()
+        scores = np.append(w @ np.exp(train), w @ np.exp(test[:, point, y]))
+        ranks[point, y] = (scores <= scores[-1]).sum()
+        _, sizes = add_one_in_sets(train, test, 0.3)
+        assert np.isclose(sizes[point, y], 1 / (w**2).sum(), rtol=1e-13)
+    for tenths in range(1, 10):
+        sets, _ = add_one_in_sets(train, test, tenths / 10)
+        assert sets == [np.flatnonzero(row > tenths).tolist() for row in ranks]
 
 
 def test_probabilities_below_float64_are_ranked_too():
