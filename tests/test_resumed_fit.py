@@ -32,7 +32,9 @@ TARGETS = {
     "categorical": RNG.integers(0, C, N),
     "bernoulli": RNG.integers(0, 2, (N, C)),
     "gaussian": RNG.normal(size=(N, C)).astype(np.float32),
+    "each": RNG.normal(size=(N, C)).astype(np.float32),
 }
+EACH = Gaussian((0.5, 1.0, 2.0))
 CASES = pytest.mark.parametrize("likelihood", TARGETS)
 OF = pytest.mark.parametrize("part", ["head", "every"])
 STRUCTURES = pytest.mark.parametrize("structure", ["full", "diag"])
@@ -49,7 +51,11 @@ def other_network(params, x):
 def fitted(likelihood="categorical", part="head", data=None, model=network, **options):
     if data is None:
         data = DataLoader.from_array_data((X, TARGETS[likelihood]), batch_size=20)
-    options = {"params": PARAMS, "likelihood": likelihood, **options}
+    options = {
+        "params": PARAMS,
+        "likelihood": EACH if likelihood == "each" else likelihood,
+        **options,
+    }
     return hoarfrost.fit_laplace(
         model,
         data_loader=data,

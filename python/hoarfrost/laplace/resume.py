@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -121,7 +122,7 @@ class Resume:
         subset = linearised.subset
         leaves = leaves_by_path(subset.trainable)
         size = linearised.piece_size(first.size, linearised.fitting_pass())
-        self.fingerprint = {
+        fingerprint = {
             "parameters": digest({join(path): np.asarray(x) for path, x in leaves.items()}),
             "frozen": frozen_digest(subset),
             "trainable": [list(path) for path in subset.partition.trainable_paths],
@@ -132,6 +133,8 @@ class Resume:
             else [digest({"mean": earlier.mean}), earlier.factor.log_det()],
             "data": [_looks(first), size],
         }
+        # As it comes back from a file: tuples are lists there.
+        self.fingerprint: dict[str, Any] = json.loads(json.dumps(fingerprint))
         self.subset, self.example = subset, linearised.example
         self._expected: tuple[int, str] | None = None
         self._digests: dict[int, str] = {}
