@@ -193,6 +193,7 @@ def of_inputs() -> dict[str, Callable[[Any], Any]]:
     found = {name: call for name, (_, call) in _of_fronts("inputs_loader").items()}
     for name in ("predict", "predict_proba", "functional_variance", "functional_covariance"):
         found[f"Laplace.{name}"] = _call(lambda m: m.core, name, "inputs")
+    found |= {f"{model}.predictive.conformal_set": _sets_at(model) for model in ("map", "laplace")}
     found["Laplace.predict_regression"] = _moments
     found["Laplace.functional_covariance joint"] = lambda loader: (
         models().core.functional_covariance(loader, joint=True)
@@ -206,6 +207,8 @@ def of_data() -> dict[str, tuple[str, Callable[[Any], Any]]]:
     found = _of_fronts("data_loader")
     return {
         **found,
+        "map.predictive.conformal_set": ("classes", _sets_by("map")),
+        "laplace.predictive.conformal_set": ("classes", _sets_by("laplace")),
         "Laplace.log_prob": ("classes", lambda loader: models().core.log_prob(loader)),
         "Laplace.log_prob numbers": ("numbers", lambda x: models().core_numbers.log_prob(x)),
         "Laplace.optimize_on": ("classes", _optimized),
@@ -224,6 +227,25 @@ def of_data() -> dict[str, tuple[str, Callable[[Any], Any]]]:
         "calibrate validation": ("classes", _calibrate_validation),
         "prior_log_variance_tuning": ("classes", _tuned),
     }
+
+
+def _conformal_sets(model: str, train: Any, tests: Any) -> Any:
+    predictive = getattr(models(), model).predictive
+    found, sizes = predictive.conformal_set(train, tests, error=0.3, rng=KEY, return_ess=True)
+    held = np.zeros(sizes.shape, dtype=bool)
+    for row, labels in zip(held, found, strict=True):
+        row[labels] = True
+    return held, sizes
+
+
+def _sets_at(model: str) -> Callable[[Any], Any]:
+    """By the loader of the inputs."""
+    return lambda loader: _conformal_sets(model, _native(), loader)
+
+
+def _sets_by(model: str) -> Callable[[Any], Any]:
+    """By the loader of the training data."""
+    return lambda loader: _conformal_sets(model, loader, inputs_of(X))
 
 
 def _moments(loader: Any) -> Any:

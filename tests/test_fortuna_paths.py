@@ -11,6 +11,27 @@ import pytest
 import hoarfrost
 
 PATHS = {
+    "conformal": """AdaptivePredictionConformalClassifier CVPlusConformalRegressor
+        JackknifeMinmaxConformalRegressor JackknifePlusConformalRegressor
+        OneDimensionalUncertaintyConformalRegressor QuantileConformalRegressor
+        SimplePredictionConformalClassifier""",
+    "conformal.classification": """AdaptivePredictionConformalClassifier
+        SimplePredictionConformalClassifier""",
+    "conformal.classification.adaptive_prediction": """AdaptivePredictionConformalClassifier
+        CVPlusAdaptivePredictionConformalClassifier""",
+    "conformal.classification.base": """ConformalClassifier CVPlusConformalClassifier
+        SplitConformalClassifier""",
+    "conformal.classification.simple_prediction": """SimplePredictionConformalClassifier
+        CVPlusSimplePredictionConformalClassifier""",
+    "conformal.regression": """CVPlusConformalRegressor JackknifeMinmaxConformalRegressor
+        JackknifePlusConformalRegressor OneDimensionalUncertaintyConformalRegressor
+        QuantileConformalRegressor""",
+    "conformal.regression.base": "ConformalRegressor",
+    "conformal.regression.cvplus": "CVPlusConformalRegressor",
+    "conformal.regression.jackknife_minmax": "JackknifeMinmaxConformalRegressor",
+    "conformal.regression.jackknifeplus": "JackknifePlusConformalRegressor",
+    "conformal.regression.onedim_uncertainty": "OneDimensionalUncertaintyConformalRegressor",
+    "conformal.regression.quantile": "QuantileConformalRegressor",
     "data": "DataLoader InputsLoader TargetsLoader",
     "data.loader": "DataLoader InputsLoader TargetsLoader",
     "data.loader.huggingface_loaders": "HuggingFaceDataLoader",
@@ -59,6 +80,9 @@ PATHS = {
 }
 # Modules that hold no code of their own.
 RE_EXPORTS = [
+    "conformal/__init__.py",
+    "conformal/classification/__init__.py",
+    "conformal/regression/__init__.py",
     "data/loader/__init__.py",
     "data/loader/huggingface_loaders.py",
     "joint/state.py",
@@ -70,6 +94,10 @@ RE_EXPORTS = [
 ]
 # The import lines of Fortuna's own examples, as far as what they name exists here.
 EXAMPLES = """
+from fortuna.conformal import AdaptivePredictionConformalClassifier
+from fortuna.conformal import OneDimensionalUncertaintyConformalRegressor
+from fortuna.conformal import QuantileConformalRegressor
+from fortuna.conformal import SimplePredictionConformalClassifier
 from fortuna.data import DataLoader
 from fortuna.data import InputsLoader
 from fortuna.data.loader.huggingface_loaders import HuggingFaceDataLoader

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hoarfrost._core import __version__
 
 if TYPE_CHECKING:
-    from hoarfrost import data, errors, likelihood, metric, model, prob_model
+    from hoarfrost import conformal, data, errors, likelihood, metric, model, prob_model
     from hoarfrost.curvature.features import features
     from hoarfrost.laplace import Laplace, describe, fit_laplace, load_laplace
     from hoarfrost.laplace import plan_laplace as plan
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Laplace",
     "__version__",
+    "conformal",
     "data",
     "describe",
     "errors",
@@ -41,7 +42,7 @@ _PLACES = {
     "plan": ("hoarfrost.laplace", "plan_laplace"),
     **{
         name: (f"hoarfrost.{name}", "")
-        for name in ("data", "errors", "likelihood", "metric", "model", "prob_model")
+        for name in ("conformal", "data", "errors", "likelihood", "metric", "model", "prob_model")
     },
 }
 

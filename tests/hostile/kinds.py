@@ -19,9 +19,13 @@ from meaning import Hostile, Recipe
 from hoarfrost.data import DataLoader, InputsLoader, TargetsLoader
 
 ARRAYS = """inputs preds probs targets lower_bounds upper_bounds means variances variance
-    aleatoric_variances epistemic_variances"""
+    aleatoric_variances epistemic_variances val_probs val_targets test_probs values
+    val_lower_bounds val_upper_bounds test_lower_bounds test_upper_bounds val_preds
+    val_uncertainties test_preds test_uncertainties conformal_intervals scores
+    loo_val_outputs loo_val_targets loo_test_outputs"""
 NUMBERS = """dropout_rate q error log_var mean low high prior_mean prior_precision noise_std
-    temperature max_grad_norm early_stopping_min_delta min_prior_log_var max_prior_log_var value"""
+    temperature max_grad_norm early_stopping_min_delta min_prior_log_var max_prior_log_var value
+    quantile"""
 INTEGERS = """output_dim num_filters depth widen_factor width num_heads mlp_dim lora_rank vocab_size
     max_length pad_id patch_size num_inputs batch_size divisor n n_bins n_data n_epochs
     n_samples n_posterior_samples n_output_samples n_target_samples grid_size
@@ -30,7 +34,7 @@ INTEGERS = """output_dim num_filters depth widen_factor width num_heads mlp_dim 
 SWITCHES = """plot shuffle prefetch replace joint log verbose tune_prior_log_variance progress
     distribute frozen curvature verify
     disable_jit disable_calibration_metrics_computation disable_training_metrics_computation
-    dump_state start_from_current_state"""
+    dump_state start_from_current_state return_ess"""
 CHOICES = """form pool name link structure hessian_structure how interval_type mode keep_curvature
     early_stopping_monitor return_aux parameters cache_features"""
 PAIRS = """data_loader train_data_loader val_data_loader calib_data_loader iterable tf_data_loader
@@ -41,7 +45,9 @@ CALLABLES = """call log_variance_call activation initializer_fun fun freeze_fun 
 OBJECTS = """widths activations dense dropout dtype stage_sizes block_cls conv shortcut_size
     input_shape rngs module state likelihood_log_variance_model posterior_approximator model_editor
     optimizer plot_options output_calibrator checkpointer monitor processor hyperparameters
-    metrics method fit_config map_fit_config calib_config inputs_loaders data"""
+    metrics method fit_config map_fit_config calib_config inputs_loaders data
+    cross_val_probs cross_val_targets cross_test_probs cross_val_outputs cross_test_outputs
+    conformal_sets"""
 PATHS = "save_checkpoint_dir restore_checkpoint_path checkpoint_path path resume_dir"
 
 KINDS: dict[str, str] = {
@@ -54,7 +60,7 @@ KINDS: dict[str, str] = {
         "switch": SWITCHES,
         "choice": CHOICES,
         "pairs": PAIRS,
-        "loader": "inputs_loader",
+        "loader": "inputs_loader test_inputs_loader",
         "tree": TREES,
         "callable": CALLABLES,
         "object": OBJECTS,

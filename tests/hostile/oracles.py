@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import conformal_oracles
 import core_oracles
 import numpy as np
 from agreement import Oracle
@@ -71,5 +72,6 @@ ORACLES: dict[str, Oracle] = {
     # They hand on what they are given, a NaN too.
     "Laplace.merge": lambda given, result: "",
     "Laplace.write_to": lambda given, result: "",
+    **conformal_oracles.ORACLES,
     **core_oracles.ORACLES,
 }

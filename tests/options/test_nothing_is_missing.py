@@ -12,6 +12,7 @@ from problems import X
 from public import public_callables
 from test_checkpoint_options import TABLE as CHECKPOINTS
 from test_config_options import TABLE as CONFIGS
+from test_conformal_options import TABLE as CONFORMAL
 from test_data_options import TABLE as DATA
 from test_laplace_options import TABLE as LAPLACE
 from test_metric_and_prior_options import TABLE as METRICS_AND_PRIORS
@@ -27,6 +28,7 @@ from hoarfrost.prior import DiagonalGaussianPrior, IsotropicGaussianPrior
 from hoarfrost.prob_model.posterior import LaplacePosterior, MAPPosterior
 
 TABLES = (LAPLACE, MODELS, NETWORKS, CONFIGS, DATA, METRICS_AND_PRIORS, PREDICTIVES, CHECKPOINTS)
+TABLES += (CONFORMAL,)
 TABLE = {name: subject for rows in TABLES for name, subject in rows.items()}
 # Classes all of whose public methods must stand in the table.
 WHOLE = (

@@ -23,14 +23,19 @@ from entries import (
     methods,
     table,
 )
-from problems import CLASSES, CLASSES2, INPUTS, INPUTS2, NUMBERS, NUMBERS2, fitted, key
+from problems import CLASSES, CLASSES2, INPUTS, INPUTS2, NUMBERS, NUMBERS2, X, fitted, key
 
+from hoarfrost.data import DataLoader
 from hoarfrost.prob_model.likelihood import ClassificationLikelihood, RegressionLikelihood
 from hoarfrost.prob_model.predictive import ClassificationPredictive, RegressionPredictive
 
+# Training labels of one class alone.
+ONE_CLASS = DataLoader.from_array_data((X, np.zeros(12, np.int32)), batch_size=6)
 OF_PREDICTIVES: dict[str, Entry] = {
     **SECOND,
     "inputs_loader": Other(INPUTS2),
+    "test_inputs_loader": Other(INPUTS2),
+    "return_ess": Other(False),
     "n_posterior_samples": Other(5),
     "n_output_samples": Other(5),
     "n_target_samples": Other(5),
@@ -73,6 +78,11 @@ def predictive_subjects(kind: str, cls: Any, data: Any, other: Any) -> Iterator[
             "n_target_samples": 2,
         }
         entries = {**OF_PREDICTIVES, "data_loader": Other(other)}
+        if name == "conformal_set":
+            base |= {"train_data_loader": data, "test_inputs_loader": INPUTS, "return_ess": True}
+            base |= {"error": 0.3}
+            entries["error"] = Other(0.9)
+            entries["train_data_loader"] = Other(ONE_CLASS)
         if kind == "regressor":
             entries["means"] = Other(np.eye(12, 1, dtype=np.float32))
         if name == "aleatoric_entropy":

@@ -75,23 +75,29 @@ def checked_probs(probs: Any, targets: Any, log: bool = False) -> tuple[Any, Any
         )
     check_not_empty(shape)
     if not is_traced(targets):
-        labels = targets
-        wrong = ~((labels >= 0) & (labels < shape[1]) & (labels == np.floor(labels)))
-        if wrong.any():
-            raise InvalidArgumentError(
-                f"targets must be classes from 0 to {shape[1] - 1}, the columns of probs, but "
-                f"targets[{int(wrong.argmax())}] is {labels[wrong.argmax()]}"
-            )
-        targets = labels.astype(np.int64)
+        targets = labels_of_columns(targets, shape[1])
     if not is_traced(probs):
-        probs = _sound_probs(probs, log)
+        probs = sound_probs(probs, log)
     if is_traced(probs, targets):
         # In a program that is not in float64 there are no labels of 64 bits.
         return wide_in_program(probs), jnp.asarray(targets).astype(int)
     return probs, targets
 
 
-def _sound_probs(probs: np.ndarray, log: bool) -> np.ndarray:
+def labels_of_columns(
+    labels: np.ndarray, num_classes: int, name: str = "targets", of: str = "probs"
+) -> np.ndarray:
+    """Labels as int64, each that of a column."""
+    wrong = ~((labels >= 0) & (labels < num_classes) & (labels == np.floor(labels)))
+    if wrong.any():
+        raise InvalidArgumentError(
+            f"{name} must be classes from 0 to {num_classes - 1}, the columns of {of}, but "
+            f"{name}[{int(wrong.argmax())}] is {labels[wrong.argmax()]}"
+        )
+    return labels.astype(np.int64)
+
+
+def sound_probs(probs: np.ndarray, log: bool = False, name: str = "probs") -> np.ndarray:
     """Probabilities in float64; what rounding took below 0 is 0."""
     half = jnp.issubdtype(probs.dtype, np.floating) and probs.dtype.itemsize == 2
     rounding = _ROUNDING_IN_HALF if half else _ROUNDING
@@ -99,12 +105,12 @@ def _sound_probs(probs: np.ndarray, log: bool) -> np.ndarray:
     low, high = float(values.min()), float(values.max())
     if log and not high <= rounding:
         raise InvalidArgumentError(
-            f"with log=True, probs must be log-probabilities, none above 0, but the largest is "
+            f"with log=True, {name} must be log-probabilities, none above 0, but the largest is "
             f"{high}; give logits through jax.nn.log_softmax, probabilities with log=False"
         )
     if not log and not (low >= -rounding and high <= 1.0 + rounding):
         raise InvalidArgumentError(
-            f"probs must be probabilities from 0 to 1, but go from {low} to {high}; give logits "
+            f"{name} must be probabilities from 0 to 1, but go from {low} to {high}; give logits "
             "through jax.nn.softmax"
         )
     sums = (np.exp(values) if log else values).sum(axis=1)
@@ -112,8 +118,8 @@ def _sound_probs(probs: np.ndarray, log: bool) -> np.ndarray:
     if wrong.any():
         (row,) = first_true(wrong)
         raise InvalidArgumentError(
-            f"every row of probs must add up to 1, but {'exp of ' if log else ''}row {row} adds up "
-            f"to {sums[row]:.6g}; "
+            f"every row of {name} must add up to 1, but {'exp of ' if log else ''}row {row} adds "
+            f"up to {sums[row]:.6g}; "
             + (
                 "take jax.nn.log_softmax of the logits"
                 if log

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.checks import check_switch, is_choice, is_number, plain, shown
+from hoarfrost.checks import check_probability, check_switch, is_choice, is_number, plain, shown
+from hoarfrost.conformal.add_one_in import add_one_in_sets
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.predictive import classes
 from hoarfrost.predictive.link import closed_links
@@ -110,6 +111,80 @@ class ClassificationPredictive(Predictive):
         sets = np.empty(len(means), dtype=object)
         sets[:] = [labels[:size].tolist() for labels, size in zip(order, sizes, strict=True)]
         return sets.reshape(points)
+
+    def conformal_set(
+        self,
+        train_data_loader: Any,
+        test_inputs_loader: Any,
+        n_posterior_samples: int = 30,
+        error: float = 0.05,
+        rng: jax.Array | int | None = None,
+        distribute: bool = True,
+        return_ess: bool = False,
+        *,
+        link: str | None = None,
+    ) -> Any:
+        """Sets that hold the label with probability ``1 - error``, as the training data show.
+
+        Full conformal sets without a second fit (Fong and Holmes, Conformal Bayesian Computation,
+        2021): for each label that a test point may have, the posterior samples are reweighted as if
+        that point had been a training point, and the label is kept where its probability is no
+        outlier among those of the training labels. The guarantee is that of exact posteriors, of
+        which `n_posterior_samples` are many: look at the effective sample sizes. A MAP posterior
+        has one sample, of which training labels are more probable than others; for any model, with
+        data held out for it, there is `hoarfrost.conformal`.
+
+        Parameters
+        ----------
+        train_data_loader : DataLoader
+            The training data, n points.
+        test_inputs_loader : InputsLoader
+            Inputs.
+        n_posterior_samples : int
+            Weight samples, S.
+        error : float
+            The probability that the label is left out, between 0 and 1, both excluded. Below
+            ``1/(n + 1)`` every set holds all classes, and a warning says so.
+        rng : jax.Array or int, optional
+            A key or a seed.
+        distribute : bool
+            See the class.
+        return_ess : bool
+            Whether the effective sample sizes are given, too.
+        link : {"mc", "nn"}, optional
+            See the class.
+
+        Returns
+        -------
+        numpy.ndarray or tuple
+            Shape ``(N,)``, dtype object: for each point a list of labels in ascending order, which
+            may be empty. With `return_ess` a pair of that and, float64, shape ``(N, C)``, how many
+            of the S samples the weights of each label amount to.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If `error` is none, or the link needs no samples.
+        """
+        check_switch("distribute", distribute)
+        check_switch("return_ess", return_ess)
+        check_probability("error", error)
+        if is_choice(link, closed_links(self.likelihood.output)):
+            raise InvalidArgumentError(
+                f'link is {link!r}, which draws no samples to be reweighted; give "mc" or "nn"'
+            )
+        key = self._key(rng)  # the same weights for both
+        train = self.ensemble_log_prob(train_data_loader, n_posterior_samples, key, link=link)
+        outputs = self.sample_calibrated_outputs(
+            test_inputs_loader, n_posterior_samples, key, link=link
+        )
+        logits = np.asarray(outputs, dtype=np.float64)
+        logits = logits - logits.max(axis=2, keepdims=True)
+        log_p = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
+        found, sizes = add_one_in_sets(np.asarray(train, dtype=np.float64), log_p, error)
+        sets = np.empty(len(found), dtype=object)
+        sets[:] = found
+        return (sets, sizes) if return_ess else sets
 
     def _closed_log_probs(self, inputs_loader: Any, link: str | None) -> jax.Array | None:
         if not is_choice(link, closed_links(self.likelihood.output)):
