@@ -1,19 +1,19 @@
-"""The main job: digits, a small network, and an exact Laplace posterior over its last layer."""
+"""Digits, a small network, and an exact Laplace posterior over its last layer."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 import optax
-from flax import linen as nn
 
 from hoarfrost import metric
 from hoarfrost.data import DataLoader, InputsLoader
 from hoarfrost.examples import comparison
+from hoarfrost.examples.classifier import Classifier
 from hoarfrost.examples.command import Settings
 from hoarfrost.examples.comparison import (
     CONFIDENCE,
@@ -32,8 +32,6 @@ from hoarfrost.examples.digits_data import (
     Points,
     load_digits_data,
 )
-from hoarfrost.examples.figures import draw
-from hoarfrost.examples.output import write_whole
 from hoarfrost.freezing import Subset, make_partition, selection_table
 from hoarfrost.laplace import plan_network
 from hoarfrost.prior import IsotropicGaussianPrior
@@ -57,24 +55,31 @@ _NOTES = (
 )
 
 
-class DigitNet(nn.Module):  # type: ignore[misc]
-    """Two hidden layers of ReLU and a head of ten outputs."""
+@dataclass(frozen=True)
+class Digits:
+    """What MAP and Laplace said of digits, and of what is none.
 
-    @nn.compact  # type: ignore
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Logits, shape ``(B, 10)``, of inputs ``(B, 64)``."""
-        hidden = nn.relu(nn.Dense(256, name="hidden1")(inputs))
-        hidden = nn.relu(nn.Dense(128, name="hidden2")(hidden))
-        logits: jax.Array = nn.Dense(NUM_CLASSES, name="head")(hidden)
-        return logits
+    Attributes
+    ----------
+    labelled : sequence of Predictions
+        Of digits, as they are and rotated.
+    not_digits : Predictions
+        Of inputs that are no digits, of all kinds together.
+    measures : mapping
+        Of each of these, by its name.
+    """
+
+    labelled: Sequence[Predictions]
+    not_digits: Predictions
+    measures: Mapping[str, Mapping[str, Measure]]
 
 
-def run(settings: Settings) -> None:
-    """Do the job, print what comes of it and write the picture."""
+def run(settings: Settings) -> Digits:
+    """Train, compare and print what comes of it."""
     data = load_digits_data(settings.seed)
     # A weak prior, as in training without weight decay: this is where a network gets too sure.
     model = ProbClassifier(
-        DigitNet(),
+        Classifier(NUM_CLASSES),
         prior=IsotropicGaussianPrior(log_var=5.0),
         posterior_approximator=LaplacePosteriorApproximator(),
         seed=settings.seed,
@@ -88,8 +93,7 @@ def run(settings: Settings) -> None:
     together = pooled(_NOT_DIGITS, others)
     measures = {part.name: compare(part, settings.seed) for part in [*labelled, *others, together]}
     _print_comparison(labelled, others, measures)
-    write_whole(settings.picture, lambda path: draw(labelled, together, measures, path))
-    print(f"\nPicture: {settings.picture}")
+    return Digits(labelled, together, measures)
 
 
 def all_but_head(path: Sequence[str | int], value: Any) -> str:
