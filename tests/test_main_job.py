@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import struct
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ pytest.importorskip("matplotlib")
 
 from hoarfrost.__main__ import main
 from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.examples.command import Settings
 from hoarfrost.examples.comparison import (
     Measure,
     Predictions,
@@ -25,14 +27,14 @@ from hoarfrost.examples.comparison import (
     confidence_sentence,
     score_sentence,
 )
-from hoarfrost.examples.digits import Settings
 from hoarfrost.examples.digits_data import load_digits_data
 from hoarfrost.examples.figures import headline
 from hoarfrost.examples.output import check_destination, write_whole
 
 DIGITS = ("test digits", "rotated digits")
 OTHERS = ("photo patches", "shuffled pixels", "uniform noise")
-PICTURE = "hoarfrost-digits.png"
+PICTURE = "hoarfrost.png"
+SIGNAL_METHODS = ("MAP", "temperature scaling", "Laplace")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,31 @@ def table_rows(printed: str) -> dict[str, list[str]]:
                 assert name not in rows
                 rows[name] = line.removeprefix(name).split()
     return rows
+
+
+def test_signals_come_first_with_every_score_of_every_method(quick: Run) -> None:
+    first, second = quick.stdout.split("\n2. ")
+    assert first.startswith("1. A network that is too sure") and "digits" in second
+    for method, labels in zip(SIGNAL_METHODS, ("1,000", "800 + 200", "1,000"), strict=True):
+        [row] = re.findall(rf"^{method} +{re.escape(labels)}  (.*)$", first, re.MULTILINE)
+        pairs = re.findall(r"([\d.]+) ± ([\d.]+)", row)
+        assert len(pairs) == 3
+        nll, ece, accuracy = (float(mean) for mean, _ in pairs)
+        # Better than guessing one of ten even in a quick run.
+        assert 0 < nll < math.log(10) and 0 <= ece < 0.5 and 0.2 < accuracy < 1
+        assert all(0 < float(error) < 0.5 for _, error in pairs)
+    curves = re.findall(r"^ +([\d,]+)((?: +[\d.]+){6})$", first, re.MULTILINE)
+    assert [labels for labels, _ in curves] == ["200", "500", "1,000", "2,000"]
+    # The same numbers at 1,000 labels, and more labels make a better network.
+    means = [[float(number) for number in numbers.split()] for _, numbers in curves]
+    assert f"MAP{'1,000':>30}    {means[2][0]:.3f} ± " in first
+    assert means[3][3] > means[0][3]
+    for theirs in SIGNAL_METHODS[:2]:
+        said = first[first.index(f"Laplace against {theirs}, ") :].splitlines()[1:]
+        kinds = ("  won: ", "  lost: ", "  no difference beyond chance: ")
+        judged = [line for line in said[:6] if line.startswith(kinds)]
+        assert [sum(line.startswith(kind) for line in judged) >= 1 for kind in kinds] == [True] * 3
+        assert sum("standard errors" in line for line in judged) >= 3
 
 
 def test_the_table_holds_every_row_with_sound_numbers(quick: Run) -> None:
@@ -104,6 +131,10 @@ def test_the_same_seed_prints_the_same(quick: Run, tmp_path: Path) -> None:
     def after(printed: str) -> str:  # the free memory, which is printed before it, changes
         return printed[printed.index("Posterior:") : printed.index("\nPicture:")]
 
+    def signals(printed: str) -> str:
+        return printed[: printed.index("\n2. ")]
+
+    assert signals(again.stdout) == signals(quick.stdout)
     assert after(again.stdout) == after(quick.stdout)
     pictures = (quick.folder / PICTURE, tmp_path / PICTURE)
     assert pictures[0].read_bytes() == pictures[1].read_bytes()
@@ -111,7 +142,7 @@ def test_the_same_seed_prints_the_same(quick: Run, tmp_path: Path) -> None:
 
 def test_every_option_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Settings] = []
-    monkeypatch.setattr("hoarfrost.examples.digits.run", started.append)
+    monkeypatch.setattr("hoarfrost.examples.main_job.run", started.append)
     picture = tmp_path / "again.svg"
     for arguments in (
         ["--quick", "--seed", "3", "--output", str(tmp_path)],
@@ -153,7 +184,7 @@ def test_a_bad_destination_is_found_before_the_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "sub.png").mkdir()
-    monkeypatch.setattr("hoarfrost.examples.digits.run", lambda settings: pytest.fail("it ran"))
+    monkeypatch.setattr("hoarfrost.examples.main_job.run", lambda settings: pytest.fail("it ran"))
     assert main([part.format(folder=tmp_path) for part in arguments]) == 2
     said = capsys.readouterr()
     assert message in said.err and said.err.count("\n") == 1 and said.out == ""

@@ -21,7 +21,6 @@ from hoarfrost.examples.comparison import (
     Predictions,
     compare,
     confidence_sentence,
-    gap_sentence,
     pooled,
     score_sentence,
 )
@@ -47,8 +46,6 @@ NUM_CLASSES = 10
 _BATCH = 100
 _NOT_DIGITS = "not digits (three kinds)"
 _NOTES = (
-    "NLL: minus the mean log-probability of the right class. ECE: mean gap between confidence and "
-    f"accuracy over {comparison.N_BINS} bins. Laplace predicts by its probit link.",
     "A difference is told from chance where it shows in the digits printed and exceeds 1.96 of its "
     f"standard errors ({comparison.NUM_RESAMPLES} paired resamples of the points).",
     f"Rotated digits: the test digits turned by {ROTATION_DEGREES} degrees. {ABOUT_NOT_DIGITS}",
@@ -150,7 +147,7 @@ def _print_prior(described: dict[str, Any], num_validation: int) -> None:
     tuning = described["tuning"]
     low, high = tuning["bounds"]
     print(
-        f"\nPosterior: {described['num_params']:,} parameters, "
+        f"Posterior: {described['num_params']:,} parameters, "
         f"{described['hessian_structure']!r} covariance, {described['num_data']} training digits\n"
         f"Prior precision: {described['prior_precision']:.4g} "
         f"(log variance {described['prior_log_variance']:.2f})"
@@ -192,7 +189,6 @@ def _print_comparison(
     confidences = {part.name: measures[part.name][CONFIDENCE] for part in others}
     for sentence in (
         *(score_sentence(p.name, len(p.by_map), measures[p.name]) for p in labelled),
-        *(gap_sentence(p.name, measures[p.name]) for p in labelled),
         confidence_sentence(confidences, NUM_CLASSES),
     ):
         print(textwrap.fill(sentence, 92, subsequent_indent="  "))

@@ -114,7 +114,7 @@ def reliability_axis(axis: Any, panel: Panel) -> None:
     """Draw a reliability diagram: the fraction predicted rightly against the confidence."""
     axis.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1)
     # No confidence is below 1 / C, so that this corner is always free.
-    axis.text(0.0, 0.045, "as right as sure", color=_GREY, rotation=45, fontsize=9)
+    axis.text(0.0, 0.045, "as right as sure", color=_GREY, rotation=45, fontsize=8)
     for probabilities, style in panel.curves:
         _reliability_curve(axis, probabilities, panel.targets, style)
     axis.set_title(panel.title, fontsize=11)

@@ -69,7 +69,7 @@ def compare_on_signals(
     epochs : int
         Passes over the training signals.
     labels : sequence of int
-        How many training signals have a label; `SHOWN` is one of them.
+        How many training signals have a label: `SHOWN`, and others up to the last of `LABELS`.
     num_seeds : int
         S.
     """
@@ -81,7 +81,7 @@ def compare_on_signals(
     classes = []
     with progress_bar(description="Signals", total=len(seeds) * len(labels), unit="fit") as bar:
         for one in seeds:
-            inputs, targets = make_signals(max(labels) + NUM_TEST, one)
+            inputs, targets = make_signals(max(LABELS) + NUM_TEST, one)
             test, truth = inputs[-NUM_TEST:], targets[-NUM_TEST:]
             classes.append(truth)
             for count in labels:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hoarfrost.examples.comparison import N_BINS
 from hoarfrost.examples.results.scores import Summary, summarise
 from hoarfrost.examples.signals import (
     LAPLACE,
@@ -23,6 +24,7 @@ from hoarfrost.examples.signals import (
 )
 
 _KINDS = {"better": "won", "worse": "lost", "same": "no difference beyond chance"}
+_WORDS = {"better": "better than", "worse": "worse than", "same": "not told apart from"}
 _HEADINGS = {"NLL": "NLL (nats)", "ECE": "ECE", "accuracy": "accuracy"}
 
 
@@ -65,7 +67,7 @@ class Difference:
 
     def __str__(self) -> str:
         values = " -> ".join(f"{value:.3f}" for value in (self.before, self.after))
-        return f"{self.score} ({values}: {self.standard_errors:.1f} standard errors)"
+        return f"{self.score} ({values}), {self.standard_errors:.1f} standard errors"
 
 
 def difference(signals: Signals, labels: int, ours: str, theirs: str, score: str) -> Difference:
@@ -127,21 +129,20 @@ def sentences(signals: Signals) -> list[str]:
         found = [difference(signals, SHOWN, LAPLACE, theirs, score) for score in SCORES]
         for kind, word in _KINDS.items():
             named = [str(one) for one in found if one.verdict == kind]
-            said.append(f"  {word}: {'; '.join(named) if named else 'nothing'}")
+            said += [f"  {word}: {one}" for one in named or ["nothing"]]
     return said
 
 
 def headline(signals: Signals) -> str:
-    """What the picture shows, in words that follow from the numbers."""
-    words = {"better": "better than", "worse": "worse than", "same": "not told apart from"}
-    parts = []
+    """What the picture shows, in two lines that follow from the numbers."""
+    lines = []
     for score in ("NLL", "accuracy"):
-        verdicts = {
-            theirs: words[difference(signals, SHOWN, LAPLACE, theirs, score).verdict]
+        words = [
+            f"{_WORDS[difference(signals, SHOWN, LAPLACE, theirs, score).verdict]} {theirs}'s"
             for theirs in (MAP, TEMPERATURE)
-        }
-        parts.append(f"{score} {_joined(verdicts)}")
-    return f"Signals, {SHOWN:,} labels. {LAPLACE}: " + "; ".join(parts)
+        ]
+        lines.append(f"{score} is {' and '.join(words)}")
+    return f"Signals, {SHOWN:,} labels: {LAPLACE}'s {lines[0]};\nits {lines[1]}"
 
 
 def notes(num_seeds: int) -> Sequence[str]:
@@ -152,15 +153,9 @@ def notes(num_seeds: int) -> Sequence[str]:
         f"where it exceeds {threshold(num_seeds):.1f} of the standard errors of its paired values: "
         "with so few seeds chance does so once in twenty.",
         "NLL: minus the mean log-probability of the right class. ECE: mean gap between confidence "
-        f"and accuracy. {TEMPERATURE.capitalize()}: trained on four fifths of the labels; the last "
-        f"fifth chooses the number that divides its logits. {LAPLACE}: the posterior over the last "
+        f"and accuracy over {N_BINS} bins. "
+        f"{TEMPERATURE.capitalize()}: trained on four fifths of the labels; the last fifth chooses "
+        f"the number that divides its logits. {LAPLACE}: the posterior over the last "
         "layer of the MAP network, its prior precision that of the largest evidence, so that no "
         "label is held out; it predicts by its probit link.",
     )
-
-
-def _joined(verdicts: dict[str, str]) -> str:
-    first, second = verdicts.values()
-    if first == second:
-        return f"{first} {MAP}'s and {TEMPERATURE}'s"
-    return ", ".join(f"{word} {theirs}'s" for theirs, word in verdicts.items())
