@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -27,9 +28,12 @@ from hoarfrost.examples.comparison import (
     confidence_sentence,
     score_sentence,
 )
+from hoarfrost.examples.digits import Digits
 from hoarfrost.examples.digits_data import load_digits_data
 from hoarfrost.examples.figures import headline
+from hoarfrost.examples.main_job import conclusion
 from hoarfrost.examples.output import check_destination, write_whole
+from hoarfrost.examples.signals import Signals
 
 DIGITS = ("test digits", "rotated digits")
 OTHERS = ("photo patches", "shuffled pixels", "uniform noise")
@@ -57,7 +61,7 @@ def table_rows(printed: str) -> dict[str, list[str]]:
 
 def test_signals_come_first_with_every_score_of_every_method(quick: Run) -> None:
     first, second = quick.stdout.split("\n2. ")
-    assert first.startswith("1. A network that is too sure") and "digits" in second
+    assert first.startswith("1. Signals") and second.startswith("Digits")
     for method, labels in zip(SIGNAL_METHODS, ("1,000", "800 + 200", "1,000"), strict=True):
         [row] = re.findall(rf"^{method} +{re.escape(labels)}  (.*)$", first, re.MULTILINE)
         pairs = re.findall(r"([\d.]+) ± ([\d.]+)", row)
@@ -66,18 +70,19 @@ def test_signals_come_first_with_every_score_of_every_method(quick: Run) -> None
         # Better than guessing one of ten even in a quick run.
         assert 0 < nll < math.log(10) and 0 <= ece < 0.5 and 0.2 < accuracy < 1
         assert all(0 < float(error) < 0.5 for _, error in pairs)
-    curves = re.findall(r"^ +([\d,]+)((?: +[\d.]+){6})$", first, re.MULTILINE)
+    curves = re.findall(r"^ +([\d,]+)((?: +[\d.]+){9})$", first, re.MULTILINE)
     assert [labels for labels, _ in curves] == ["200", "500", "1,000", "2,000"]
     # The same numbers at 1,000 labels, and more labels make a better network.
     means = [[float(number) for number in numbers.split()] for _, numbers in curves]
     assert f"MAP{'1,000':>30}    {means[2][0]:.3f} ± " in first
-    assert means[3][3] > means[0][3]
+    assert means[3][6] > means[0][6]
     for theirs in SIGNAL_METHODS[:2]:
-        said = first[first.index(f"Laplace against {theirs}, ") :].splitlines()[1:]
+        after = first[first.index(f"Laplace against {theirs}, ") :].splitlines()[1:]
+        judged = list(itertools.takewhile(lambda line: line.startswith("  "), after))
         kinds = ("  won: ", "  lost: ", "  no difference beyond chance: ")
-        judged = [line for line in said[:6] if line.startswith(kinds)]
-        assert [sum(line.startswith(kind) for line in judged) >= 1 for kind in kinds] == [True] * 3
-        assert sum("standard errors" in line for line in judged) >= 3
+        assert all(any(line.startswith(kind) for line in judged) for kind in kinds)
+        scores = [line for line in judged if line.endswith(" standard errors")]
+        assert len(scores) == 3 and len(judged) - len(scores) == sum("nothing" in j for j in judged)
 
 
 def test_the_table_holds_every_row_with_sound_numbers(quick: Run) -> None:
@@ -272,6 +277,28 @@ def test_the_words_follow_from_the_numbers() -> None:
     assert headline(["digits", "turned"], "none", found) == (
         "Laplace is worse calibrated than MAP on digits, about as calibrated as MAP on turned,\n"
         "and surer than MAP where there is no digit"
+    )
+
+
+def test_the_conclusion_follows_from_the_numbers() -> None:
+    targets = np.zeros(4, np.int32)
+    sure = np.tile([0.9, 0.1], (4, 1))
+    sure[2:] = sure[2:, ::-1]
+    scores = {method: {"NLL": [0.5, 0.6, 0.8]} for method in SIGNAL_METHODS}
+    scores["Laplace"] = {"NLL": [0.1, 0.2, 0.4]}
+    signals = Signals({1000: scores}, {"MAP": sure}, targets)
+    measures = {
+        "accuracy": measured("accuracy", 0.98, 0.90),
+        "NLL": measured("NLL", 0.1, 0.3),
+        "confidence": measured("confidence", 0.96, 0.8),
+    }
+    found = Digits(
+        [Predictions("test digits", sure, sure, targets)], None, {"test digits": measures}
+    )
+    assert conclusion(signals, found) == (
+        "Both together: on signals MAP's mean confidence is 40.0 points above its accuracy, and "
+        "Laplace's NLL is better than MAP's; on test digits it is 2.0 points below it, and "
+        "Laplace's NLL is worse than MAP's."
     )
 
 

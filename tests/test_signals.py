@@ -192,6 +192,21 @@ def test_the_words_follow_from_the_numbers() -> None:
     assert difference(near, SHOWN, MAP, LAPLACE, "accuracy").verdict == "worse"
 
 
+def test_losses_with_other_numbers_of_labels_are_said() -> None:
+    even = of().scores[SHOWN]
+    few = {**even, LAPLACE: {**even[LAPLACE], "ECE": [0.6, 0.61, 0.62]}}
+    many = {**even, MAP: {**even[MAP], "accuracy": [0.6, 0.61, 0.62]}}
+    signals = dataclasses.replace(of(), scores={200: few, SHOWN: few, 2000: many})
+    assert signals_report.other_losses(signals) == (
+        "With other numbers of labels Laplace lost: "
+        "to MAP with 200: ECE (0.500 -> 0.610), 19.1 standard errors; "
+        "to temperature scaling with 200: ECE (0.500 -> 0.610), 19.1 standard errors; "
+        "to MAP with 2,000: accuracy (0.610 -> 0.500), 19.1 standard errors."
+    )
+    won = dataclasses.replace(of(), scores={SHOWN: few})
+    assert signals_report.other_losses(won).endswith("lost: nothing.")
+
+
 def test_chance_takes_as_many_standard_errors_as_student_says() -> None:
     # The 97.5 % points of Student's t in the tables.
     for seeds, wanted in ((2, 12.706), (3, 4.303), (5, 2.776)):
@@ -212,8 +227,6 @@ def test_tables_hold_every_number(fitted: Signals) -> None:
         for score in SCORES:
             assert str(summarise(fitted.scores[SHOWN][method][score])) in line
     _, names, row = signals_report.by_labels(fitted).splitlines()
-    assert names.split() == ["labels", *("MAP", "temp.", "Laplace") * 2]
-    means = [
-        summarise(fitted.scores[SHOWN][m][s]).mean for s in ("NLL", "accuracy") for m in METHODS
-    ]
+    assert names.split() == ["labels", *("MAP", "temp.", "Laplace") * 3]
+    means = [summarise(fitted.scores[SHOWN][m][s]).mean for s in SCORES for m in METHODS]
     assert row.split() == ["1,000", *(f"{mean:.3f}" for mean in means)]

@@ -24,7 +24,7 @@ from hoarfrost.examples.signals import (
 )
 
 _KINDS = {"better": "won", "worse": "lost", "same": "no difference beyond chance"}
-_WORDS = {"better": "better than", "worse": "worse than", "same": "not told apart from"}
+VERDICTS = {"better": "better than", "worse": "worse than", "same": "not told apart from"}
 _HEADINGS = {"NLL": "NLL (nats)", "ECE": "ECE", "accuracy": "accuracy"}
 
 
@@ -102,19 +102,18 @@ def table(signals: Signals) -> str:
 
 
 def by_labels(signals: Signals) -> str:
-    """The means of NLL and accuracy for every number of labels."""
-    scores = ("NLL", "accuracy")
+    """The means of every score for every number of labels."""
     short = {TEMPERATURE: "temp."}
-    names = "".join(f"{short.get(method, method):>9}" for method in METHODS)
+    names = "".join(f"{short.get(method, method):>8}" for method in METHODS)
     rows = [
-        "".ljust(11) + "".join(f"   {_HEADINGS[s]:^27}" for s in scores).rstrip(),
-        f"{'labels':>11}" + "".join(f"   {names}" for _ in scores),
+        ("".ljust(8) + "".join(f"   {_HEADINGS[s]:^24}" for s in SCORES)).rstrip(),
+        f"{'labels':>8}" + f"   {names}" * len(SCORES),
     ]
     for labels, found in signals.scores.items():
-        row = f"{labels:>11,}"
-        for score in scores:
+        row = f"{labels:>8,}"
+        for score in SCORES:
             means = [summarise(found[method][score]).mean for method in METHODS]
-            row += "   " + "".join(f"{mean:>9.3f}" for mean in means)
+            row += "   " + "".join(f"{mean:>8.3f}" for mean in means)
         rows.append(row)
     return "\n".join(rows)
 
@@ -133,12 +132,25 @@ def sentences(signals: Signals) -> list[str]:
     return said
 
 
+def other_losses(signals: Signals) -> str:
+    """In what Laplace loses with other numbers of labels than `SHOWN`."""
+    lost = [
+        f"to {theirs} with {labels:,}: {found}"
+        for labels in signals.scores
+        for theirs in (MAP, TEMPERATURE)
+        for score in SCORES
+        if labels != SHOWN
+        and (found := difference(signals, labels, LAPLACE, theirs, score)).verdict == "worse"
+    ]
+    return f"With other numbers of labels {LAPLACE} lost: {'; '.join(lost) or 'nothing'}."
+
+
 def headline(signals: Signals) -> str:
     """What the picture shows, in two lines that follow from the numbers."""
     lines = []
     for score in ("NLL", "accuracy"):
         words = [
-            f"{_WORDS[difference(signals, SHOWN, LAPLACE, theirs, score).verdict]} {theirs}'s"
+            f"{VERDICTS[difference(signals, SHOWN, LAPLACE, theirs, score).verdict]} {theirs}'s"
             for theirs in (MAP, TEMPERATURE)
         ]
         lines.append(f"{score} is {' and '.join(words)}")
