@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
@@ -208,7 +209,11 @@ def of_data() -> dict[str, tuple[str, Callable[[Any], Any]]]:
         "Laplace.log_prob": ("classes", lambda loader: models().core.log_prob(loader)),
         "Laplace.log_prob numbers": ("numbers", lambda x: models().core_numbers.log_prob(x)),
         "Laplace.optimize_on": ("classes", _optimized),
+        "Laplace.optimize_on both": ("classes", functools.partial(_optimized, both=True)),
+        "Laplace.update": ("classes", _updated),
         "fit_laplace": ("classes", _evidence),
+        "fit_laplace after another": ("classes", _evidence_after),
+        "fit_laplace resumed": ("classes", _evidence_resumed),
         "fit_laplace last layer": ("classes", functools.partial(_evidence, trainable="last_layer")),
         "train": ("classes", _train),
         "train numbers": ("numbers", _train_numbers),
@@ -235,12 +240,28 @@ def _evidence(loader: Any, **given: Any) -> Any:
     return posterior.log_marginal_likelihood()
 
 
-def _optimized(loader: Any) -> Any:
+def _updated(loader: Any) -> Any:
+    posterior = models().core.with_prior_precision(1.0)
+    posterior.update(loader, progress=False)
+    return posterior.log_marginal_likelihood(), posterior.num_data
+
+
+def _evidence_after(loader: Any) -> Any:
+    return _evidence(loader, prior=models().core)
+
+
+def _evidence_resumed(loader: Any) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        return _evidence(loader, resume_dir=folder)
+
+
+def _optimized(loader: Any, both: bool = False) -> Any:
     # A posterior of its own, because it is changed.
     posterior = models().core.with_prior_precision(1.0)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "the prior precision that predicts")
-        return posterior.optimize_on(loader, low=0.1, high=10.0, grid_size=3)
+        warnings.filterwarnings("ignore", "the .* that predicts")
+        parameters = ("prior_precision", "temperature") if both else "prior_precision"
+        return posterior.optimize_on(loader, parameters, low=0.1, high=10.0, grid_size=3)
 
 
 def _train(loader: Any) -> Any:

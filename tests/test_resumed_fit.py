@@ -32,7 +32,9 @@ TARGETS = {
     "categorical": RNG.integers(0, C, N),
     "bernoulli": RNG.integers(0, 2, (N, C)),
     "gaussian": RNG.normal(size=(N, C)).astype(np.float32),
+    "each": RNG.normal(size=(N, C)).astype(np.float32),
 }
+EACH = Gaussian((0.5, 1.0, 2.0))
 CASES = pytest.mark.parametrize("likelihood", TARGETS)
 OF = pytest.mark.parametrize("part", ["head", "every"])
 STRUCTURES = pytest.mark.parametrize("structure", ["full", "diag"])
@@ -49,7 +51,11 @@ def other_network(params, x):
 def fitted(likelihood="categorical", part="head", data=None, model=network, **options):
     if data is None:
         data = DataLoader.from_array_data((X, TARGETS[likelihood]), batch_size=20)
-    options = {"params": PARAMS, "likelihood": likelihood, **options}
+    options = {
+        "params": PARAMS,
+        "likelihood": EACH if likelihood == "each" else likelihood,
+        **options,
+    }
     return hoarfrost.fit_laplace(
         model,
         data_loader=data,
@@ -64,6 +70,7 @@ def at_every_chance(monkeypatch):
     """Writes after every piece and every round of a factorisation."""
     monkeypatch.setattr(resume, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(resume, "FACTOR_SECONDS", 0.0)
+    monkeypatch.setattr(resume, "FACTOR_FLOPS", 0.0)
     monkeypatch.setattr(resume, "_SHARE", 1e9)
     monkeypatch.setattr(resume, "_SHORT", 0.01)
 
@@ -246,6 +253,14 @@ def test_damage_is_an_error(tmp_path):
         fitted(data=data, resume_dir=tmp_path)
 
 
+def test_short_fits_write_nothing(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    writes = []
+    monkeypatch.setattr(resume, "write", lambda *arguments: writes.append(arguments))
+    same(fitted(resume_dir=tmp_path), fitted())
+    assert not writes and not list(tmp_path.iterdir())
+
+
 def test_folders_that_cannot_be(tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
@@ -263,7 +278,7 @@ SCRIPT = """
     import hoarfrost
     from hoarfrost.data import DataLoader
     from hoarfrost.laplace import resume
-    resume.LEAST_SECONDS = resume.FACTOR_SECONDS = 0.0
+    resume.LEAST_SECONDS = resume.FACTOR_SECONDS = resume.FACTOR_FLOPS = 0.0
     resume._SHARE = 1e9
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2000, 8)).astype(np.float32)

@@ -5,6 +5,10 @@ import dataclasses
 import json
 import pathlib
 import re
+import subprocess
+import sys
+import textwrap
+import time
 
 import flax.linen as nn
 import jax
@@ -405,6 +409,41 @@ def test_headers_that_say_something_else_are_errors(tmp_path):
         storage.write(path, "laplace", header, less)
         with pytest.raises(SavedFileError):
             hoarfrost.load_laplace(path, model=network)
+
+
+SAVER = """
+    import sys
+    import jax.numpy as jnp, numpy as np
+    import hoarfrost
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 400)).astype(np.float32), rng.integers(0, 4, 50)
+    def network(params, x):
+        return x @ params["w"]
+    posterior = hoarfrost.fit_laplace(
+        network, {"w": jnp.zeros((400, 4))}, [(x, y)], progress=False
+    )
+    others = [posterior, posterior.with_prior_precision(2.0)]
+    others[0].save(sys.argv[1])
+    print("ready", flush=True)
+    while True:
+        for one in others:
+            one.save(sys.argv[1])
+"""
+
+
+def test_killed_while_it_saves(tmp_path, request):
+    """A file is always one of those that were written whole."""
+    script, path = tmp_path / "script.py", tmp_path / "posterior"
+    script.write_text(textwrap.dedent(SAVER))
+    generator = np.random.default_rng(0)
+    for _ in range(request.config.getoption("--kills")):
+        command = [sys.executable, str(script), str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(generator.uniform(0, 0.5))
+            process.kill()
+        again = hoarfrost.load_laplace(path, model=lambda params, x: x @ params["w"], verify=True)
+        assert again.prior_precision in (1.0, 2.0)
 
 
 @pytest.mark.parametrize(

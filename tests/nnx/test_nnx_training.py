@@ -199,11 +199,62 @@ def test_a_constructor_starts_anew(made):
     )
 
 
-def test_a_module_of_shapes_needs_a_state():
+class Wide(nnx.Module):
+    """Layers of many kinds."""
+
+    def __init__(self, rngs):
+        self.embed = nnx.Embed(11, 400, rngs=rngs)
+        self.norm = nnx.BatchNorm(400, rngs=rngs)
+        self.attend = nnx.MultiHeadAttention(4, 400, decode=False, rngs=rngs)
+        self.conv = nnx.Conv(6, 50, (3, 3), rngs=rngs)
+        self.head = nnx.Sequential(nnx.Linear(400, 300, rngs=rngs), nnx.Dropout(0.1, rngs=rngs))
+
+
+@pytest.mark.filterwarnings("ignore:model was made by nnx.eval_shape")
+def test_a_module_of_shapes_starts_from_the_defaults_of_its_layers():
+    model = ProbClassifier(nnx.eval_shape(lambda: Wide(nnx.Rngs(0))))
+    started = model.joint.init(X)
+    own = nnx.to_pure_dict(nnx.state(Wide(nnx.Rngs(0)), nnx.Param))
+    leaves = jax.tree_util.tree_leaves_with_path(own)
+    drawn = dict(jax.tree_util.tree_leaves_with_path(started.params["model"]))
+    assert len(leaves) == len(drawn)
+    for path, leaf in leaves:
+        found = drawn[path]
+        assert found.shape == leaf.shape and found.dtype == leaf.dtype
+        if np.ptp(leaf) == 0:
+            np.testing.assert_array_equal(found, leaf)
+        else:  # 300 numbers or more
+            assert float(found.std()) == pytest.approx(float(leaf.std()), rel=0.2)
+            assert not np.array_equal(found, leaf)
+    again = model.joint.init(X)
+    jax.tree.map(np.testing.assert_array_equal, started.params, again.params)
+
+
+def test_what_a_module_of_shapes_cannot_start_from():
+    class Own(nnx.Module):
+        def __init__(self, rngs):
+            self.w = nnx.Param(jax.random.normal(rngs.params(), (4, 3)))
+
+        def __call__(self, x):
+            return x @ self.w[...]
+
+    for made in (Own, lambda rngs: nnx.LSTMCell(4, 3, rngs=rngs)):
+        model = ProbClassifier(nnx.eval_shape(lambda made=made: made(nnx.Rngs(0))))
+        with pytest.raises(InvalidArgumentError, match="a function that makes it of rngs"):
+            model.joint.init(X)
+
+
+def test_a_module_of_shapes_is_trained():
     shapes = nnx.eval_shape(lambda: Net(nnx.Rngs(0)))
     model = ProbClassifier(shapes, posterior_approximator=UNTUNED)
-    with pytest.raises(InvalidArgumentError, match="a function that makes it of rngs"):
+    with pytest.warns(UserWarning, match="made by nnx.eval_shape, which keeps no initialisers"):
         model.train(DATA, fit_config=config(), map_fit_config=config())
+    assert np.isfinite(model.posterior.laplace.log_marginal_likelihood())
+
+
+def test_a_module_of_shapes_takes_a_state():
+    shapes = nnx.eval_shape(lambda: Net(nnx.Rngs(0)))
+    model = ProbClassifier(shapes, posterior_approximator=UNTUNED)
     donor = trained(Net(nnx.Rngs(0)))
     model.posterior.state.put(state(donor))
     current = FitCheckpointer(start_from_current_state=True)

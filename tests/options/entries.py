@@ -75,7 +75,7 @@ class Elsewhere:
 
 
 Entry = Other | Pair | Refused | Inert | Elsewhere
-SECOND: dict[str, Entry] = {"distribute": Inert(False, "one device does the work")}
+SECOND: dict[str, Entry] = {"distribute": Inert(False, "the work either way")}
 
 
 @dataclass(frozen=True)

@@ -274,7 +274,7 @@ def fit_network(
         if prior is not None:
             add_earlier(prior, curvature, temperature)
         if resume is not None:
-            resume.complete(curvature, sums)
+            resume.complete(curvature, sums, precision.vector)
     residuals = residuals_of(likelihood, sums)
     if origin is not None:
         # What it is asked about are inputs of the whole network.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +37,9 @@ KIND = "unfinished fit"
 
 # Seconds between two writes, at the least: of sums, and of a factor that takes longer than that.
 LEAST_SECONDS, FACTOR_SECONDS = 1.0, 60.0
+
+# Operations below which no machine takes that long for a factor.
+FACTOR_FLOPS = 1e12
 
 # Seconds that a step without a state worth a file is given, at first.
 _SHORT = 0.05
@@ -118,7 +122,7 @@ class Resume:
         subset = linearised.subset
         leaves = leaves_by_path(subset.trainable)
         size = linearised.piece_size(first.size, linearised.fitting_pass())
-        self.fingerprint = {
+        fingerprint = {
             "parameters": digest({join(path): np.asarray(x) for path, x in leaves.items()}),
             "frozen": frozen_digest(subset),
             "trainable": [list(path) for path in subset.partition.trainable_paths],
@@ -129,6 +133,8 @@ class Resume:
             else [digest({"mean": earlier.mean}), earlier.factor.log_det()],
             "data": [_looks(first), size],
         }
+        # As it comes back from a file: tuples are lists there.
+        self.fingerprint: dict[str, Any] = json.loads(json.dumps(fingerprint))
         self.subset, self.example = subset, linearised.example
         self._expected: tuple[int, str] | None = None
         self._digests: dict[int, str] = {}
@@ -210,18 +216,27 @@ class Resume:
         """What writes the sums every so often."""
 
         def keep(sums: Sums, piece: Piece) -> None:
-            seconds = self._seconds
-            if seconds is None:
-                seconds = float(curvature.core.nbytes) / _RATE
-            if time.monotonic() - self._written >= max(LEAST_SECONDS, seconds / _SHARE):
+            if self._is_time(curvature):
                 place = (piece.batch, self._digests[piece.batch])
                 self._write(curvature, sums, piece.index + 1, place, complete=False)
 
         return keep
 
-    def complete(self, curvature: Curvature, sums: Sums) -> None:
-        """Keep sums to which nothing comes any more."""
-        self._write(curvature, sums, 0, (-1, ""), complete=True)
+    def complete(self, curvature: Curvature, sums: Sums, prior: Array) -> None:
+        """Keep sums to which nothing comes any more, where that is worth its time."""
+        if self._is_time(curvature) or self._is_long(curvature, prior):
+            self._write(curvature, sums, 0, (-1, ""), complete=True)
+
+    def _is_time(self, curvature: Curvature) -> bool:
+        seconds = self._seconds
+        if seconds is None:
+            seconds = float(curvature.core.nbytes) / _RATE
+        return time.monotonic() - self._written >= max(LEAST_SECONDS, seconds / _SHARE)
+
+    @staticmethod
+    def _is_long(curvature: Curvature, prior: Array) -> bool:
+        """Whether a factor may take more than a minute, and can be written down on the way."""
+        return curvature.resumable and curvature.flops(prior) >= FACTOR_FLOPS
 
     def factor(
         self,
@@ -232,7 +247,7 @@ class Resume:
         progress: Callable[[float], object] | None,
     ) -> Factor:
         """The factor, which is written down on the way where it takes more than a minute."""
-        if not curvature.resumable:
+        if not self._is_long(curvature, prior):
             return curvature.factor(prior, scale=scale, keep=keep, progress=progress)
         work = self._begun(prior, scale)
         if work is None:

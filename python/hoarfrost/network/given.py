@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,17 @@ class GivenModule:
     @property
     def starts_anew(self) -> bool:
         """Whether variables are drawn, not read from the module."""
-        return not is_nnx_module(self.model)
+        return not is_nnx_module(self.model) or self._has_shapes_alone
+
+    @functools.cached_property
+    def _has_shapes_alone(self) -> bool:
+        """Whether it is an NNX module of `nnx.eval_shape`."""
+        if not is_nnx_module(self.model):
+            return False
+        from hoarfrost.network.nnx_module import nnx_network
+
+        network, own = nnx_network(self.model, self.call, argument=self.argument, warn=False)
+        return bool(network.kinds) and not own
 
     @property
     def needs_inputs(self) -> bool:
@@ -66,7 +77,7 @@ class GivenModule:
             return init_linen(self.model, inputs, params_key, other_key, self.call)
         from hoarfrost.network.nnx_module import new_values, nnx_network, with_given
 
-        if self.starts_anew:
+        if not is_nnx_module(self.model):
             return new_values(self.model, params_key, other_key, self.argument)
         network, own = nnx_network(self.model, self.call, argument=self.argument, warn=False)
         if network != self.network:
@@ -74,6 +85,10 @@ class GivenModule:
                 f"{self.argument} is not what it was when this model was made: its layers or their "
                 "settings have changed; make the model again"
             )
+        if self._has_shapes_alone:
+            from hoarfrost.network.nnx_defaults import default_values
+
+            return default_values(self.model, network, params_key, self.argument)
         return with_given(network, own, None)
 
     def given_variables(self, tree: Tree, collections: Tree | None) -> Tree:

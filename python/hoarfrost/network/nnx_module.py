@@ -67,7 +67,7 @@ def nnx_network(
                 f"{argument} has a variable at {join(path)!r} that holds a dict; give each array a "
                 "variable of its own, in an nnx.Dict"
             )
-    classes = tuple(dict.fromkeys(type(layer) for _, layer in _modules(module)))
+    classes = tuple(dict.fromkeys(type(layer) for _, layer in modules_in(module)))
     network = NnxNetwork(type(module).__name__, evaluation, training, kinds, classes, call)
     if any(isinstance(value, jax.ShapeDtypeStruct) for value in values.values()):
         values = {}
@@ -172,7 +172,7 @@ def _in_mode(module: Any, train: bool) -> Any:
 def _warn_of_fixed_modes(module: Any) -> None:
     """Name the modules with a mode of their own making, which no view switches."""
     fixed = []
-    for path, layer in _modules(module):
+    for path, layer in modules_in(module):
         told = _switches(layer)
         for name in (*FLAGS, "is_training", "inference"):
             if isinstance(getattr(layer, name, None), bool) and name not in told:
@@ -199,7 +199,7 @@ def _switches(layer: Any) -> Collection[str]:
     return (*FLAGS, *parameters) if takes_any else tuple(parameters)
 
 
-def _modules(module: Any) -> Iterator[tuple[Path, Any]]:
+def modules_in(module: Any) -> Iterator[tuple[Path, Any]]:
     """A module and all modules in it, with their paths."""
     if hasattr(nnx, "iter_modules"):
         yield from nnx.iter_modules(module)

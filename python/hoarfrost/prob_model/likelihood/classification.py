@@ -19,7 +19,7 @@ class ClassificationLikelihood(ModelLikelihood):
     """What a classifier says at one point of its parameters.
 
     As `ModelLikelihood` describes it: outputs are logits, and C and D are the number of classes.
-    With `distribute` true or false, one device does the work.
+    `distribute` is accepted for code written for Fortuna: one device does the work either way.
     """
 
     mixture: ClassVar[ModuleType] = classes

@@ -23,8 +23,8 @@ class RegressionLikelihood(ModelLikelihood):
     """What a regressor says at one point of its parameters.
 
     As `ModelLikelihood` describes it: outputs are the means and log-variances of D targets side by
-    side, so that C is 2 D (D is 1 where targets have shape ``(N,)``). With `distribute` true or
-    false, one device does the work.
+    side, so that C is 2 D (D is 1 where targets have shape ``(N,)``). `distribute` is accepted for
+    code written for Fortuna: one device does the work either way.
     """
 
     mixture: ClassVar[ModuleType] = numbers

@@ -78,7 +78,8 @@ impl InPlace {
             if self.current.is_none() {
                 let prior = &prior[c * dim..(c + 1) * dim];
                 self.current = Some(prepare(blocks, c, prior, driver)?);
-                blocks.release_below(c + 1);
+                // Its own block stays until its factor is there: a file begins it anew.
+                blocks.release_below(c);
             }
             if let Some(work) = &mut self.current {
                 work.run(driver)?;
@@ -395,9 +396,7 @@ impl BlockDiagonalPosterior {
 impl Stored for InPlace {
     fn content(&self) -> Result<Content<'_>, CoreError> {
         // A factor that has begun is begun again.
-        let Some(blocks) = self.blocks.as_ref().filter(|_| self.current.is_none()) else {
-            return Err(CoreError::Incomplete);
-        };
+        let Some(blocks) = &self.blocks else { return Err(CoreError::Incomplete) };
         let mut content = Content::default();
         content.size("", "outputs", blocks.outputs());
         content.size("", "features", blocks.dim());
