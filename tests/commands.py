@@ -29,7 +29,7 @@ QUICK = {
     "hoarfrost.examples.results": ["--quick", "--json", "all.json"],
 }
 # What lies in the folder of the run before it starts.
-BEFORE = {"hoarfrost": {"hoarfrost-digits.png": b"an older picture"}}
+BEFORE = {"hoarfrost": {"hoarfrost.png": b"an older picture"}}
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
+import re
 import struct
 import sys
 from collections.abc import Callable
@@ -18,6 +20,7 @@ pytest.importorskip("matplotlib")
 
 from hoarfrost.__main__ import main
 from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.examples.command import Settings
 from hoarfrost.examples.comparison import (
     Measure,
     Predictions,
@@ -25,14 +28,17 @@ from hoarfrost.examples.comparison import (
     confidence_sentence,
     score_sentence,
 )
-from hoarfrost.examples.digits import Settings
+from hoarfrost.examples.digits import Digits
 from hoarfrost.examples.digits_data import load_digits_data
 from hoarfrost.examples.figures import headline
+from hoarfrost.examples.main_job import conclusion
 from hoarfrost.examples.output import check_destination, write_whole
+from hoarfrost.examples.signals import Signals
 
 DIGITS = ("test digits", "rotated digits")
 OTHERS = ("photo patches", "shuffled pixels", "uniform noise")
-PICTURE = "hoarfrost-digits.png"
+PICTURE = "hoarfrost.png"
+SIGNAL_METHODS = ("MAP", "temperature scaling", "Laplace")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +57,32 @@ def table_rows(printed: str) -> dict[str, list[str]]:
                 assert name not in rows
                 rows[name] = line.removeprefix(name).split()
     return rows
+
+
+def test_signals_come_first_with_every_score_of_every_method(quick: Run) -> None:
+    first, second = quick.stdout.split("\n2. ")
+    assert first.startswith("1. Signals") and second.startswith("Digits")
+    for method, labels in zip(SIGNAL_METHODS, ("1,000", "800 + 200", "1,000"), strict=True):
+        [row] = re.findall(rf"^{method} +{re.escape(labels)}  (.*)$", first, re.MULTILINE)
+        pairs = re.findall(r"([\d.]+) ± ([\d.]+)", row)
+        assert len(pairs) == 3
+        nll, ece, accuracy = (float(mean) for mean, _ in pairs)
+        # Better than guessing one of ten even in a quick run.
+        assert 0 < nll < math.log(10) and 0 <= ece < 0.5 and 0.2 < accuracy < 1
+        assert all(0 < float(error) < 0.5 for _, error in pairs)
+    curves = re.findall(r"^ +([\d,]+)((?: +[\d.]+){9})$", first, re.MULTILINE)
+    assert [labels for labels, _ in curves] == ["200", "500", "1,000", "2,000"]
+    # The same numbers at 1,000 labels, and more labels make a better network.
+    means = [[float(number) for number in numbers.split()] for _, numbers in curves]
+    assert f"MAP{'1,000':>30}    {means[2][0]:.3f} ± " in first
+    assert means[3][6] > means[0][6]
+    for theirs in SIGNAL_METHODS[:2]:
+        after = first[first.index(f"Laplace against {theirs}, ") :].splitlines()[1:]
+        judged = list(itertools.takewhile(lambda line: line.startswith("  "), after))
+        kinds = ("  won: ", "  lost: ", "  no difference beyond chance: ")
+        assert all(any(line.startswith(kind) for line in judged) for kind in kinds)
+        scores = [line for line in judged if line.endswith(" standard errors")]
+        assert len(scores) == 3 and len(judged) - len(scores) == sum("nothing" in j for j in judged)
 
 
 def test_the_table_holds_every_row_with_sound_numbers(quick: Run) -> None:
@@ -104,6 +136,10 @@ def test_the_same_seed_prints_the_same(quick: Run, tmp_path: Path) -> None:
     def after(printed: str) -> str:  # the free memory, which is printed before it, changes
         return printed[printed.index("Posterior:") : printed.index("\nPicture:")]
 
+    def signals(printed: str) -> str:
+        return printed[: printed.index("\n2. ")]
+
+    assert signals(again.stdout) == signals(quick.stdout)
     assert after(again.stdout) == after(quick.stdout)
     pictures = (quick.folder / PICTURE, tmp_path / PICTURE)
     assert pictures[0].read_bytes() == pictures[1].read_bytes()
@@ -111,7 +147,7 @@ def test_the_same_seed_prints_the_same(quick: Run, tmp_path: Path) -> None:
 
 def test_every_option_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Settings] = []
-    monkeypatch.setattr("hoarfrost.examples.digits.run", started.append)
+    monkeypatch.setattr("hoarfrost.examples.main_job.run", started.append)
     picture = tmp_path / "again.svg"
     for arguments in (
         ["--quick", "--seed", "3", "--output", str(tmp_path)],
@@ -153,7 +189,7 @@ def test_a_bad_destination_is_found_before_the_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "sub.png").mkdir()
-    monkeypatch.setattr("hoarfrost.examples.digits.run", lambda settings: pytest.fail("it ran"))
+    monkeypatch.setattr("hoarfrost.examples.main_job.run", lambda settings: pytest.fail("it ran"))
     assert main([part.format(folder=tmp_path) for part in arguments]) == 2
     said = capsys.readouterr()
     assert message in said.err and said.err.count("\n") == 1 and said.out == ""
@@ -241,6 +277,28 @@ def test_the_words_follow_from_the_numbers() -> None:
     assert headline(["digits", "turned"], "none", found) == (
         "Laplace is worse calibrated than MAP on digits, about as calibrated as MAP on turned,\n"
         "and surer than MAP where there is no digit"
+    )
+
+
+def test_the_conclusion_follows_from_the_numbers() -> None:
+    targets = np.zeros(4, np.int32)
+    sure = np.tile([0.9, 0.1], (4, 1))
+    sure[2:] = sure[2:, ::-1]
+    scores = {method: {"NLL": [0.5, 0.6, 0.8]} for method in SIGNAL_METHODS}
+    scores["Laplace"] = {"NLL": [0.1, 0.2, 0.4]}
+    signals = Signals({1000: scores}, {"MAP": sure}, targets)
+    measures = {
+        "accuracy": measured("accuracy", 0.98, 0.90),
+        "NLL": measured("NLL", 0.1, 0.3),
+        "confidence": measured("confidence", 0.96, 0.8),
+    }
+    found = Digits(
+        [Predictions("test digits", sure, sure, targets)], None, {"test digits": measures}
+    )
+    assert conclusion(signals, found) == (
+        "Both together: on signals MAP's mean confidence is 40.0 points above its accuracy, and "
+        "Laplace's NLL is better than MAP's; on test digits it is 2.0 points below it, and "
+        "Laplace's NLL is worse than MAP's."
     )
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from commands import BLOCKS, COMMANDS, ROOT, Run, module_of
 
 
-def test_snippets_print_what_the_readme_shows() -> None:
+def test_snippets_print_what_the_readme_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # they write files
     namespace: dict[str, object] = {}
     shown = [(kind, text) for kind, text in BLOCKS if kind in ("python", "text")]
     assert [kind for kind, _ in shown] == ["python", "text"] * (len(shown) // 2)

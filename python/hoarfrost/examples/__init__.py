@@ -1,1 +1,1 @@
-"""Complete examples on real data; ``python -m hoarfrost`` runs the one in `digits`."""
+"""Complete examples on real data; ``python -m hoarfrost`` runs the one in `main_job`."""

@@ -15,12 +15,10 @@ from flax import nnx
 import hoarfrost
 from hoarfrost import metric
 from hoarfrost.data import DataLoader, InputsLoader
+from hoarfrost.examples.classifier import quiet_calibration
 from hoarfrost.examples.scoreboard import HEAD, MAP, TEMPERATURE
 from hoarfrost.prior import IsotropicGaussianPrior
 from hoarfrost.prob_model import (
-    CalibConfig,
-    CalibMonitor,
-    CalibOptimizer,
     FitConfig,
     FitMonitor,
     FitOptimizer,
@@ -88,7 +86,7 @@ def bayesian_head(
     _say(
         f"MAP: {epochs} epochs of Adam; in the last, {right:.1%} of the training points are right."
     )
-    model.calibrate(DataLoader.from_array_data(validation), calib_config=_calibration())
+    model.calibrate(DataLoader.from_array_data(validation), calib_config=quiet_calibration())
     model.posterior.write_to(network)
     posterior = hoarfrost.fit_laplace(network, None, loader, trainable="last_layer")
     posterior.optimize_prior_precision()
@@ -115,16 +113,6 @@ def _predict(model: ProbClassifier, posterior: hoarfrost.Laplace, inputs: Tree) 
         TEMPERATURE: by_outputs(state.calib_params),
         HEAD: np.exp(posterior.predict(loader, link="probit", log=True)),
     }
-
-
-def _calibration() -> CalibConfig:
-    """Temperature scaling: one number, by steps enough to arrive from far off."""
-    return CalibConfig(
-        optimizer=CalibOptimizer(
-            method=optax.adam(optax.cosine_decay_schedule(0.1, 300)), n_epochs=300
-        ),
-        monitor=CalibMonitor(verbose=False),
-    )
 
 
 def _say(text: str) -> None:

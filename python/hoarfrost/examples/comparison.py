@@ -162,15 +162,6 @@ def score_sentence(where: str, count: int, measures: Mapping[str, Measure]) -> s
     return f"On the {count} {where} Laplace is {'; '.join(parts)}."
 
 
-def gap_sentence(where: str, measures: Mapping[str, Measure]) -> str:
-    """How far the confidence of each method is from its accuracy."""
-    sure, right = measures[CONFIDENCE], measures["accuracy"]
-    return (
-        f"On {where} mean confidence is {gap(sure.by_laplace, right.by_laplace)} accuracy with "
-        f"Laplace, {gap(sure.by_map, right.by_map)} it with MAP."
-    )
-
-
 def confidence_sentence(confidences: Mapping[str, Measure], num_classes: int) -> str:
     """What happens to the confidence where no answer is right.
 

@@ -1,19 +1,19 @@
-"""The main job: digits, a small network, and an exact Laplace posterior over its last layer."""
+"""Digits, a small network, and an exact Laplace posterior over its last layer."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 import optax
-from flax import linen as nn
 
 from hoarfrost import metric
 from hoarfrost.data import DataLoader, InputsLoader
 from hoarfrost.examples import comparison
+from hoarfrost.examples.classifier import Classifier
 from hoarfrost.examples.command import Settings
 from hoarfrost.examples.comparison import (
     CONFIDENCE,
@@ -21,7 +21,6 @@ from hoarfrost.examples.comparison import (
     Predictions,
     compare,
     confidence_sentence,
-    gap_sentence,
     pooled,
     score_sentence,
 )
@@ -32,8 +31,6 @@ from hoarfrost.examples.digits_data import (
     Points,
     load_digits_data,
 )
-from hoarfrost.examples.figures import draw
-from hoarfrost.examples.output import write_whole
 from hoarfrost.freezing import Subset, make_partition, selection_table
 from hoarfrost.laplace import plan_network
 from hoarfrost.prior import IsotropicGaussianPrior
@@ -49,32 +46,37 @@ NUM_CLASSES = 10
 _BATCH = 100
 _NOT_DIGITS = "not digits (three kinds)"
 _NOTES = (
-    "NLL: minus the mean log-probability of the right class. ECE: mean gap between confidence and "
-    f"accuracy over {comparison.N_BINS} bins. Laplace predicts by its probit link.",
     "A difference is told from chance where it shows in the digits printed and exceeds 1.96 of its "
     f"standard errors ({comparison.NUM_RESAMPLES} paired resamples of the points).",
     f"Rotated digits: the test digits turned by {ROTATION_DEGREES} degrees. {ABOUT_NOT_DIGITS}",
 )
 
 
-class DigitNet(nn.Module):  # type: ignore[misc]
-    """Two hidden layers of ReLU and a head of ten outputs."""
+@dataclass(frozen=True)
+class Digits:
+    """What MAP and Laplace said of digits, and of what is none.
 
-    @nn.compact  # type: ignore
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Logits, shape ``(B, 10)``, of inputs ``(B, 64)``."""
-        hidden = nn.relu(nn.Dense(256, name="hidden1")(inputs))
-        hidden = nn.relu(nn.Dense(128, name="hidden2")(hidden))
-        logits: jax.Array = nn.Dense(NUM_CLASSES, name="head")(hidden)
-        return logits
+    Attributes
+    ----------
+    labelled : sequence of Predictions
+        Of digits, as they are and rotated.
+    not_digits : Predictions
+        Of inputs that are no digits, of all kinds together.
+    measures : mapping
+        Of each of these, by its name.
+    """
+
+    labelled: Sequence[Predictions]
+    not_digits: Predictions
+    measures: Mapping[str, Mapping[str, Measure]]
 
 
-def run(settings: Settings) -> None:
-    """Do the job, print what comes of it and write the picture."""
+def run(settings: Settings) -> Digits:
+    """Train, compare and print what comes of it."""
     data = load_digits_data(settings.seed)
     # A weak prior, as in training without weight decay: this is where a network gets too sure.
     model = ProbClassifier(
-        DigitNet(),
+        Classifier(NUM_CLASSES),
         prior=IsotropicGaussianPrior(log_var=5.0),
         posterior_approximator=LaplacePosteriorApproximator(),
         seed=settings.seed,
@@ -88,8 +90,7 @@ def run(settings: Settings) -> None:
     together = pooled(_NOT_DIGITS, others)
     measures = {part.name: compare(part, settings.seed) for part in [*labelled, *others, together]}
     _print_comparison(labelled, others, measures)
-    write_whole(settings.picture, lambda path: draw(labelled, together, measures, path))
-    print(f"\nPicture: {settings.picture}")
+    return Digits(labelled, together, measures)
 
 
 def all_but_head(path: Sequence[str | int], value: Any) -> str:
@@ -146,7 +147,7 @@ def _print_prior(described: dict[str, Any], num_validation: int) -> None:
     tuning = described["tuning"]
     low, high = tuning["bounds"]
     print(
-        f"\nPosterior: {described['num_params']:,} parameters, "
+        f"Posterior: {described['num_params']:,} parameters, "
         f"{described['hessian_structure']!r} covariance, {described['num_data']} training digits\n"
         f"Prior precision: {described['prior_precision']:.4g} "
         f"(log variance {described['prior_log_variance']:.2f})"
@@ -188,7 +189,6 @@ def _print_comparison(
     confidences = {part.name: measures[part.name][CONFIDENCE] for part in others}
     for sentence in (
         *(score_sentence(p.name, len(p.by_map), measures[p.name]) for p in labelled),
-        *(gap_sentence(p.name, measures[p.name]) for p in labelled),
         confidence_sentence(confidences, NUM_CLASSES),
     ):
         print(textwrap.fill(sentence, 92, subsequent_indent="  "))

@@ -1,4 +1,4 @@
-"""The picture: reliability diagrams above, histograms of confidence below."""
+"""Reliability diagrams and histograms of confidence, and a picture of a row of each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hoarfrost import metric
-from hoarfrost.examples.comparison import CONFIDENCE, N_BINS, Measure, Predictions
+from hoarfrost.examples.comparison import CONFIDENCE, N_BINS, Measure
 
 # Colours that people with any colour vision tell apart (Okabe and Ito), and a shape for each.
 MAP_STYLE: Mapping[str, Any] = {"color": "#0072B2", "marker": "o", "label": "MAP", "filled": True}
@@ -40,38 +40,6 @@ class Panel:
     targets: np.ndarray | None = None
 
 
-def draw(
-    labelled: Sequence[Predictions],
-    not_digits: Predictions,
-    measures: Mapping[str, Mapping[str, Measure]],
-    path: Path,
-) -> None:
-    """Draw the picture of MAP and Laplace into a file, without a display.
-
-    Parameters
-    ----------
-    labelled : sequence of Predictions
-        Of digits, as they are and rotated.
-    not_digits : Predictions
-        Of inputs that are no digits.
-    measures : mapping
-        Of each of these, by its name.
-    path : Path
-        Where to, in the format of its ending.
-    """
-
-    def panel(part: Predictions, measure: str) -> Panel:
-        curves = [(part.by_map, MAP_STYLE), (part.by_laplace, LAPLACE_STYLE)]
-        return Panel(_title(part.name, measure, measures), curves, part.targets)
-
-    draw_panels(
-        headline([part.name for part in labelled], not_digits.name, measures),
-        [panel(part, "ECE") for part in labelled],
-        [panel(part, CONFIDENCE) for part in [*labelled, not_digits]],
-        path,
-    )
-
-
 def draw_panels(
     finding: str, reliability: Sequence[Panel], confidence: Sequence[Panel], path: Path
 ) -> None:
@@ -86,16 +54,22 @@ def draw_panels(
     path : Path
         Where to, in the format of its ending.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure: Any = Figure(figsize=(11, 10), layout="constrained")
-    FigureCanvasAgg(figure)  # draws in memory: no display is looked for
+    figure = new_figure((11, 10))
     upper, lower = figure.subfigures(2, 1, height_ratios=(1.65, 1))
     figure.suptitle(finding, fontsize=14, weight="bold")
     _reliability_row(upper, reliability)
     _confidence_row(lower, confidence)
     figure.savefig(path, dpi=130)
+
+
+def new_figure(size: tuple[float, float]) -> Any:
+    """An empty figure of so many inches, for which no display is looked for."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure: Any = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)  # draws in memory
+    return figure
 
 
 def headline(
@@ -136,19 +110,21 @@ def headline(
     return f"{method} is " + ", ".join(parts[:-1]) + ",\nand " + parts[-1]
 
 
-def _reliability_row(figure: Any, panels: Sequence[Panel]) -> None:
-    axes = figure.subplots(1, len(panels), sharex=True, sharey=True)
-    for axis, panel in zip(axes, panels, strict=True):
-        axis.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1)
-        # No confidence is below 1 / C, so that this corner is always free.
-        axis.text(0.0, 0.045, "as right as sure", color=_GREY, rotation=45, fontsize=9)
-        for probabilities, style in panel.curves:
-            _reliability_curve(axis, probabilities, panel.targets, style)
-        axis.set_title(panel.title, fontsize=11)
-        axis.set(xlim=(-0.02, 1.05), ylim=(-0.05, 1.05), aspect="equal", xlabel="confidence")
-        axis.grid(alpha=0.25)
-    axes[0].set_ylabel("fraction predicted rightly")
-    handles, labels = axes[0].get_legend_handles_labels()
+def reliability_axis(axis: Any, panel: Panel) -> None:
+    """Draw a reliability diagram: the fraction predicted rightly against the confidence."""
+    axis.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1)
+    # No confidence is below 1 / C, so that this corner is always free.
+    axis.text(0.0, 0.045, "as right as sure", color=_GREY, rotation=45, fontsize=8)
+    for probabilities, style in panel.curves:
+        _reliability_curve(axis, probabilities, panel.targets, style)
+    axis.set_title(panel.title, fontsize=11)
+    axis.set(xlim=(-0.02, 1.05), ylim=(-0.05, 1.05), aspect="equal", xlabel="confidence")
+    axis.grid(alpha=0.25)
+
+
+def reliability_note(figure: Any, axis: Any) -> None:
+    """The legend of a reliability diagram, below the figure, with what its marks mean."""
+    handles, labels = axis.get_legend_handles_labels()
     figure.legend(
         handles,
         labels,
@@ -159,6 +135,45 @@ def _reliability_row(figure: Any, panels: Sequence[Panel]) -> None:
         title=f"a larger mark: more points in the bin; an open mark: fewer than {_FEW}",
         title_fontsize=9,
     )
+
+
+def confidence_axis(axis: Any, panel: Panel) -> None:
+    """Draw a histogram of the confidence."""
+    edges = np.linspace(0, 1, 21)
+    for probabilities, style in panel.curves:
+        confidence = probabilities.max(axis=1)
+        share, _ = np.histogram(confidence, edges)
+        filled = style.get("filled", False)
+        axis.stairs(
+            share / len(confidence),
+            edges,
+            color=style["color"],
+            label=style["label"],
+            fill=filled,
+            alpha=0.45 if filled else 1.0,
+            linewidth=2,
+        )
+    axis.set_title(panel.title, fontsize=11)
+    axis.set(xlim=(0, 1.02), ylim=(0, 1), xlabel="confidence")
+    axis.grid(alpha=0.25)
+    axis.legend(loc="upper left", fontsize=10)
+
+
+def _reliability_row(figure: Any, panels: Sequence[Panel]) -> None:
+    axes = figure.subplots(1, len(panels), sharex=True, sharey=True)
+    for axis, panel in zip(axes, panels, strict=True):
+        reliability_axis(axis, panel)
+    axes[0].set_ylabel("fraction predicted rightly")
+    reliability_note(figure, axes[0])
+
+
+def _confidence_row(figure: Any, panels: Sequence[Panel]) -> None:
+    axes = figure.subplots(1, len(panels), sharex=True, sharey=True)
+    for axis, panel in zip(axes, panels, strict=True):
+        confidence_axis(axis, panel)
+    axes[0].set_ylabel("fraction of inputs")
+    for axis in axes[1:]:
+        axis.get_legend().remove()
 
 
 def _reliability_curve(
@@ -186,33 +201,3 @@ def _reliability_curve(
     axis.scatter(
         confidence[few], right[few], s=22, marker=marker, facecolors="none", edgecolors=color
     )
-
-
-def _confidence_row(figure: Any, panels: Sequence[Panel]) -> None:
-    axes = figure.subplots(1, len(panels), sharex=True, sharey=True)
-    edges = np.linspace(0, 1, 21)
-    for axis, panel in zip(axes, panels, strict=True):
-        for probabilities, style in panel.curves:
-            confidence = probabilities.max(axis=1)
-            share, _ = np.histogram(confidence, edges)
-            filled = style.get("filled", False)
-            axis.stairs(
-                share / len(confidence),
-                edges,
-                color=style["color"],
-                label=style["label"],
-                fill=filled,
-                alpha=0.45 if filled else 1.0,
-                linewidth=2,
-            )
-        axis.set_title(panel.title, fontsize=11)
-        axis.set(xlim=(0, 1.02), ylim=(0, 1), xlabel="confidence")
-        axis.grid(alpha=0.25)
-    axes[0].set_ylabel("fraction of inputs")
-    axes[0].legend(loc="upper left", fontsize=10)
-
-
-def _title(name: str, measure: str, measures: Mapping[str, Mapping[str, Measure]]) -> str:
-    shown = "mean" if measure == CONFIDENCE else measure
-    found = measures[name][measure]
-    return f"{name}\n{shown}: MAP {found.by_map:.3f}, Laplace {found.by_laplace:.3f}"

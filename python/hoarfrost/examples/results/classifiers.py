@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import copy
-import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-import optax
-from flax import linen as nn
 
 import hoarfrost
-from hoarfrost.data import DataLoader, InputsLoader
+from hoarfrost.data import DataLoader
+from hoarfrost.examples.classifier import (
+    BATCH,
+    Classifier,
+    Predictor,
+    by_laplace,
+    by_outputs,
+    map_config,
+    quiet_calibration,
+)
 from hoarfrost.prob_model import (
-    CalibConfig,
-    CalibMonitor,
-    CalibOptimizer,
     FitCheckpointer,
     FitConfig,
     FitMonitor,
@@ -35,30 +37,12 @@ BASELINES = (MAP, TEMPERATURE)
 LAPLACES = (DIAGONAL, EVIDENCE, VALIDATION, TEMPERED)
 METHODS = (*BASELINES, *LAPLACES)
 
-BATCH = 100
-# From inputs (N, ...) to log-probabilities (N, C).
-Predictor = Callable[[np.ndarray], np.ndarray]
-
 
 class Points(NamedTuple):
     """Inputs, axis 0 over the points, and their targets."""
 
     inputs: np.ndarray
     targets: np.ndarray
-
-
-class DigitNet(nn.Module):  # type: ignore[misc]
-    """Two hidden layers of ReLU and a head."""
-
-    num_classes: int
-
-    @nn.compact  # type: ignore
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Logits, shape ``(B, num_classes)``."""
-        hidden = nn.relu(nn.Dense(256, name="hidden1")(inputs))
-        hidden = nn.relu(nn.Dense(128, name="hidden2")(hidden))
-        logits: jax.Array = nn.Dense(self.num_classes, name="head")(hidden)
-        return logits
 
 
 def fit_classifiers(
@@ -80,7 +64,7 @@ def fit_classifiers(
     """
     train_loader = DataLoader.from_array_data(train, batch_size=BATCH, shuffle=True, seed=seed)
     validation_loader = DataLoader.from_array_data(validation, batch_size=BATCH)
-    network = DigitNet(num_classes)
+    network = Classifier(num_classes)
     model = ProbClassifier(network, posterior_approximator=MAPPosteriorApproximator(), seed=seed)
     model.train(train_loader, fit_config=map_config(epochs))
     trained = model.posterior.state.get()
@@ -116,12 +100,12 @@ def fit_classifiers(
         ),
     )
     return {
-        MAP: _by_outputs(model, None),
-        TEMPERATURE: _by_outputs(model, model.posterior.state.get().calib_params),
-        DIAGONAL: _by_laplace(diagonal),
-        EVIDENCE: _by_laplace(evidence),
-        VALIDATION: _by_laplace(tuned.posterior.laplace),
-        TEMPERED: _by_laplace(tempered_on(validation_loader, tuned.posterior.laplace)),
+        MAP: by_outputs(model, None),
+        TEMPERATURE: by_outputs(model, model.posterior.state.get().calib_params),
+        DIAGONAL: by_laplace(diagonal),
+        EVIDENCE: by_laplace(evidence),
+        VALIDATION: by_laplace(tuned.posterior.laplace),
+        TEMPERED: by_laplace(tempered_on(validation_loader, tuned.posterior.laplace)),
     }
 
 
@@ -140,54 +124,5 @@ def tempered_on(loader: DataLoader, posterior: hoarfrost.Laplace) -> hoarfrost.L
     return tempered
 
 
-def map_config(epochs: int, patience: int = 0) -> FitConfig:
-    """How a MAP is trained here; with `patience`, until validation data tell it to stop."""
-    return FitConfig(
-        optimizer=FitOptimizer(method=_adam(), n_epochs=epochs),
-        monitor=FitMonitor(verbose=False, early_stopping_patience=patience),
-    )
-
-
-def quiet_calibration() -> CalibConfig:
-    """Temperature scaling with steps enough to arrive from a temperature that is far off."""
-    return CalibConfig(
-        optimizer=CalibOptimizer(method=_steps_of_temperature(), n_epochs=300),
-        monitor=CalibMonitor(verbose=False),
-    )
-
-
-@functools.cache
-def _adam() -> optax.GradientTransformation:
-    """One optimiser, so that its steps are compiled once."""
-    return optax.adam(3e-3)
-
-
-@functools.cache
-def _steps_of_temperature() -> optax.GradientTransformation:
-    return optax.adam(optax.cosine_decay_schedule(0.1, 300))
-
-
 def _head_only_of_the_model(path: Sequence[str | int], value: Any) -> str:
     return "trainable" if head_only(path, value) else "frozen"
-
-
-def _by_outputs(model: ProbClassifier, calib_params: Any) -> Predictor:
-    state = model.posterior.state.get()
-
-    def predict(inputs: np.ndarray) -> np.ndarray:
-        loader = InputsLoader.from_array_inputs(inputs, batch_size=BATCH)
-        logits = model.likelihood.get_calibrated_outputs(
-            state.params, loader, calib_params=calib_params
-        )
-        return np.asarray(jax.nn.log_softmax(logits, axis=1))
-
-    return predict
-
-
-def _by_laplace(posterior: hoarfrost.Laplace) -> Predictor:
-    def predict(inputs: np.ndarray) -> np.ndarray:
-        loader = InputsLoader.from_array_inputs(inputs, batch_size=BATCH)
-        log_probs: np.ndarray = posterior.predict(loader, link="probit", log=True)
-        return log_probs
-
-    return predict

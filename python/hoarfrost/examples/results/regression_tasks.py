@@ -12,6 +12,7 @@ from flax import linen as nn
 
 import hoarfrost
 from hoarfrost.data import DataLoader, InputsLoader
+from hoarfrost.examples.classifier import map_config, quiet_calibration
 from hoarfrost.examples.results.classifiers import (
     DIAGONAL,
     EVIDENCE,
@@ -20,8 +21,6 @@ from hoarfrost.examples.results.classifiers import (
     TEMPERED,
     VALIDATION,
     Points,
-    map_config,
-    quiet_calibration,
     tempered_on,
 )
 from hoarfrost.examples.results.scores import COVERAGE, Row, Scores, number_scores
