@@ -11,6 +11,7 @@ from hoarfrost.examples.digits import Digits
 from hoarfrost.examples.main_figure import draw
 from hoarfrost.examples.output import write_whole
 from hoarfrost.examples.signals import (
+    BATCH,
     LAPLACE,
     MAP,
     NUM_SEEDS,
@@ -28,7 +29,8 @@ def run(settings: Settings) -> None:
         "1. Signals: ten classes, few labels\n\n"
         f"Data: made here as MNIST-1D is, {SHOWN:,} labels, {NUM_TEST:,} test signals, "
         f"{NUM_SEEDS} seeds\n"
-        f"Network: 40-256-128-10, {settings.epochs} epochs of Adam, prior variance 1\n",
+        f"Network: 40-256-128-10, {settings.epochs} epochs of Adam in batches of {BATCH}, "
+        "prior variance 1\n",
         flush=True,
     )
     signals = compare_on_signals(settings.seed, settings.epochs)

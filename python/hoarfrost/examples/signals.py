@@ -30,7 +30,7 @@ NUM_TEST = 2000
 # The number of labels at which the methods are held against each other, and those of the picture.
 SHOWN = 1000
 LABELS = (200, 500, SHOWN, 2000)
-_BATCH = 50
+BATCH = 50
 # One label of so many is held out for the temperature.
 _HELD_OUT = 5
 
@@ -150,4 +150,4 @@ def _map(network: Classifier, loader: DataLoader, seed: int, epochs: int) -> Pro
 
 
 def _loader(inputs: np.ndarray, targets: np.ndarray, seed: int) -> DataLoader:
-    return DataLoader.from_array_data((inputs, targets), batch_size=_BATCH, shuffle=True, seed=seed)
+    return DataLoader.from_array_data((inputs, targets), batch_size=BATCH, shuffle=True, seed=seed)
