@@ -91,7 +91,7 @@ def test_templates_are_whole_shapes_of_one_height() -> None:
 
 
 def test_neighbours_correlate_as_in_the_reference_and_ends_do_not() -> None:
-    """Against 20 sets of 3,000 by the reference's steps, written down apart, from these templates."""
+    """Against 20 sets of 3,000 by the steps of the reference, written apart, from our templates."""
     found = []
     for seed in range(8):
         inputs, _ = make_signals(3000, seed)
