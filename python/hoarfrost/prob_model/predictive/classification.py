@@ -11,7 +11,7 @@ import numpy as np
 
 from hoarfrost.checks import check_probability, check_switch, is_choice, is_number, plain, shown
 from hoarfrost.conformal.add_one_in import add_one_in_sets
-from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.predictive import classes
 from hoarfrost.predictive.link import closed_links
 from hoarfrost.prob_model.predictive.base import Predictive
@@ -165,6 +165,8 @@ class ClassificationPredictive(Predictive):
         ------
         InvalidArgumentError
             If `error` is none, or the link needs no samples.
+        ShapeError
+            If outputs have positions.
         """
         check_switch("distribute", distribute)
         check_switch("return_ess", return_ess)
@@ -175,6 +177,12 @@ class ClassificationPredictive(Predictive):
             )
         key = self._key(rng)  # the same weights for both
         train = self.ensemble_log_prob(train_data_loader, n_posterior_samples, key, link=link)
+        if train.ndim != 2:
+            raise ShapeError(
+                f"conformal_set is for one label a point, and each has {train.shape[2:]} "
+                "positions, which are not exchangeable with one another; credible_set gives a set "
+                "for each"
+            )
         outputs = self.sample_calibrated_outputs(
             test_inputs_loader, n_posterior_samples, key, link=link
         )
