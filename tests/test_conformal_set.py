@@ -179,8 +179,19 @@ def test_positions_are_no_points():
         monitor=FitMonitor(verbose=False),
     )
     model.train(data, fit_config=quiet)
-    with pytest.raises(ShapeError, match=r"each has \(2,\) positions.*credible_set"):
+    with pytest.raises(ShapeError, match=r"positions of shape \(2,\).*credible_set"):
         model.predictive.conformal_set(data, data.to_inputs_loader(), 3, 0.2)
+    masked = [(x, (y, y > 0))]  # what counts of them is in one row
+    with pytest.raises(ShapeError, match="positions of shape"):
+        model.predictive.conformal_set(masked, data.to_inputs_loader(), 3, 0.2)
+
+
+def test_masked_points_do_not_count(model):
+    mask = np.arange(40) % 3 > 0
+    some = DataLoader.from_array_data((X[mask], Y[mask]), batch_size=16)
+    wanted = model.predictive.conformal_set(some, INPUTS, 25, 0.2, KEY)
+    found = model.predictive.conformal_set([(X, (Y, mask))], INPUTS, 25, 0.2, KEY)
+    assert found.tolist() == wanted.tolist()
 
 
 def test_before_training():

@@ -176,16 +176,16 @@ class ClassificationPredictive(Predictive):
                 f'link is {link!r}, which draws no samples to be reweighted; give "mc" or "nn"'
             )
         key = self._key(rng)  # the same weights for both
-        train = self.ensemble_log_prob(train_data_loader, n_posterior_samples, key, link=link)
-        if train.ndim != 2:
-            raise ShapeError(
-                f"conformal_set is for one label a point, and each has {train.shape[2:]} "
-                "positions, which are not exchangeable with one another; credible_set gives a set "
-                "for each"
-            )
         outputs = self.sample_calibrated_outputs(
             test_inputs_loader, n_posterior_samples, key, link=link
         )
+        if outputs.ndim != 3:
+            raise ShapeError(
+                "conformal_set is for one label a point, and each has positions of shape "
+                f"{outputs.shape[2:-1]}, which are not exchangeable with one another; credible_set "
+                "gives a set for each"
+            )
+        train = self.ensemble_log_prob(train_data_loader, n_posterior_samples, key, link=link)
         logits = np.asarray(outputs, dtype=np.float64)
         logits = logits - logits.max(axis=2, keepdims=True)
         log_p = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
