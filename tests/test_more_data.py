@@ -273,6 +273,12 @@ def test_posteriors_that_are_no_prior_of_this_fit():
     ]:
         with pytest.raises(InvalidArgumentError, match=message):
             fitted("categorical", data, **options)
+    beside = {**PARAMS, "body": -PARAMS["body"]}
+    with pytest.raises(InvalidArgumentError, match="beside other frozen ones"):
+        fitted("categorical", data, params=beside, prior=first)
+    with pytest.raises(InvalidArgumentError, match="leave them out"):
+        tree = {"head": {"w": np.ones((H, C)), "b": np.ones(C)}}
+        fitted("categorical", data, prior=first, prior_precision=tree)
     with pytest.raises(InvalidArgumentError, match="another form"):
         fitted("bernoulli", loader("bernoulli", PARTS[0]), prior=first)
     unkept = fitted("categorical", data, keep_curvature=False)

@@ -190,6 +190,66 @@ def test_another_prior_takes_the_sums_and_not_the_factor(tmp_path, monkeypatch):
     same(fitted(resume_dir=tmp_path, prior_precision=3.0), fitted(prior_precision=3.0))
 
 
+def test_the_temperature_of_an_earlier_posterior_is_told(tmp_path, monkeypatch):
+    earlier = fitted()
+    with monkeypatch.context() as patch:
+        patch.setattr(resume.Resume, "factor", lambda *arguments: (_ for _ in ()).throw(StopError))
+        with pytest.raises(StopError):
+            fitted(resume_dir=tmp_path, prior=earlier, temperature=4.0)
+    with pytest.raises(InvalidArgumentError, match="with another posterior as prior"):
+        fitted(resume_dir=tmp_path, prior=earlier)
+    same(
+        fitted(resume_dir=tmp_path, prior=earlier, temperature=4.0),
+        fitted(prior=earlier, temperature=4.0),
+    )
+
+
+@pytest.mark.parametrize("change", ["more", "fewer", "other"])
+def test_all_data_of_complete_sums_are_looked_at(tmp_path, monkeypatch, change):
+    data = list(DataLoader.from_array_data((X, TARGETS["categorical"]), batch_size=20))
+    with monkeypatch.context() as patch:
+        patch.setattr(resume.Resume, "factor", lambda *arguments: (_ for _ in ()).throw(StopError))
+        with pytest.raises(StopError):
+            fitted(data=data, resume_dir=tmp_path)
+    changed = {
+        "more": [*data, data[0]],
+        "fewer": data[:-1],
+        "other": [*data[:-1], (data[-1][0] + 1, data[-1][1])],
+    }[change]
+    with pytest.raises(DataError, match="not those of the fit that was broken off"):
+        fitted(data=changed, resume_dir=tmp_path)
+    same(fitted(data=data, resume_dir=tmp_path), fitted(data=data))
+
+
+def test_every_channel_of_an_image_is_looked_at():
+    from hoarfrost.data.checked import data_batches
+
+    images = np.zeros((64, 32, 32, 3), np.float32)
+    found = set()
+    for channel in range(4):
+        other = images.copy()
+        other[..., channel : channel + 1] = 1
+        (batch,) = data_batches([(other, np.zeros(64, int))])
+        found.add(resume._looks(batch))
+    assert len(found) == 4
+
+
+def test_two_fits_in_one_folder(tmp_path):
+    with resume.locked(tmp_path), pytest.raises(InvalidArgumentError, match="another fit"):
+        fitted(resume_dir=tmp_path)
+    fitted(resume_dir=tmp_path)
+
+
+def test_a_folder_that_fills_up_does_not_end_the_fit(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise SavedFileError("no space")
+
+    monkeypatch.setattr(resume, "write", full)
+    with pytest.warns(UserWarning, match="nothing more is kept in resume_dir: no space"):
+        resumed = fitted(resume_dir=tmp_path)
+    same(resumed, fitted())
+
+
 def test_an_earlier_posterior_is_added_once(tmp_path, monkeypatch):
     earlier = fitted()
     factor = resume.Resume.factor

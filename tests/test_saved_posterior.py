@@ -145,6 +145,79 @@ def test_tuned_noise_comes_back(tmp_path, likelihood):
     assert again.noise_std == posterior.noise_std
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "each"])
+@pytest.mark.parametrize("trainable", [head_only, None], ids=["head", "every"])
+@pytest.mark.parametrize("structure", ["full", "diag"])
+def test_what_is_asked_after_the_noise_was_tuned(tmp_path, likelihood, trainable, structure):
+    """The curvature keeps the noise that its points were added with."""
+    posterior = fitted(likelihood, trainable, hessian_structure=structure)
+    posterior.optimize_hyperparameters()
+    again = through(posterior, tmp_path)
+    noise = posterior.noise_std
+    more = 2 * noise if isinstance(noise, float) else tuple(2 * std for std in noise)
+    for one, other in (
+        (posterior.with_prior_precision(3.0), again.with_prior_precision(3.0)),
+        (posterior.with_temperature(2.0), again.with_temperature(2.0)),
+    ):
+        assert answers(one) == answers(other)
+    assert again.log_marginal_likelihood(noise_std=more) == posterior.log_marginal_likelihood(
+        noise_std=more
+    )
+    extra = [(X[:5], TARGETS[likelihood][:5])]
+    for one in (posterior, again):
+        one.update(extra, progress=False)
+    assert answers(again) == answers(posterior)
+
+
+@dataclasses.dataclass(frozen=True)
+class Opaque:
+    """A likelihood by the protocol alone, which JAX does not know."""
+
+    scale: float = 1.0
+    name = "opaque"
+    head = "general"
+    gaussian_targets = True
+
+    def __getattr__(self, name):
+        return getattr(Gaussian(self.scale), name)
+
+
+def test_settings_of_a_likelihood_that_jax_does_not_know():
+    from hoarfrost.laplace.saved_parts import likelihood_header
+
+    assert likelihood_header(Opaque(1.0)) != likelihood_header(Opaque(2.0))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_another_model_is_told_at_any_scale(tmp_path, scale):
+    def apply(params, x):
+        return jax.nn.relu(x @ params["a"]) @ params["w"]
+
+    def other(params, x):
+        return jax.nn.leaky_relu(x @ params["a"], 0.05) @ params["w"]
+
+    params = {"a": PARAMS["body"][0], "w": np.float32(scale) * PARAMS["head"]["w"]}
+    posterior = hoarfrost.fit_laplace(apply, params, [(X, LABELS)], progress=False)
+    posterior.save(tmp_path / "file")
+    hoarfrost.load_laplace(tmp_path / "file", model=apply)
+    with pytest.raises(SavedFileError, match="another model"):
+        hoarfrost.load_laplace(tmp_path / "file", model=other)
+
+
+def test_frozen_whole_numbers_are_compared_too(tmp_path):
+    def apply(params, x):
+        return (x * params["q"]) @ params["w"]
+
+    params = {"q": np.arange(1, D + 1, dtype=np.int8), "w": np.ones((D, C), np.float32)}
+    posterior = hoarfrost.fit_laplace(apply, params, [(X, LABELS)], trainable=["w"], progress=False)
+    posterior.save(tmp_path / "file", frozen=False)
+    hoarfrost.load_laplace(tmp_path / "file", model=apply, params=params)
+    with pytest.raises(SavedFileError, match="other frozen"):
+        hoarfrost.load_laplace(
+            tmp_path / "file", model=apply, params={**params, "q": params["q"][::-1].copy()}
+        )
+
+
 @pytest.mark.parametrize("trainable", [head_only, None], ids=["head", "every"])
 @pytest.mark.parametrize("keep", [True, False])
 def test_with_and_without_its_curvature(tmp_path, trainable, keep):

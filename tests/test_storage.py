@@ -176,7 +176,9 @@ def test_nothing_of_somebody_else_is_replaced(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("mine")
     storage.write(tmp_path / "other", "other", {}, {})
-    for where in (path, tmp_path / "other", tmp_path, tmp_path / "no folder" / "file"):
+    _written(tmp_path / ("a" * 250))  # as long as a name may be, nearly
+    long = tmp_path / ("a" * 300)
+    for where in (path, tmp_path / "other", tmp_path, tmp_path / "no folder" / "file", long):
         with pytest.raises(InvalidArgumentError, match="path"):
             _written(where)
     assert path.read_text() == "mine"

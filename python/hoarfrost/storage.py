@@ -109,7 +109,7 @@ class StoredFile:
         if entry is None:
             raise _damaged(self.path, f"the array {name!r} is missing")
         raw = self._map[entry.start : entry.stop]
-        return np.frombuffer(raw, entry.dtype).reshape(entry.shape)
+        return _native(raw, entry.dtype).reshape(entry.shape)
 
     def place(self, name: str) -> tuple[int, int]:
         """Where an array of float64 begins in the file, and how many numbers it holds."""
@@ -176,7 +176,8 @@ def write(
     order = sorted(named, key=lambda name: (named[name].nbytes % 64 != 0, -named[name].nbytes))
     total = sum(source.nbytes for source in named.values())
     _check_space(target, total)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    # No longer than names may be.
+    temporary = target.with_name(f".{target.name[:80]}.{secrets.token_hex(8)}.tmp")
     try:
         _write_new(temporary, kind, header, {name: named[name] for name in order})
         os.replace(temporary, target)
@@ -216,6 +217,8 @@ def opened(
     """
     where = as_path(path)
     try:
+        if where.exists() and not where.is_file():
+            raise SavedFileError(f"{where} cannot be opened: it is no file")
         file = where.open("rb")
     except OSError as error:
         raise SavedFileError(f"{where} cannot be opened: {error.strerror or error}") from error
@@ -258,6 +261,12 @@ def checked_target(path: Any, kind: str) -> Path:
         If its folder does not exist, or what is there is no file of this kind.
     """
     target = as_path(path)
+    try:
+        target.is_dir()
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"path {str(target)!r} cannot be used: {error.strerror or error}; give another"
+        ) from error
     if target.is_dir():
         raise InvalidArgumentError(f"path is {str(target)!r}, a folder; give the path of a file")
     if not target.parent.is_dir():
@@ -276,7 +285,7 @@ def kind_of(path: Path) -> str | None:
         with path.open("rb") as file:
             found = json.loads(_text(path, file))["__metadata__"]["hoarfrost"]
             return str(json.loads(found)["kind"])
-    except (OSError, SavedFileError, ValueError, KeyError, TypeError):
+    except (OSError, SavedFileError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -321,9 +330,19 @@ class _Source:
 
 
 def _bytes(values: Array) -> memoryview:
-    if values.dtype.kind != "V" and values.dtype.itemsize > 1:
+    """The bytes of values, little-endian."""
+    if values.dtype == ml_dtypes.bfloat16:
+        values = values.view(np.uint16)  # a dtype without byte order
+    if values.dtype.itemsize > 1:
         values = values.astype(values.dtype.newbyteorder("<"), copy=False)
     return memoryview(values.view(np.uint8))
+
+
+def _native(raw: Any, dtype: np.dtype[Any]) -> Array:
+    """Values of little-endian bytes; on a machine of that order without a copy."""
+    own = np.dtype(np.uint16) if dtype == ml_dtypes.bfloat16 else dtype
+    values = np.frombuffer(raw, own.newbyteorder("<")).astype(own, copy=False)
+    return values.view(dtype) if values.dtype != dtype else values
 
 
 def _write_new(
@@ -389,7 +408,7 @@ def _read(path: Path, file: BinaryIO, kind: str) -> StoredFile:
         whole = json.loads(text)
         own = json.loads(whole.pop("__metadata__")["hoarfrost"])
         found, version, known = own["kind"], own["version"], own["sha256"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SavedFileError(f"{path} is no file of Hoarfrost's, or it is damaged") from error
     if isinstance(version, int) and version > VERSION:
         raise SavedFileError(

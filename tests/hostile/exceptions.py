@@ -182,6 +182,21 @@ EXEMPTIONS += (
         lambda recipe: recipe == ("other", "tuple"),
     ),
     Exemption(
+        "one name may stand in a list",
+        ("Laplace",),
+        "parameters",
+        lambda recipe: recipe in (("form", "tuple"), ("form", "list")),
+    ),
+    Exemption(
+        "an axis in front makes one example of many positions, each of which is a point",
+        (
+            *("ClassificationPredictive", "RegressionPredictive"),
+            *("ClassificationLikelihood", "RegressionLikelihood"),
+        ),
+        "inputs_loader",
+        lambda recipe: "one more axis in front" in str(recipe),
+    ),
+    Exemption(
         "None is False, as in Fortuna",
         ("FitCheckpointer", "CalibCheckpointer"),
         "",

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from hoarfrost.checks import check_switch, is_choice, shown
+from hoarfrost.checks import check_switch, is_choice, is_number, shown
 from hoarfrost.curvature import last_layer
 from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches, num_batches
 from hoarfrost.data.features import as_plain, origin_of
@@ -24,7 +24,7 @@ from hoarfrost.laplace.more_data import add_earlier, check_earlier, earlier_at
 from hoarfrost.laplace.one_pass import add_points, no_sums, residuals_of
 from hoarfrost.laplace.plan import Keep, MemoryPlan
 from hoarfrost.laplace.posterior import Laplace
-from hoarfrost.laplace.resume import Progress, Resume
+from hoarfrost.laplace.resume import Progress, Resume, locked
 from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.laplace.structure.registry import check_structure, structure_for
@@ -169,7 +169,7 @@ def fit_laplace(
     >>> posterior.num_params, posterior.num_data
     (4, 3)
     """
-    with memory_errors("fit_laplace"):
+    with memory_errors("fit_laplace"), locked(resume_dir):
         origin = origin_of(data_loader)
         subset = subset_of(
             model,
@@ -225,12 +225,15 @@ def fit_network(
     precision = resolve_prior_precision(prior_precision, subset.trainable)
     centre = resolve_prior_mean(prior_mean, subset.trainable)
     if prior is not None:
-        if (prior_precision, prior_mean) != (1.0, 0.0):
+        plain_prior = is_number(prior_precision) and float(prior_precision) == 1.0
+        if not plain_prior or not is_number(prior_mean) or float(prior_mean) != 0.0:
             raise InvalidArgumentError(
                 "prior_precision and prior_mean are those of the posterior that is given as prior; "
                 "leave them out"
             )
         hessian_structure = check_earlier(prior, subset, hessian_structure)
+        # As it stands: another thread may change it while the data are gone over.
+        prior = prior.now()
         precision, centre = prior.prior, prior.mean
     whole, origin = subset, origin_of(data_loader)
     if origin is not None:
@@ -252,16 +255,19 @@ def fit_network(
     setting = linearised.setting(precision.vector)
     resume, so_far = None, None
     if resume_dir is not None:
-        resume = Resume(resume_dir, linearised, structure, setting, first, prior)
+        resume = Resume(resume_dir, linearised, structure, setting, first, prior, temperature)
         so_far = resume.so_far()
     if so_far is None:
         empty = structure_for(structure, setting).empty(setting)
         so_far = Progress(empty, no_sums(linearised), 0, False)
     curvature, sums = so_far.curvature, so_far.sums
-    if not so_far.complete:
-        batches = itertools.chain([first], batches)
-        if resume is not None:
-            batches = resume.watch(batches)
+    batches = itertools.chain([first], batches)
+    if resume is not None:
+        batches = resume.watch(batches)
+    if so_far.complete:
+        for _ in batches:  # looked at, and no more
+            pass
+    else:
         sums = add_points(
             linearised,
             curvature,

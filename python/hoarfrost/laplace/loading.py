@@ -192,11 +192,10 @@ def _subset_of(stored: StoredFile, model: Any, params: Tree, call: Call | None) 
             )
     partition = make_partition(tree, lambda path, _: path in trainable)
     frozen = partition.split(tree)[1]
-    own = jax.tree.map(jnp.asarray, partition.split(tree)[0])
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(own)
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(partition.split(tree)[0])
     values = [jnp.asarray(np.asarray(trainable[path_of(key)])) for key, _ in leaves]
     merged = partition.merge(jax.tree.unflatten(treedef, values), frozen)
-    merged, mutable = jax.tree.map(jnp.asarray, (merged, mutable))
+    merged, mutable = jax.tree.map(_on_device, (merged, mutable))
     subset = Subset(network, partition, merged, mutable)
     if frozen_digest(subset) != header["frozen_sha256"]:
         whose = "of this model" if params is None else "given as params"
@@ -221,3 +220,11 @@ def _held_tree(stored: StoredFile, trainable: dict[Path, Array]) -> Tree:
         f"params is needed to load {stored.path}: {missing}; give the parameters that the "
         "posterior was fitted with"
     )
+
+
+def _on_device(leaf: Any) -> jax.Array:
+    if isinstance(leaf, np.ma.MaskedArray):
+        if np.ma.getmaskarray(leaf).any():
+            raise InvalidArgumentError("params has masked entries; give a number for each")
+        leaf = leaf.data
+    return jnp.asarray(leaf)

@@ -16,6 +16,7 @@ from hoarfrost.freezing import Subset
 from hoarfrost.laplace.evidence.evidence import Earlier
 from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.one_pass import add_points, no_sums
+from hoarfrost.laplace.saving import frozen_digest
 from hoarfrost.laplace.structure.base import Curvature
 from hoarfrost.laplace.structure.registry import structure_for
 from hoarfrost.likelihood import Gaussian
@@ -96,6 +97,11 @@ def check_earlier(earlier: Any, subset: Subset, structure: Any) -> str:
         raise InvalidArgumentError(
             f"prior is a posterior over other parameters: they differ at {join(odd[0])!r}; give "
             "one over the trainable leaves of this fit"
+        )
+    if frozen_digest(subset) != frozen_digest(earlier.linearised.subset):
+        raise InvalidArgumentError(
+            "prior is a posterior over these parameters beside other frozen ones (or statistics): "
+            "its curvature is that of another network; give one of a fit with the same frozen part"
         )
     theirs: str = earlier.hessian_structure
     if structure not in (theirs, "auto"):

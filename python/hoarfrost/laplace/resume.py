@@ -8,10 +8,13 @@ since the last one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
+import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,11 @@ from typing import Any
 
 import jax
 import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 from hoarfrost.curvature.stream import Piece
 from hoarfrost.curvature.sums import Sums
@@ -101,6 +109,8 @@ class Resume:
         Of the data.
     earlier : Laplace or None
         The prior, where it is an earlier posterior.
+    temperature : float
+        Of the likelihood.
 
     Raises
     ------
@@ -116,6 +126,7 @@ class Resume:
         setting: Setting,
         first: CheckedBatch,
         earlier: Any = None,
+        temperature: float = 1.0,
     ) -> None:
         self.folder = _folder(folder)
         self.structure, self.setting = structure, setting
@@ -130,13 +141,21 @@ class Resume:
             "likelihood": [likelihood_header(linearised.likelihood), linearised.ignored_label],
             "prior": None
             if earlier is None
-            else [digest({"mean": earlier.mean}), earlier.factor.log_det()],
+            else [
+                digest({"mean": earlier.mean, "prior": earlier.prior.vector}),
+                earlier.factor.log_det(),
+                np.asarray(earlier.store.scale).tolist(),
+                # The earlier curvature is in the sums, as often as this says.
+                temperature,
+            ],
             "data": [_looks(first), size],
         }
         # As it comes back from a file: tuples are lists there.
         self.fingerprint: dict[str, Any] = json.loads(json.dumps(fingerprint))
         self.subset, self.example = subset, linearised.example
         self._expected: tuple[int, str] | None = None
+        self._complete = False
+        self._last = (-1, "")
         self._digests: dict[int, str] = {}
         self._written = time.monotonic()
         self._seconds: float | None = None
@@ -186,7 +205,7 @@ class Resume:
             curvature = curvature_of(self.structure, self.setting, core, "curvature.", stored)
             squares = stored.array("squares").copy() if "squares" in stored.entries else None
             sums = Sums(header["num_data"], header["log_likelihood"], squares)
-            self._expected = tuple(header["batch"])
+            self._expected, self._complete = tuple(header["batch"]), header["complete"]
             return Progress(curvature, sums, header["pieces"], header["complete"])
 
     def watch(self, batches: Iterable[CheckedBatch]) -> Iterator[CheckedBatch]:
@@ -202,6 +221,9 @@ class Resume:
         for batch in batches:
             found.update(_looks(batch).encode())
             self._digests[batch.index] = now = found.hexdigest()
+            self._last = (batch.index, now)
+            if self._complete and expected is None:
+                raise self._other_data(batch.index)
             # Pieces come one behind.
             self._digests.pop(batch.index - 3, None)
             if expected is not None and batch.index == expected[0]:
@@ -225,7 +247,7 @@ class Resume:
     def complete(self, curvature: Curvature, sums: Sums, prior: Array) -> None:
         """Keep sums to which nothing comes any more, where that is worth its time."""
         if self._is_time(curvature) or self._is_long(curvature, prior):
-            self._write(curvature, sums, 0, (-1, ""), complete=True)
+            self._write(curvature, sums, 0, self._last, complete=True)
 
     def _is_time(self, curvature: Curvature) -> bool:
         seconds = self._seconds
@@ -247,7 +269,7 @@ class Resume:
         progress: Callable[[float], object] | None,
     ) -> Factor:
         """The factor, which is written down on the way where it takes more than a minute."""
-        if not self._is_long(curvature, prior):
+        if not self._is_long(curvature, prior) or not self.pass_file.exists():
             return curvature.factor(prior, scale=scale, keep=keep, progress=progress)
         work = self._begun(prior, scale)
         if work is None:
@@ -307,7 +329,13 @@ class Resume:
         probe = probe_outputs(self.subset, self.example)
         if probe is not None:
             arrays["probe"] = probe
-        write(self.pass_file, KIND, header, arrays)
+        try:
+            write(self.pass_file, KIND, header, arrays)
+        except SavedFileError as error:
+            # The fit itself can go on.
+            warnings.warn(f"nothing more is kept in resume_dir: {error}", UserWarning, stacklevel=2)
+            self._written = math.inf
+            return
         self._written = time.monotonic()
         self._seconds = self._written - began
 
@@ -351,6 +379,34 @@ class Resume:
         )
 
 
+@contextlib.contextmanager
+def locked(folder: Any) -> Iterator[None]:
+    """Keep other fits out of a folder; None is no folder.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If another fit, of this or another process, is at work there.
+    """
+    if folder is None or fcntl is None:
+        yield
+        return
+    descriptor = os.open(_folder(folder), os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InvalidArgumentError(
+                f"resume_dir is {str(folder)!r}, where another fit is at work; give each fit a "
+                "folder of its own"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _place(work: Curvature) -> dict[str, float] | None:
     """How far a factorisation is; None where it has no state that is worth a file."""
     try:
@@ -380,7 +436,17 @@ def _looks(batch: CheckedBatch) -> str:
     found = hashlib.sha256()
     for leaf in jax.tree.leaves((batch.inputs, batch.targets, batch.mask)):
         array = np.asarray(leaf)
-        step = max(1, array.size // _LOOKED_AT)
         found.update(repr((array.dtype.str, array.shape)).encode())
-        found.update(np.ascontiguousarray(array.reshape(-1)[::step]).tobytes())
+        found.update(np.ascontiguousarray(array.reshape(-1)[_places(array.size)]).tobytes())
     return found.hexdigest()
+
+
+@functools.lru_cache(maxsize=16)
+def _places(size: int) -> Any:
+    """Which numbers of an array are looked at: all, or as many as there is time for, by chance.
+
+    A fixed stride would see one channel of an image and no other.
+    """
+    if size <= _LOOKED_AT:
+        return slice(None)
+    return np.random.default_rng(0).integers(0, size, _LOOKED_AT)

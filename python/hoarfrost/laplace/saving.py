@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,7 +25,7 @@ from hoarfrost.laplace.saved_parts import (
 from hoarfrost.laplace.saved_trees import add_leaves, encoded, leaves_by_path, template_of
 from hoarfrost.laplace.structure.stored import add_curvature, add_factor
 from hoarfrost.storage import Pieces, checked_target, digest, write
-from hoarfrost.types import Array, join
+from hoarfrost.types import Array, Path
 
 KIND = "laplace"
 
@@ -92,9 +93,16 @@ def frozen_digest(subset: Subset) -> str:
     held = {("params", *path): leaf for path, leaf in leaves_by_path(subset.frozen).items()}
     held |= {("mutable", *path): leaf for path, leaf in leaves_by_path(subset.mutable).items()}
     numbers = {
-        join(path): np.asarray(leaf)
+        repr(path): np.asarray(leaf)
         for path, leaf in held.items()
-        # Keys and counters of random draws play no part in evaluation.
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+        if not _is_random_state(path, leaf)
     }
     return digest(numbers)
+
+
+def _is_random_state(path: Path, leaf: Any) -> bool:
+    """Keys and counters of random draws, which play no part in evaluation."""
+    dtype = jnp.result_type(leaf)
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        return True
+    return path[0] == "mutable" and dtype == jnp.uint32

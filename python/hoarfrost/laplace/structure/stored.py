@@ -50,7 +50,11 @@ _CORES = {
 
 def add_curvature(curvature: Curvature, prefix: str, arrays: Arrays) -> Header:
     """The header of a curvature, whose numbers are added to `arrays` under names with a prefix."""
-    return _add_core(curvature.core, prefix, arrays)
+    noise = getattr(curvature, "noise_precision", None)
+    if noise is not None:
+        # That with which the points were added, whatever the likelihood says by now.
+        arrays[f"{prefix}noise_precision"] = noise
+    return {**_add_core(curvature.core, prefix, arrays), "has_noise": noise is not None}
 
 
 def curvature_of(
@@ -58,7 +62,11 @@ def curvature_of(
 ) -> Curvature:
     """The curvature of a file."""
     core = _core_of(header, prefix, stored)
-    return structure_for(structure, setting).of_core(setting, core)
+    curvature: Any = structure_for(structure, setting).of_core(setting, core)
+    if header["has_noise"]:
+        curvature.noise_precision = stored.array(f"{prefix}noise_precision").copy()
+    found: Curvature = curvature
+    return found
 
 
 def add_factor(factor: Factor, prefix: str, arrays: Arrays) -> Header:
