@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from hoarfrost import conformal
 from hoarfrost.data import DataLoader, InputsLoader
-from hoarfrost.errors import DataError, InvalidArgumentError, NotFittedError
+from hoarfrost.errors import DataError, InvalidArgumentError, NotFittedError, ShapeError
 from hoarfrost.prob_model import (
     FitConfig,
     FitMonitor,
@@ -168,6 +168,30 @@ def test_arguments_that_cannot_be_used(model, change, error, message):
     given = {"train_data_loader": DATA, "test_inputs_loader": INPUTS, "rng": KEY, **change}
     with pytest.raises(error, match=message):
         model.predictive.conformal_set(**given)
+
+
+def test_positions_are_no_points():
+    x, y = np.stack([X, X[::-1]], axis=1), np.stack([Y, Y[::-1]], axis=1)
+    data = DataLoader.from_array_data((x, y), batch_size=16)
+    model = ProbClassifier(Net(), posterior_approximator=MAPPosteriorApproximator())
+    quiet = FitConfig(
+        optimizer=FitOptimizer(method=optax.adam(5e-2), n_epochs=1),
+        monitor=FitMonitor(verbose=False),
+    )
+    model.train(data, fit_config=quiet)
+    with pytest.raises(ShapeError, match=r"positions of shape \(2,\).*credible_set"):
+        model.predictive.conformal_set(data, data.to_inputs_loader(), 3, 0.2)
+    masked = [(x, (y, y > 0))]  # what counts of them is in one row
+    with pytest.raises(ShapeError, match="positions of shape"):
+        model.predictive.conformal_set(masked, data.to_inputs_loader(), 3, 0.2)
+
+
+def test_masked_points_do_not_count(model):
+    mask = np.arange(40) % 3 > 0
+    some = DataLoader.from_array_data((X[mask], Y[mask]), batch_size=16)
+    wanted = model.predictive.conformal_set(some, INPUTS, 25, 0.2, KEY)
+    found = model.predictive.conformal_set([(X, (Y, mask))], INPUTS, 25, 0.2, KEY)
+    assert found.tolist() == wanted.tolist()
 
 
 def test_before_training():

@@ -11,7 +11,7 @@ import numpy as np
 
 from hoarfrost.checks import check_probability, check_switch, is_choice, is_number, plain, shown
 from hoarfrost.conformal.add_one_in import add_one_in_sets
-from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.predictive import classes
 from hoarfrost.predictive.link import closed_links
 from hoarfrost.prob_model.predictive.base import Predictive
@@ -165,6 +165,8 @@ class ClassificationPredictive(Predictive):
         ------
         InvalidArgumentError
             If `error` is none, or the link needs no samples.
+        ShapeError
+            If outputs have positions.
         """
         check_switch("distribute", distribute)
         check_switch("return_ess", return_ess)
@@ -174,10 +176,16 @@ class ClassificationPredictive(Predictive):
                 f'link is {link!r}, which draws no samples to be reweighted; give "mc" or "nn"'
             )
         key = self._key(rng)  # the same weights for both
-        train = self.ensemble_log_prob(train_data_loader, n_posterior_samples, key, link=link)
         outputs = self.sample_calibrated_outputs(
             test_inputs_loader, n_posterior_samples, key, link=link
         )
+        if outputs.ndim != 3:
+            raise ShapeError(
+                "conformal_set is for one label a point, and each has positions of shape "
+                f"{outputs.shape[2:-1]}, which are not exchangeable with one another; credible_set "
+                "gives a set for each"
+            )
+        train = self.ensemble_log_prob(train_data_loader, n_posterior_samples, key, link=link)
         logits = np.asarray(outputs, dtype=np.float64)
         logits = logits - logits.max(axis=2, keepdims=True)
         log_p = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
