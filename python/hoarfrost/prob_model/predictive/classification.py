@@ -9,7 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.checks import check_probability, check_switch, is_choice, is_number, plain, shown
+from hoarfrost.checks import (
+    check_counts,
+    check_probability,
+    check_switch,
+    is_choice,
+    is_number,
+    plain,
+    shown,
+)
 from hoarfrost.conformal.add_one_in import add_one_in_sets
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.predictive import classes
@@ -171,6 +179,7 @@ class ClassificationPredictive(Predictive):
         check_switch("distribute", distribute)
         check_switch("return_ess", return_ess)
         check_probability("error", error)
+        check_counts(n_posterior_samples=n_posterior_samples)
         if is_choice(link, closed_links(self.likelihood.output)):
             raise InvalidArgumentError(
                 f'link is {link!r}, which draws no samples to be reweighted; give "mc" or "nn"'
