@@ -204,6 +204,26 @@ def test_another_model_is_told_at_any_scale(tmp_path, scale):
         hoarfrost.load_laplace(tmp_path / "file", model=other)
 
 
+def test_a_model_that_is_nearly_the_same_is_said(tmp_path):
+    def apply(params, x):
+        return jax.nn.relu(x @ params["w"])
+
+    def other(params, x):
+        return jax.nn.leaky_relu(x @ params["w"], 1e-4)
+
+    params = {"w": RNG.normal(size=(D, C)).astype(np.float32)}
+    posterior = hoarfrost.fit_laplace(apply, params, [(X, LABELS)], progress=False)
+    posterior.save(tmp_path / "file")
+    with pytest.warns(UserWarning, match="not written as the one"):
+        hoarfrost.load_laplace(tmp_path / "file", model=other)
+
+    # The same program under another name, and in another place, is the same model.
+    def renamed(weights, inputs):
+        return jax.nn.relu(inputs @ weights["w"])
+
+    hoarfrost.load_laplace(tmp_path / "file", model=renamed)
+
+
 def test_frozen_whole_numbers_are_compared_too(tmp_path):
     def apply(params, x):
         return (x * params["q"]) @ params["w"]

@@ -16,7 +16,7 @@ import hoarfrost
 from hoarfrost import fit_laplace
 from hoarfrost.data import DataLoader, InputsLoader
 from hoarfrost.errors import InvalidArgumentError, NotPositiveDefiniteError, SelectionError
-from hoarfrost.laplace.evidence.validation import best_on_held_out_data
+from hoarfrost.laplace.evidence.validation import Question, best_on_held_out_data
 from hoarfrost.likelihood import Gaussian
 from hoarfrost.prob_model import FitConfig, FitMonitor, FitOptimizer, ProbClassifier
 
@@ -226,10 +226,16 @@ class Fragile:
 
 
 def test_a_prior_too_small_for_rounding_is_no_candidate():
-    best, found = best_on_held_out_data(Fragile(), np.exp, [], (-2.0, 2.0))
+    def candidate(x):
+        return Fragile().with_prior_precision(np.exp(x))
+
+    def never(x):
+        return Fragile(least=99.0).with_prior_precision(np.exp(x))
+
+    best, found = best_on_held_out_data(candidate, Question([]), (-2.0, 2.0))
     assert 0.5 <= best.precision < 0.6 and found.value == pytest.approx(-best.precision)
     with pytest.raises(NotPositiveDefiniteError):
-        best_on_held_out_data(Fragile(least=99.0), np.exp, [], (-2.0, 2.0))
+        best_on_held_out_data(never, Question([]), (-2.0, 2.0))
 
 
 LAZY = """

@@ -121,7 +121,7 @@ def fit_laplace(
         A folder in which the sums of the pass are kept every so often, and a factor on its way that
         takes more than a minute, for at most a fiftieth of the time. Killed at any moment and
         called again with the same arguments, the fit goes on there and comes to the same bits.
-        When it is whole the files go. Data are compared by numbers from all over each batch.
+        When it is whole the files go.
     call : callable, optional
         ``call(module, inputs)``, done with a module instead of calling it: for another method, or
         further arguments. Of Linen it is given the module with its variables. It is told whether

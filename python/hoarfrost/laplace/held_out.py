@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,9 +12,13 @@ import jax
 import numpy as np
 
 from hoarfrost.checks import is_number, plain, shown
-from hoarfrost.errors import InvalidArgumentError, NotPositiveDefiniteError
-from hoarfrost.laplace.evidence.bounded_search import bounded_maximum
-from hoarfrost.laplace.evidence.validation import HeldOut, best_pair
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.laplace.evidence.validation import (
+    HeldOut,
+    Question,
+    best_on_held_out_data,
+    best_pair,
+)
 from hoarfrost.predictive.link import Draws
 from hoarfrost.types import Array
 
@@ -23,15 +28,6 @@ PARAMETERS = ("prior_precision", "temperature")
 _STEP, _NEAR = 0.05, 0.1
 
 _LEAST = 1e-12
-
-
-@dataclasses.dataclass(frozen=True)
-class Question:
-    """What is asked of the held-out data."""
-
-    data_loader: Any
-    link: str | None
-    draws: Draws
 
 
 def checked_parameters(parameters: Any) -> tuple[str, ...]:
@@ -91,14 +87,14 @@ def tuned(
             "prior_precision": pair.product - pair.log_temperature,
             "temperature": pair.log_temperature,
         }
+        best = _at(posterior, place)
         value, evaluations = pair.value, pair.evaluations
     else:
         (name,) = parameters
-        found = bounded_maximum(
-            lambda x: _value(posterior, {name: x}, question), *bounds, grid_size=grid_size
+        best, found = best_on_held_out_data(
+            lambda x: _at(posterior, {name: x}), question, bounds, grid_size=grid_size
         )
         place, value, evaluations = {name: found.argument}, found.value, found.evaluations
-    best = _at(posterior, place)
     gradient = tuple(_slope(posterior, place, name, question) for name in parameters)
     low, high = bounds
     at_bound = tuple(name for name, x in place.items() if x - low <= _NEAR or high - x <= _NEAR)
@@ -107,7 +103,7 @@ def tuned(
         prior_precision=best.prior.value,
         temperature=best.temperature,
         log_prob=value,
-        log_prob_before=_value(posterior, {}, question),
+        log_prob_before=question.mean_log_prob(lambda: posterior),
         gradient=gradient,
         at_bound=at_bound,
         evaluations=evaluations,
@@ -149,25 +145,17 @@ def _with_prior(posterior: Any, log_factor: float) -> Any:
     )
 
 
-def _value(posterior: Any, place: dict[str, float], question: Question) -> float:
-    try:
-        candidate = _at(posterior, place)
-    except NotPositiveDefiniteError:
-        # A prior too small for rounding has no posterior: it is no candidate.
-        return -math.inf
-    draws = question.draws
-    found = candidate.log_prob(question.data_loader, question.link, draws.n_samples, draws.seed)
-    return float(np.mean(found, dtype=float))
-
-
 def _over_temperatures(posterior: Any, product: float, logs: Array, question: Question) -> Array:
+    draws = Draws(question.seed, question.n_samples)
     return _with_prior(posterior, product).predictor.mean_log_probs(
-        question.data_loader, question.link, question.draws, np.exp(logs)
+        question.data_loader, question.link, draws, np.exp(logs)
     )
 
 
 def _slope(posterior: Any, place: dict[str, float], name: str, question: Question) -> float:
     """The derivative in a logarithm, by a central difference."""
-    above, below = ({**place, name: place[name] + step} for step in (_STEP, -_STEP))
-    difference = _value(posterior, above, question) - _value(posterior, below, question)
-    return difference / (2 * _STEP)
+    places = ({**place, name: place[name] + step} for step in (_STEP, -_STEP))
+    above, below = (
+        question.mean_log_prob(functools.partial(_at, posterior, place)) for place in places
+    )
+    return (above - below) / (2 * _STEP)

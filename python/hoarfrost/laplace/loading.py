@@ -17,15 +17,16 @@ from hoarfrost.errors import InvalidArgumentError, SavedFileError
 from hoarfrost.freezing import Subset, make_partition
 from hoarfrost.laplace.evidence.evidence import Earlier
 from hoarfrost.laplace.evidence.noise import Residuals
+from hoarfrost.laplace.evidence.tuning import Tuning
+from hoarfrost.laplace.evidence.validation import HeldOut
 from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.posterior import Laplace
 from hoarfrost.laplace.saved_parts import (
-    check_probe,
+    certificate_of,
+    check_model,
     example_of,
-    held_out_of,
     layer_of,
     likelihood_of,
-    tuning_of,
 )
 from hoarfrost.laplace.saved_trees import decoded, leaves_by_path, leaves_of, tree_of
 from hoarfrost.laplace.saving import KIND, frozen_digest
@@ -127,7 +128,7 @@ def _posterior_of(
     header = stored.header
     subset = replace(_subset_of(stored, model, params, call), devices=devices).placed()
     example = example_of(header["input"])
-    check_probe(stored, subset, example)
+    check_model(stored, subset, example)
     positions = tuple(header["positions"])
     linearised = LinearisedNetwork(
         subset,
@@ -163,10 +164,10 @@ def _posterior_of(
         centre=stored.array("prior_mean").copy(),
         residuals=residuals,
         collections=subset.mutable if header["keeps_collections"] else {},
-        tuning=tuning_of(header["tuning"], subset.trainable, stored),
+        tuning=certificate_of(Tuning, header["tuning"], subset.trainable, stored),
         temperature=header["temperature"],
         earlier=None if header["earlier"] is None else Earlier(**header["earlier"]),
-        held_out=held_out_of(header["held_out"], subset.trainable, stored),
+        held_out=certificate_of(HeldOut, header["held_out"], subset.trainable, stored),
     )
 
 

@@ -23,14 +23,9 @@ from hoarfrost.fork import check_not_forked
 from hoarfrost.laplace.evidence.evidence import Earlier, Evidence
 from hoarfrost.laplace.evidence.noise import Residuals
 from hoarfrost.laplace.evidence.tuning import LARGEST, SMALLEST, Optimum, Tuning, optimise
-from hoarfrost.laplace.evidence.validation import HeldOut
+from hoarfrost.laplace.evidence.validation import HeldOut, Question
 from hoarfrost.laplace.export import Form, ServedPredictive, to_jax
-from hoarfrost.laplace.held_out import (
-    Question,
-    check_temperature,
-    checked_parameters,
-    tuned,
-)
+from hoarfrost.laplace.held_out import check_temperature, checked_parameters, tuned
 from hoarfrost.laplace.joint_covariance import covariance_at_each, joint_covariance
 from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.more_data import updated
@@ -351,7 +346,8 @@ class Laplace:
         self._check_tunable(names[0])
         bounds = _log_bounds(low, high)
         grid_size = check_count("grid_size", grid_size, 2)
-        question = Question(data_loader, link, checked_draws(seed, n_samples))
+        draws = checked_draws(seed, n_samples)
+        question = Question(data_loader, link, draws.n_samples, draws.seed)
         choose_link("density", self.linearised.likelihood, link)
         # The factor and one candidate's would not both fit where memory is tight.
         self.store = self.store.alone()

@@ -8,19 +8,16 @@ since the last one.
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import json
 import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 try:
@@ -28,12 +25,13 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
+from hoarfrost.curvature.feature_store import Digest
 from hoarfrost.curvature.stream import Piece
 from hoarfrost.curvature.sums import Sums
 from hoarfrost.data.checked import CheckedBatch
 from hoarfrost.errors import CurvatureStateError, DataError, InvalidArgumentError, SavedFileError
 from hoarfrost.laplace.linearised import LinearisedNetwork
-from hoarfrost.laplace.saved_parts import check_probe, likelihood_header, probe_outputs
+from hoarfrost.laplace.saved_parts import likelihood_header, program_of
 from hoarfrost.laplace.saved_trees import leaves_by_path
 from hoarfrost.laplace.saving import frozen_digest
 from hoarfrost.laplace.structure.base import Curvature, Factor, Setting
@@ -55,12 +53,10 @@ _SHORT = 0.05
 # What a write takes of the time since the last one, and bytes a second before one was timed.
 _SHARE, _RATE = 0.02, 1e8
 
-# Numbers of a batch by which it is told from another one.
-_LOOKED_AT = 2**14
-
 # What the entries of a fingerprint are called where they differ.
 _WHAT = {
     "parameters": "with other parameters",
+    "model": "of another model",
     "frozen": "with other frozen parameters or statistics",
     "trainable": "of another selection",
     "structure": "of another structure",
@@ -134,6 +130,7 @@ class Resume:
         leaves = leaves_by_path(subset.trainable)
         size = linearised.piece_size(first.size, linearised.fitting_pass())
         fingerprint = {
+            "model": program_of(subset, linearised.example),
             "parameters": digest({join(path): np.asarray(x) for path, x in leaves.items()}),
             "frozen": frozen_digest(subset),
             "trainable": [list(path) for path in subset.partition.trainable_paths],
@@ -148,11 +145,10 @@ class Resume:
                 # The earlier curvature is in the sums, as often as this says.
                 temperature,
             ],
-            "data": [_looks(first), size],
+            "data": [_digest_of(first), size],
         }
         # As it comes back from a file: tuples are lists there.
         self.fingerprint: dict[str, Any] = json.loads(json.dumps(fingerprint))
-        self.subset, self.example = subset, linearised.example
         self._expected: tuple[int, str] | None = None
         self._complete = False
         self._last = (-1, "")
@@ -194,13 +190,6 @@ class Resume:
                         f"resume_dir {str(self.folder)!r} holds a fit that was broken off, "
                         f"{_WHAT[name]}; give another folder, or remove {self.pass_file.name} there"
                     )
-            try:
-                check_probe(stored, self.subset, self.example)
-            except SavedFileError as error:
-                raise InvalidArgumentError(
-                    f"resume_dir {str(self.folder)!r} holds a fit of another model that was broken "
-                    "off; give another folder"
-                ) from error
             core = header["curvature"]
             curvature = curvature_of(self.structure, self.setting, core, "curvature.", stored)
             squares = stored.array("squares").copy() if "squares" in stored.entries else None
@@ -208,7 +197,7 @@ class Resume:
             self._expected, self._complete = tuple(header["batch"]), header["complete"]
             return Progress(curvature, sums, header["pieces"], header["complete"])
 
-    def watch(self, batches: Iterable[CheckedBatch]) -> Iterator[CheckedBatch]:
+    def watch(self, batches: Iterator[CheckedBatch]) -> Iterator[CheckedBatch]:
         """The batches, of which those before the place are compared with what they were.
 
         Raises
@@ -216,10 +205,8 @@ class Resume:
         DataError
             If they differ.
         """
-        found = hashlib.sha256()
-        expected = self._expected
-        for batch in batches:
-            found.update(_looks(batch).encode())
+        found, expected = Digest(), self._expected
+        for batch in found.along(batches):
             self._digests[batch.index] = now = found.hexdigest()
             self._last = (batch.index, now)
             if self._complete and expected is None:
@@ -326,9 +313,6 @@ class Resume:
         }
         if sums.squares is not None:
             arrays["squares"] = sums.squares
-        probe = probe_outputs(self.subset, self.example)
-        if probe is not None:
-            arrays["probe"] = probe
         try:
             write(self.pass_file, KIND, header, arrays)
         except SavedFileError as error:
@@ -431,22 +415,7 @@ def _folder(folder: Any) -> Path:
     return path
 
 
-def _looks(batch: CheckedBatch) -> str:
-    """By what a batch is told from another: shapes, and numbers from all over it."""
-    found = hashlib.sha256()
-    for leaf in jax.tree.leaves((batch.inputs, batch.targets, batch.mask)):
-        array = np.asarray(leaf)
-        found.update(repr((array.dtype.str, array.shape)).encode())
-        found.update(np.ascontiguousarray(array.reshape(-1)[_places(array.size)]).tobytes())
+def _digest_of(batch: CheckedBatch) -> str:
+    found = Digest()
+    found.add(batch)
     return found.hexdigest()
-
-
-@functools.lru_cache(maxsize=16)
-def _places(size: int) -> Any:
-    """Which numbers of an array are looked at: all, or as many as there is time for, by chance.
-
-    A fixed stride would see one channel of an image and no other.
-    """
-    if size <= _LOOKED_AT:
-        return slice(None)
-    return np.random.default_rng(0).integers(0, size, _LOOKED_AT)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import importlib.metadata
+import warnings
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from hoarfrost.curvature.head_check import check_directions
 from hoarfrost.curvature.layout import HeadLayout, matrix_shape
 from hoarfrost.errors import HoarfrostError, InvalidArgumentError, SavedFileError
 from hoarfrost.freezing import Subset
+from hoarfrost.freezing.features import fingerprint_of
 from hoarfrost.laplace.evidence.tuning import Tuning
 from hoarfrost.laplace.evidence.validation import HeldOut
 from hoarfrost.laplace.saved_trees import decoded, encoded, template_of, tree_of
@@ -24,6 +27,7 @@ from hoarfrost.storage import Pieces, StoredFile, digest
 from hoarfrost.types import Array, Tree
 
 Header = dict[str, Any]
+Certificate = TypeVar("Certificate", Tuning, HeldOut)
 
 # Likelihoods that a file can name.
 _NAMED: dict[str, Any] = {
@@ -160,63 +164,82 @@ def probe_outputs(subset: Subset, example: Tree) -> Array | None:
     return found if np.isfinite(found).all() else None
 
 
-def check_probe(stored: StoredFile, subset: Subset, example: Tree) -> None:
-    """Raise `SavedFileError` if a model gives other outputs than the one that was saved."""
+def program_of(subset: Subset, example: Tree) -> str | None:
+    """A hash of the program of a network, by which its code is known again; None where it has none.
+
+    Another version of JAX or Flax may write the same program otherwise.
+    """
+    if example is None:
+        return None
+    form: Any = jax.ShapeDtypeStruct
+    try:
+        return fingerprint_of(subset, jax.tree.map(lambda x: form((1, *x.shape), x.dtype), example))
+    except HoarfrostError:
+        return None
+
+
+def written_by() -> list[Any]:
+    """What the text of a program depends on beside the model."""
+    wide = jnp.result_type(float) == np.float64
+    return [jax.__version__, importlib.metadata.version("flax"), bool(wide)]
+
+
+def check_model(stored: StoredFile, subset: Subset, example: Tree) -> None:
+    """Compare a model with the one that was saved: by its program, else by its outputs.
+
+    Raises
+    ------
+    SavedFileError
+        If it gives other outputs at made-up inputs. Where those are the same and its program is
+        not, though it was written by the same libraries, a warning says so.
+    """
+    program, libraries = stored.header["program"], stored.header["written_by"]
+    if program is not None and program == program_of(subset, example):
+        return
     if "probe" not in stored.entries:
         return
     expected, found = stored.array("probe"), probe_outputs(subset, example)
-    if found is not None and found.shape == expected.shape:
+    same = found is not None and found.shape == expected.shape
+    if found is not None and same:
         # Of 16 bits the last is 0.8 %.
         narrow = min(leaf.dtype.itemsize for leaf in jax.tree.leaves(subset.params)) < 4
         limit = (20 if narrow else 1) * _SAME_MODEL * np.abs(expected).max(initial=0)
-        if np.abs(found - expected).max(initial=0) <= limit:
-            return
-    raise SavedFileError(
-        f"{stored.path} belongs to another model: this one gives other outputs with the same "
-        "parameters; give the model that the posterior was fitted to"
-    )
+        same = bool(np.abs(found - expected).max(initial=0) <= limit)
+    if not same:
+        raise SavedFileError(
+            f"{stored.path} belongs to another model: this one gives other outputs with the same "
+            "parameters; give the model that the posterior was fitted to"
+        )
+    if libraries == written_by():
+        warnings.warn(
+            f"the model is not written as the one that {stored.path} was saved with, though it "
+            "gives nearly the same outputs at made-up inputs; make sure that it computes the same",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
-def tuning_header(tuning: Tuning | None, arrays: dict[str, Array | Pieces]) -> Header | None:
-    """The certificate of a prior."""
-    if tuning is None:
+def certificate_header(
+    certificate: Tuning | HeldOut | None, prefix: str, arrays: dict[str, Array | Pieces]
+) -> Header | None:
+    """The certificate of a search, whose prior precision may hold arrays."""
+    if certificate is None:
         return None
-    header = {one.name: getattr(tuning, one.name) for one in dataclasses.fields(tuning)}
-    header["prior_precision"] = encoded(tuning.prior_precision, "tuning.", arrays)
-    return header
+    fields = dataclasses.fields(certificate)
+    header = {one.name: getattr(certificate, one.name) for one in fields}
+    return {**header, "prior_precision": encoded(certificate.prior_precision, prefix, arrays)}
 
 
-def tuning_of(header: Header | None, trainable: Tree, stored: StoredFile) -> Tuning | None:
+def certificate_of(
+    cls: type[Certificate], header: Header | None, trainable: Tree, stored: StoredFile
+) -> Certificate | None:
     """The certificate of a file."""
     if header is None:
         return None
-    header = {
-        name: tuple(x) if name == "noise_std" and isinstance(x, list) else x
-        for name, x in header.items()
-    }
+    # A list in JSON was a tuple, but for the prior precision.
+    fields = {name: tuple(x) if isinstance(x, list) else x for name, x in header.items()}
     prior = decoded(header["prior_precision"], trainable, stored)
-    return Tuning(**{**header, "prior_precision": prior})
-
-
-def held_out_header(held_out: HeldOut | None, arrays: dict[str, Array | Pieces]) -> Header | None:
-    """The certificate of a search by held-out data."""
-    if held_out is None:
-        return None
-    header = {one.name: getattr(held_out, one.name) for one in dataclasses.fields(held_out)}
-    header["prior_precision"] = encoded(held_out.prior_precision, "held_out.", arrays)
-    return header
-
-
-def held_out_of(header: Header | None, trainable: Tree, stored: StoredFile) -> HeldOut | None:
-    """The certificate of a file."""
-    if header is None:
-        return None
-    lists = {name: tuple(value) for name, value in header.items() if name in _TUPLES}
-    prior = decoded(header["prior_precision"], trainable, stored)
-    return HeldOut(**{**header, **lists, "prior_precision": prior})
-
-
-_TUPLES = ("parameters", "gradient", "at_bound")
+    return cls(**{**fields, "prior_precision": prior})
 
 
 def _evaluate(network: Any, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:

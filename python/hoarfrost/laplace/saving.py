@@ -15,12 +15,13 @@ import numpy as np
 from hoarfrost.checks import check_switch
 from hoarfrost.freezing import Subset
 from hoarfrost.laplace.saved_parts import (
-    held_out_header,
+    certificate_header,
     input_header,
     layer_header,
     likelihood_header,
     probe_outputs,
-    tuning_header,
+    program_of,
+    written_by,
 )
 from hoarfrost.laplace.saved_trees import add_leaves, encoded, leaves_by_path, template_of
 from hoarfrost.laplace.structure.stored import add_curvature, add_factor
@@ -62,6 +63,8 @@ def save(posterior: Any, path: Any, frozen: bool, curvature: bool) -> None:
         "positions": list(linearised.positions),
         "ignored_label": linearised.ignored_label,
         "input": input_header(linearised.example),
+        "program": program_of(subset, linearised.example),
+        "written_by": written_by(),
         "layer": layer_header(linearised.head),
         "containers": template_of(held),
         "trainable": add_leaves(trainable, "trainable.", arrays),
@@ -73,9 +76,9 @@ def save(posterior: Any, path: Any, frozen: bool, curvature: bool) -> None:
         "temperature": posterior.temperature,
         "prior": encoded(posterior.prior.value, "prior.", arrays),
         "residuals": None if residuals is None else residuals.num_data,
-        "tuning": tuning_header(posterior.tuning, arrays),
+        "tuning": certificate_header(posterior.tuning, "tuning.", arrays),
         "earlier": None if posterior.earlier is None else dataclasses.asdict(posterior.earlier),
-        "held_out": held_out_header(posterior.held_out, arrays),
+        "held_out": certificate_header(posterior.held_out, "held_out.", arrays),
         "keep": store.keep,
         "factor": add_factor(store.factor, "factor.", arrays),
         "curvature": None,

@@ -17,6 +17,7 @@ from hoarfrost.errors import CheckpointError
 from hoarfrost.prob_model.calib_config import CalibCheckpointer
 from hoarfrost.prob_model.posterior.checkpoints import CALIBRATION, progress_of, progress_parts
 from hoarfrost.prob_model.posterior.fitting import difference
+from hoarfrost.storage import digest
 from hoarfrost.training import checkpoint
 from hoarfrost.training.checkpoint import Checkpoint
 from hoarfrost.training.progress import Progress, Resumption, Write
@@ -129,8 +130,6 @@ def digest_of(batches: Iterable[Sequence[Any]]) -> str:
     """By which outputs and targets are known again."""
     found = hashlib.sha256()
     for batch in batches:
-        for part in batch[:2]:
-            array = np.ascontiguousarray(part)
-            found.update(f"{array.dtype.name} {array.shape} ".encode())
-            found.update(array.reshape(-1).view(np.uint8).data)
+        outputs, targets = map(np.asarray, batch[:2])
+        found.update(digest({"outputs": outputs, "targets": targets}).encode())
     return found.hexdigest()

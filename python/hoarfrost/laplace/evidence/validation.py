@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -15,10 +15,7 @@ from hoarfrost.types import Array
 
 
 class Candidate(Protocol):
-    """A posterior whose prior can be another, and that predicts."""
-
-    def with_prior_precision(self, prior_precision: Any) -> Self:
-        """The same under another prior precision."""
+    """A posterior that predicts."""
 
     def log_prob(self, data_loader: Any, link: Any, n_samples: int, seed: int) -> Array:
         """Log-density of each target, shape ``(N,)``."""
@@ -27,27 +24,42 @@ class Candidate(Protocol):
 Posterior = TypeVar("Posterior", bound=Candidate)
 
 
+@dataclass(frozen=True)
+class Question:
+    """What is asked of held-out data, as in ``log_prob``: the same draws for every candidate."""
+
+    data_loader: Any
+    link: Any = None
+    n_samples: int = 100
+    seed: int = 0
+
+    def mean_log_prob(self, candidate: Callable[[], Candidate]) -> float:
+        """Of a posterior; minus infinity where its prior is too small for rounding."""
+        try:
+            made = candidate()
+        except NotPositiveDefiniteError:
+            return -math.inf
+        found = made.log_prob(self.data_loader, self.link, self.n_samples, self.seed)
+        return float(np.mean(found, dtype=float))
+
+
 def best_on_held_out_data(
-    posterior: Posterior,
-    prior_at: Callable[[float], Any],
-    data_loader: Any,
+    candidate: Callable[[float], Posterior],
+    question: Question,
     bounds: tuple[float, float],
     *,
-    link: Any = None,
-    n_samples: int = 100,
-    seed: int = 0,
     grid_size: int = 9,
 ) -> tuple[Posterior, BoundedMaximum]:
     """The posterior of the largest mean log-density of held-out targets, over one number.
 
     Parameters
     ----------
-    prior_at : callable (float) -> prior precision
+    candidate : callable (float) -> posterior
         What is tried.
+    question : Question
+        The data.
     bounds : pair of float
         Of that number.
-    link, n_samples, seed
-        As in ``log_prob``; the same draws for every candidate, where the link draws any.
     grid_size : int
         As in `bounded_maximum`.
 
@@ -56,17 +68,12 @@ def best_on_held_out_data(
     NotPositiveDefiniteError
         If no candidate has a posterior precision that is positive definite to working accuracy.
     """
-
-    def mean_log_prob(number: float) -> float:
-        try:
-            candidate = posterior.with_prior_precision(prior_at(number))
-        except NotPositiveDefiniteError:
-            # A prior too small for rounding has no posterior: it is no candidate.
-            return -math.inf
-        return float(np.mean(candidate.log_prob(data_loader, link, n_samples, seed), dtype=float))
-
-    found = bounded_maximum(mean_log_prob, *bounds, grid_size=grid_size)
-    return posterior.with_prior_precision(prior_at(found.argument)), found
+    found = bounded_maximum(
+        lambda number: question.mean_log_prob(lambda: candidate(number)),
+        *bounds,
+        grid_size=grid_size,
+    )
+    return candidate(found.argument), found
 
 
 @dataclass(frozen=True)

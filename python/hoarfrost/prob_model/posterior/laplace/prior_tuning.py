@@ -13,7 +13,7 @@ from hoarfrost.checks import is_choice, is_number, shown
 from hoarfrost.data import DataLoader
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.laplace import Laplace
-from hoarfrost.laplace.evidence.validation import best_on_held_out_data
+from hoarfrost.laplace.evidence.validation import Question, best_on_held_out_data
 from hoarfrost.training.layer_alone import check_validation
 
 # Logarithms of the prior variance between which it is tuned by default.
@@ -95,7 +95,10 @@ def tune_on_validation_data(
     # The factor and one candidate's would not both fit where memory is tight.
     laplace.store.release()
     best, found = best_on_held_out_data(
-        laplace, reference.at, val, bounds, link=link, n_samples=n_samples, grid_size=grid_size
+        lambda x: laplace.with_prior_precision(reference.at(x)),
+        Question(val, link, n_samples),
+        bounds,
+        grid_size=grid_size,
     )
     status = {
         "tuned": "validation",
