@@ -29,13 +29,13 @@ from hoarfrost.curvature.feature_store import Digest
 from hoarfrost.curvature.stream import Piece
 from hoarfrost.curvature.sums import Sums
 from hoarfrost.data.checked import CheckedBatch
-from hoarfrost.errors import CurvatureStateError, DataError, InvalidArgumentError, SavedFileError
+from hoarfrost.errors import DataError, InvalidArgumentError, SavedFileError
 from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.saved_parts import likelihood_header, program_of
 from hoarfrost.laplace.saved_trees import leaves_by_path
 from hoarfrost.laplace.saving import frozen_digest
 from hoarfrost.laplace.structure.base import Curvature, Factor, Setting
-from hoarfrost.laplace.structure.stored import add_curvature, curvature_of
+from hoarfrost.laplace.structure.stored import add_curvature, curvature_of, progress_of
 from hoarfrost.storage import Pieces, as_path, digest, opened, write
 from hoarfrost.types import Array, join
 
@@ -275,7 +275,7 @@ class Resume:
                 return work.factor(prior, scale=scale, keep=False, progress=show)
             except _PauseError:
                 began = time.monotonic()
-                place = _place(work)
+                place = progress_of(work)
                 if place in (None, last):
                     # What comes before the first step, and after the last, begins anew: it is
                     # given more time, so that it ends.
@@ -389,14 +389,6 @@ def locked(folder: Any) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _place(work: Curvature) -> dict[str, float] | None:
-    """How far a factorisation is; None where it has no state that is worth a file."""
-    try:
-        return dict(work.core.stored()[0])
-    except CurvatureStateError:
-        return None
 
 
 def _folder(folder: Any) -> Path:

@@ -1,14 +1,12 @@
 //! The posterior of a last layer whose outputs do not interact.
 
-use std::collections::HashMap;
-
 use hoarfrost_core::posterior::block_diagonal;
 use pyo3::prelude::*;
 
 use crate::arrays::{Values, with_slice};
 use crate::output::{Array, computed, square, vector};
 use crate::seam::run;
-use crate::stored::{Listed, Places, listed, restored, values};
+use crate::stored::saved_posterior;
 
 /// The posterior of a last layer whose outputs do not interact: one factor an output.
 #[pyclass(module = "hoarfrost._core", frozen)]
@@ -103,30 +101,6 @@ impl BlockDiagonalPosterior {
     fn drop_cache(&self) {
         self.posterior.drop_cache();
     }
-    /// Numbers by name, and how many values each array holds.
-    fn stored(&self, py: Python<'_>) -> PyResult<Listed> {
-        listed(py, &self.posterior)
-    }
-
-    /// A copy of some values of an array.
-    fn values<'py>(
-        &self,
-        py: Python<'py>,
-        name: &str,
-        start: usize,
-        stop: usize,
-    ) -> PyResult<Array<'py>> {
-        values(py, &self.posterior, name, start, stop)
-    }
-
-    /// The same again, from an open file's descriptor, numbers, and where its arrays are.
-    #[staticmethod]
-    fn restored(
-        py: Python<'_>,
-        file: isize,
-        numbers: HashMap<String, f64>,
-        arrays: Places,
-    ) -> PyResult<Self> {
-        restored(py, file, numbers, arrays).map(|posterior| Self { posterior })
-    }
 }
+
+saved_posterior!(BlockDiagonalPosterior);

@@ -1,16 +1,16 @@
 //! Curvature and posterior with a diagonal precision.
 
-use std::collections::HashMap;
-
 use hoarfrost_core::assemble::diagonal::DiagonalSum;
+use hoarfrost_core::error::CoreError;
 use hoarfrost_core::posterior::diagonal;
+use hoarfrost_core::storage::stored::{Content, Source, Stored};
 use pyo3::prelude::*;
 
 use crate::arrays::{Values, own_jacobian, with_slice};
 use crate::errors::to_python;
 use crate::output::{Array, computed, vector};
 use crate::seam::run;
-use crate::stored::{Listed, Places, listed, restored, values};
+use crate::stored::{Saved, saved_posterior};
 use crate::turn::Turn;
 
 /// The growing diagonal of a curvature.
@@ -78,32 +78,6 @@ impl DiagonalCurvature {
     fn nbytes(&self, py: Python<'_>) -> PyResult<usize> {
         Ok(self.sum.take(py)?.nbytes())
     }
-    /// Numbers by name, and how many values each array holds.
-    fn stored(&self, py: Python<'_>) -> PyResult<Listed> {
-        listed(py, &*self.sum.take(py)?)
-    }
-
-    /// A copy of some values of an array.
-    fn values<'py>(
-        &self,
-        py: Python<'py>,
-        name: &str,
-        start: usize,
-        stop: usize,
-    ) -> PyResult<Array<'py>> {
-        values(py, &*self.sum.take(py)?, name, start, stop)
-    }
-
-    /// The same again, from an open file's descriptor, numbers, and where its arrays are.
-    #[staticmethod]
-    fn restored(
-        py: Python<'_>,
-        file: isize,
-        numbers: HashMap<String, f64>,
-        arrays: Places,
-    ) -> PyResult<Self> {
-        restored(py, file, numbers, arrays).map(|sum| Self { sum: Turn::new(sum) })
-    }
 }
 
 /// The posterior with a diagonal precision.
@@ -154,30 +128,21 @@ impl DiagonalPosterior {
             self.posterior.functional_covariance(&jacobian, c, out, driver)
         })
     }
-    /// Numbers by name, and how many values each array holds.
-    fn stored(&self, py: Python<'_>) -> PyResult<Listed> {
-        listed(py, &self.posterior)
-    }
+}
 
-    /// A copy of some values of an array.
-    fn values<'py>(
+impl Saved for DiagonalCurvature {
+    fn read<R>(
         &self,
-        py: Python<'py>,
-        name: &str,
-        start: usize,
-        stop: usize,
-    ) -> PyResult<Array<'py>> {
-        values(py, &self.posterior, name, start, stop)
+        py: Python<'_>,
+        read: impl FnOnce(&Content<'_>) -> PyResult<R>,
+    ) -> PyResult<R> {
+        let sum = self.sum.take(py)?;
+        read(&sum.content().map_err(|error| to_python(py, &error))?)
     }
 
-    /// The same again, from an open file's descriptor, numbers, and where its arrays are.
-    #[staticmethod]
-    fn restored(
-        py: Python<'_>,
-        file: isize,
-        numbers: HashMap<String, f64>,
-        arrays: Places,
-    ) -> PyResult<Self> {
-        restored(py, file, numbers, arrays).map(|posterior| Self { posterior })
+    fn again(source: &Source) -> Result<Self, CoreError> {
+        DiagonalSum::restored(source).map(|sum| Self { sum: Turn::new(sum) })
     }
 }
+
+saved_posterior!(DiagonalPosterior);

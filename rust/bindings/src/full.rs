@@ -1,7 +1,5 @@
 //! Curvature and posterior of any parameters, tile-packed.
 
-use std::collections::HashMap;
-
 use hoarfrost_core::assemble::full::FullSum;
 use hoarfrost_core::cholesky::Factor;
 use hoarfrost_core::error::CoreError;
@@ -14,7 +12,7 @@ use crate::arrays::{Values, own_jacobian, with_slice};
 use crate::errors::to_python;
 use crate::output::{Array, computed, lanes, square};
 use crate::seam::run;
-use crate::stored::{Listed, Places, listed, restored, values};
+use crate::stored::{Saved, saved_posterior};
 use crate::turn::Turn;
 
 /// Bytes of the curvature of `num_params` parameters, of its factor, and of a panel of rows while they
@@ -181,32 +179,6 @@ impl FullCurvature {
             State::Gone => 0,
         })
     }
-    /// Numbers by name, and how many values each array holds.
-    fn stored(&self, py: Python<'_>) -> PyResult<Listed> {
-        listed(py, &*self.state.take(py)?)
-    }
-
-    /// A copy of some values of an array.
-    fn values<'py>(
-        &self,
-        py: Python<'py>,
-        name: &str,
-        start: usize,
-        stop: usize,
-    ) -> PyResult<Array<'py>> {
-        values(py, &*self.state.take(py)?, name, start, stop)
-    }
-
-    /// The same again, from an open file's descriptor, numbers, and where its arrays are.
-    #[staticmethod]
-    fn restored(
-        py: Python<'_>,
-        file: isize,
-        numbers: HashMap<String, f64>,
-        arrays: Places,
-    ) -> PyResult<Self> {
-        restored(py, file, numbers, arrays).map(|state| Self { state: Turn::new(state) })
-    }
 }
 
 /// The posterior of any parameters.
@@ -293,30 +265,21 @@ impl FullPosterior {
             self.posterior.functional_variance(&mut jacobian, out, driver)
         })
     }
-    /// Numbers by name, and how many values each array holds.
-    fn stored(&self, py: Python<'_>) -> PyResult<Listed> {
-        listed(py, &self.posterior)
-    }
+}
 
-    /// A copy of some values of an array.
-    fn values<'py>(
+impl Saved for FullCurvature {
+    fn read<R>(
         &self,
-        py: Python<'py>,
-        name: &str,
-        start: usize,
-        stop: usize,
-    ) -> PyResult<Array<'py>> {
-        values(py, &self.posterior, name, start, stop)
+        py: Python<'_>,
+        read: impl FnOnce(&Content<'_>) -> PyResult<R>,
+    ) -> PyResult<R> {
+        let state = self.state.take(py)?;
+        read(&state.content().map_err(|error| to_python(py, &error))?)
     }
 
-    /// The same again, from an open file's descriptor, numbers, and where its arrays are.
-    #[staticmethod]
-    fn restored(
-        py: Python<'_>,
-        file: isize,
-        numbers: HashMap<String, f64>,
-        arrays: Places,
-    ) -> PyResult<Self> {
-        restored(py, file, numbers, arrays).map(|posterior| Self { posterior })
+    fn again(source: &Source) -> Result<Self, CoreError> {
+        State::restored(source).map(|state| Self { state: Turn::new(state) })
     }
 }
+
+saved_posterior!(FullPosterior);

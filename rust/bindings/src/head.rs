@@ -1,7 +1,5 @@
 //! A last layer's curvature, and the posterior of a softmax's.
 
-use std::collections::HashMap;
-
 use hoarfrost_core::assemble::head::{HeadSum, Outputs};
 use hoarfrost_core::error::CoreError;
 use hoarfrost_core::posterior::block_diagonal::{self, BlockDiagonalPosterior as BlockDiagonal};
@@ -18,7 +16,7 @@ use crate::errors::to_python;
 use crate::kronecker::KroneckerBasis;
 use crate::output::{Array, computed, lanes, square, vector};
 use crate::seam::run;
-use crate::stored::{Listed, Places, listed, restored, values};
+use crate::stored::{Saved, saved_posterior};
 use crate::turn::Turn;
 
 fn parse_outputs(outputs: &str) -> PyResult<Outputs> {
@@ -263,38 +261,6 @@ impl HeadCurvature {
             State::Gone => 0,
         })
     }
-    /// Numbers by name, and how many values each array holds.
-    fn stored(&self, py: Python<'_>) -> PyResult<Listed> {
-        listed(py, &*self.state.take(py)?)
-    }
-
-    /// A copy of some values of an array.
-    fn values<'py>(
-        &self,
-        py: Python<'py>,
-        name: &str,
-        start: usize,
-        stop: usize,
-    ) -> PyResult<Array<'py>> {
-        values(py, &*self.state.take(py)?, name, start, stop)
-    }
-
-    /// The same again, from an open file's descriptor, numbers, and where its arrays are.
-    #[staticmethod]
-    fn restored(
-        py: Python<'_>,
-        file: isize,
-        numbers: HashMap<String, f64>,
-        arrays: Places,
-    ) -> PyResult<Self> {
-        let state: State = restored(py, file, numbers, arrays)?;
-        let outputs = match &state {
-            State::Sum(sum) => sum.outputs(),
-            State::Independent(_) => Outputs::Independent,
-            State::Softmax(_) | State::Gone => Outputs::Softmax,
-        };
-        Ok(Self { outputs, state: Turn::new(state) })
-    }
 }
 
 fn as_python<T>(py: Python<'_>, posterior: T) -> PyResult<Bound<'_, PyAny>>
@@ -413,30 +379,27 @@ impl HeadPosterior {
     fn drop_cache(&self) {
         self.posterior.drop_cache();
     }
-    /// Numbers by name, and how many values each array holds.
-    fn stored(&self, py: Python<'_>) -> PyResult<Listed> {
-        listed(py, &self.posterior)
-    }
+}
 
-    /// A copy of some values of an array.
-    fn values<'py>(
+impl Saved for HeadCurvature {
+    fn read<R>(
         &self,
-        py: Python<'py>,
-        name: &str,
-        start: usize,
-        stop: usize,
-    ) -> PyResult<Array<'py>> {
-        values(py, &self.posterior, name, start, stop)
+        py: Python<'_>,
+        read: impl FnOnce(&Content<'_>) -> PyResult<R>,
+    ) -> PyResult<R> {
+        let state = self.state.take(py)?;
+        read(&state.content().map_err(|error| to_python(py, &error))?)
     }
 
-    /// The same again, from an open file's descriptor, numbers, and where its arrays are.
-    #[staticmethod]
-    fn restored(
-        py: Python<'_>,
-        file: isize,
-        numbers: HashMap<String, f64>,
-        arrays: Places,
-    ) -> PyResult<Self> {
-        restored(py, file, numbers, arrays).map(|posterior| Self { posterior })
+    fn again(source: &Source) -> Result<Self, CoreError> {
+        let state = State::restored(source)?;
+        let outputs = match &state {
+            State::Sum(sum) => sum.outputs(),
+            State::Independent(_) => Outputs::Independent,
+            State::Softmax(_) | State::Gone => Outputs::Softmax,
+        };
+        Ok(Self { outputs, state: Turn::new(state) })
     }
 }
+
+saved_posterior!(HeadPosterior);

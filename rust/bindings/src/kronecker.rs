@@ -1,6 +1,5 @@
 //! The exactly Kronecker posterior of a last layer with Gaussian noise.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use hoarfrost_core::posterior::kronecker;
@@ -10,7 +9,7 @@ use crate::arrays::{Values, with_slice};
 use crate::errors::to_python;
 use crate::output::{Array, computed, square, vector};
 use crate::seam::run;
-use crate::stored::{Listed, Places, listed, restored, values};
+use crate::stored::saved_posterior;
 
 /// The eigendecomposition of a last layer's Gram matrix in the metric of a prior.
 #[pyclass(module = "hoarfrost._core", frozen)]
@@ -137,30 +136,6 @@ impl KroneckerPosterior {
             self.posterior.functional_variance(features, out, driver)
         }))
     }
-    /// Numbers by name, and how many values each array holds.
-    fn stored(&self, py: Python<'_>) -> PyResult<Listed> {
-        listed(py, &self.posterior)
-    }
-
-    /// A copy of some values of an array.
-    fn values<'py>(
-        &self,
-        py: Python<'py>,
-        name: &str,
-        start: usize,
-        stop: usize,
-    ) -> PyResult<Array<'py>> {
-        values(py, &self.posterior, name, start, stop)
-    }
-
-    /// The same again, from an open file's descriptor, numbers, and where its arrays are.
-    #[staticmethod]
-    fn restored(
-        py: Python<'_>,
-        file: isize,
-        numbers: HashMap<String, f64>,
-        arrays: Places,
-    ) -> PyResult<Self> {
-        restored(py, file, numbers, arrays).map(|posterior| Self { posterior })
-    }
 }
+
+saved_posterior!(KroneckerPosterior);

@@ -29,6 +29,8 @@ mod _core {
     use super::kronecker::{KroneckerBasis, KroneckerPosterior};
     #[pymodule_export]
     use super::seam::num_threads;
+    #[pymodule_export]
+    use super::stored::{restored, stored, stored_values};
 
     #[allow(non_upper_case_globals)]
     #[pymodule_export]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hoarfrost import _core
-from hoarfrost.errors import SavedFileError
+from hoarfrost.errors import CurvatureStateError, SavedFileError
 from hoarfrost.laplace.structure.base import Curvature, Factor, Setting
 from hoarfrost.laplace.structure.diag import DiagonalFactor
 from hoarfrost.laplace.structure.full import FullFactor
@@ -33,20 +33,6 @@ FACTORS: dict[str, type[Factor]] = {
 }
 _NAMES = {cls: name for name, cls in FACTORS.items()}
 
-_CORES = {
-    cls.__name__: cls
-    for cls in (
-        _core.HeadCurvature,
-        _core.FullCurvature,
-        _core.DiagonalCurvature,
-        _core.HeadPosterior,
-        _core.BlockDiagonalPosterior,
-        _core.KroneckerPosterior,
-        _core.FullPosterior,
-        _core.DiagonalPosterior,
-    )
-}
-
 
 def add_curvature(curvature: Curvature, prefix: str, arrays: Arrays) -> Header:
     """The header of a curvature, whose numbers are added to `arrays` under names with a prefix."""
@@ -67,6 +53,14 @@ def curvature_of(
         curvature.noise_precision = stored.array(f"{prefix}noise_precision").copy()
     found: Curvature = curvature
     return found
+
+
+def progress_of(curvature: Curvature) -> dict[str, float] | None:
+    """How far a factorisation is; None where it has no state that is worth a file."""
+    try:
+        return dict(_core.stored(curvature.core)[0])
+    except CurvatureStateError:
+        return None
 
 
 def add_factor(factor: Factor, prefix: str, arrays: Arrays) -> Header:
@@ -130,9 +124,9 @@ def _is_array(cls: type[Factor], name: str) -> bool:
 
 
 def _add_core(core: Any, prefix: str, arrays: Arrays) -> Header:
-    numbers, lengths = core.stored()
+    numbers, lengths = _core.stored(core)
     for name, length in lengths:
-        read: Callable[[int, int], Array] = functools.partial(core.values, name)
+        read: Callable[[int, int], Array] = functools.partial(_core.stored_values, core, name)
         arrays[f"{prefix}{name}"] = Pieces(length, read)
     return {
         "class": type(core).__name__,
@@ -142,8 +136,5 @@ def _add_core(core: Any, prefix: str, arrays: Arrays) -> Header:
 
 
 def _core_of(header: Header, prefix: str, stored: StoredFile) -> Any:
-    cls: Any = _CORES.get(header["class"])
-    if cls is None:
-        raise SavedFileError(f"{stored.path} holds a {header['class']!r}, which nobody knows")
     places = {name: stored.place(f"{prefix}{name}") for name in header["arrays"]}
-    return cls.restored(stored.descriptor(), header["numbers"], places)
+    return _core.restored(header["class"], stored.descriptor(), header["numbers"], places)
