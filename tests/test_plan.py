@@ -9,7 +9,7 @@ from hoarfrost import _core
 from hoarfrost.errors import InvalidArgumentError, MemoryLimitError
 from hoarfrost.laplace import MemoryPlan, plan_laplace
 from hoarfrost.laplace.plan import make_plan
-from hoarfrost.laplace.structure.base import Cost
+from hoarfrost.laplace.structure.cost import Cost
 from hoarfrost.memory import available_bytes, check_memory_budget
 
 

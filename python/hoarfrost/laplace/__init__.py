@@ -2,9 +2,10 @@
 
 from hoarfrost.laplace.description import Description, describe
 from hoarfrost.laplace.evidence.tuning import Tuning
-from hoarfrost.laplace.fit import fit_laplace, fit_network, plan_laplace, plan_network
+from hoarfrost.laplace.fit import fit_laplace, fit_network
 from hoarfrost.laplace.loading import load_laplace
 from hoarfrost.laplace.plan import MemoryPlan
+from hoarfrost.laplace.planning import plan_laplace, plan_network
 from hoarfrost.laplace.posterior import Laplace
 
 __all__ = [

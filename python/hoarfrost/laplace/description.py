@@ -11,8 +11,8 @@ from typing import Any
 
 from hoarfrost.errors import SelectionError
 from hoarfrost.freezing import Selector, columns
-from hoarfrost.laplace.fit import first_inputs, plan_network, subset_of
 from hoarfrost.laplace.plan import MemoryPlan
+from hoarfrost.laplace.planning import first_inputs, plan_network, subset_of
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.network import Call
 from hoarfrost.types import Path, Tree, join

@@ -13,23 +13,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.curvature import HeadPass, JacobianPass, find_head
-from hoarfrost.curvature.head import MAX_POINTS
+from hoarfrost.curvature import HeadPass, JacobianPass
 from hoarfrost.curvature.stream import Piece, stream
 from hoarfrost.data.checked import CheckedBatch, input_batches, of_one_shape
 from hoarfrost.data.features import as_plain, features_alone, origin_of
-from hoarfrost.data.pieces import bucket_size, cut, piece_size
-from hoarfrost.data.positions import examples_at_once
-from hoarfrost.dtypes import is_finite, wide_dtype
-from hoarfrost.errors import DataError, NonFiniteError, SelectionError
+from hoarfrost.data.pieces import bucket_size, piece_size
+from hoarfrost.dtypes import wide_dtype
+from hoarfrost.errors import DataError
 from hoarfrost.fork import check_not_forked
 from hoarfrost.freezing import Subset
 from hoarfrost.freezing.features import over_features
 from hoarfrost.laplace.plan import MemoryPlan, make_plan
-from hoarfrost.laplace.structure.base import Factor, HeadKind, Passes, Setting
+from hoarfrost.laplace.structure.base import Factor
+from hoarfrost.laplace.structure.cost import HeadKind, Passes, Setting
 from hoarfrost.likelihood import Gaussian, Likelihood
-from hoarfrost.likelihood.points import checked_positions, checked_rows
-from hoarfrost.network import Network, check_points_apart, check_rows
+from hoarfrost.likelihood.points import checked_rows
+from hoarfrost.network import Network, check_rows
 from hoarfrost.network.dense import Origin
 from hoarfrost.predictive.gaussian_outputs import GaussianOutputs
 from hoarfrost.predictive.link import Needs
@@ -39,8 +38,10 @@ from hoarfrost.types import Array, Tree, ravelled
 # Points of a question whose size is not known when it begins.
 _MANY = 2**62
 
+
 # Arrays like the outputs of a piece that a last layer's passes take.
 _OUTPUTS_AT_ONCE = 25
+
 
 # Bytes that the C library keeps of what was freed; more it gives back to the system.
 _LINGERING = 2**25
@@ -372,67 +373,3 @@ class _Counted:
         for batch in self.batches:
             self.pieces += -(-batch.size // self.size)
             yield batch
-
-
-def linearise(
-    subset: Subset,
-    likelihood: Likelihood,
-    first: CheckedBatch,
-    ignored_label: int | None = None,
-) -> LinearisedNetwork:
-    """Check a network against its likelihood and the first batch, and find its structure.
-
-    Raises
-    ------
-    NonFiniteError
-        If a parameter is a NaN or an infinity (its path is named).
-    ShapeError
-        If the outputs do not fit the likelihood.
-    MixedPointsError
-        If the outputs for a point depend on the other points of the batch.
-    SelectionError
-        If there is no number to train.
-    """
-    check_not_forked("a fit")
-    # On the device once, not once for every piece.
-    subset = subset.placed()
-    params, mutable = jax.tree.map(jnp.asarray, (subset.params, subset.mutable))
-    subset = replace(subset, params=params, mutable=mutable)
-    _check_finite(params, "parameter")
-    _check_finite(mutable, "variable")
-    if not any(leaf.size for leaf in jax.tree.leaves(subset.trainable)):
-        raise SelectionError(
-            "the trainable parameters hold no number: all of them have an axis of length 0"
-        )
-    shape = subset.output_shape(first.inputs)
-    positions = checked_positions(likelihood, shape)
-    structure = jax.tree.structure(first.inputs)
-    form: Any = jax.ShapeDtypeStruct
-    example = jax.tree.map(lambda x: form(x.shape[1:], x.dtype), first.inputs)
-    linearised = LinearisedNetwork(
-        subset, likelihood, shape[-1], None, structure, positions, ignored_label, example
-    )
-    if first.targets is not None:
-        linearised.checked(first)
-    check_points_apart(subset.network, params, mutable, first.inputs)
-    # The structure is looked for on the piece that the first pass will go over anyway, so that the
-    # search and the pass are one program.
-    size = piece_size(first.size, examples_at_once(MAX_POINTS, positions))
-    size = subset.devices.rows(size)
-    inputs = cut(first.inputs, 0, size, min(size, first.size))
-    if likelihood.head == "general":  # the core has a form for every other curvature
-        return linearised
-    head = find_head(subset, inputs, (size, *shape[1:]), warn=True)
-    return replace(linearised, head=head)
-
-
-def _check_finite(tree: Tree, kind: str) -> None:
-    if is_finite(tree):
-        return
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        if not is_finite(leaf):
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
-            raise NonFiniteError(
-                f"the {kind} {name!r} holds a NaN or an infinity; train again with a smaller step, "
-                "or load other parameters"
-            )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hoarfrost.errors import MemoryLimitError
-from hoarfrost.laplace.structure.base import Cost, HeadKind, Passes, Setting
+from hoarfrost.laplace.structure.cost import Cost, HeadKind, Passes, Setting
 from hoarfrost.laplace.structure.registry import NAMES, structure_for
 from hoarfrost.memory import available_bytes, format_bytes
 

@@ -34,7 +34,8 @@ from hoarfrost.laplace.linearised import LinearisedNetwork
 from hoarfrost.laplace.saved_parts import likelihood_header, program_of
 from hoarfrost.laplace.saved_trees import leaves_by_path
 from hoarfrost.laplace.saving import frozen_digest
-from hoarfrost.laplace.structure.base import Curvature, Factor, Setting
+from hoarfrost.laplace.structure.base import Curvature, Factor
+from hoarfrost.laplace.structure.cost import Setting
 from hoarfrost.laplace.structure.stored import add_curvature, curvature_of, progress_of
 from hoarfrost.storage import Pieces, as_path, digest, opened, write
 from hoarfrost.types import Array, join

@@ -10,16 +10,8 @@ import numpy as np
 from hoarfrost import _core
 from hoarfrost.curvature import HeadLayout
 from hoarfrost.laplace.structure import between_points
-from hoarfrost.laplace.structure.base import (
-    TUNING,
-    VECTORS,
-    Cost,
-    Factor,
-    Progress,
-    Scale,
-    Setting,
-    common_scale,
-)
+from hoarfrost.laplace.structure.base import Factor, Progress, Scale, common_scale
+from hoarfrost.laplace.structure.cost import TUNING, VECTORS, Cost, Setting
 from hoarfrost.laplace.structure.roots import Roots, of_scaled_rows, of_variances
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.types import Array

@@ -6,15 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hoarfrost import _core
-from hoarfrost.laplace.structure.base import (
-    Cost,
-    Factor,
-    Progress,
-    Scale,
-    Setting,
-    common_scale,
-    errors_at,
-)
+from hoarfrost.laplace.structure.base import Factor, Progress, Scale, common_scale, errors_at
+from hoarfrost.laplace.structure.cost import Cost, Setting
 from hoarfrost.memory import check_room
 from hoarfrost.types import Array
 

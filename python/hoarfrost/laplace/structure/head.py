@@ -9,16 +9,8 @@ import numpy as np
 
 from hoarfrost import _core
 from hoarfrost.laplace.structure import between_points
-from hoarfrost.laplace.structure.base import (
-    ROOTS,
-    Cost,
-    Factor,
-    Progress,
-    Scale,
-    Setting,
-    common_scale,
-    errors_at,
-)
+from hoarfrost.laplace.structure.base import ROOTS, Factor, Progress, Scale, common_scale, errors_at
+from hoarfrost.laplace.structure.cost import Cost, Setting
 from hoarfrost.laplace.structure.roots import Roots, of_layer, root_of, separate_roots
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.memory import check_room

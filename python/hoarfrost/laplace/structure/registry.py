@@ -6,7 +6,8 @@ from typing import Any
 
 from hoarfrost.checks import is_choice
 from hoarfrost.errors import InvalidArgumentError
-from hoarfrost.laplace.structure.base import Setting, Structure
+from hoarfrost.laplace.structure.base import Structure
+from hoarfrost.laplace.structure.cost import Setting
 from hoarfrost.laplace.structure.diag import DiagonalCurvature
 from hoarfrost.laplace.structure.full import FullCurvature
 from hoarfrost.laplace.structure.gaussian_head import GaussianHeadCurvature

@@ -11,7 +11,8 @@ import numpy as np
 
 from hoarfrost import _core
 from hoarfrost.errors import CurvatureStateError, SavedFileError
-from hoarfrost.laplace.structure.base import Curvature, Factor, Setting
+from hoarfrost.laplace.structure.base import Curvature, Factor
+from hoarfrost.laplace.structure.cost import Setting
 from hoarfrost.laplace.structure.diag import DiagonalFactor
 from hoarfrost.laplace.structure.full import FullFactor
 from hoarfrost.laplace.structure.gaussian_head import GramFactor, SeparateFactors
