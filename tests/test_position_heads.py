@@ -140,7 +140,7 @@ def test_a_shared_head_equals_dense_algebra(network):
 
 
 def test_rows_of_a_jacobian_equal_the_head(network, monkeypatch):
-    monkeypatch.setattr("hoarfrost.laplace.linearised.find_head", lambda *_, **__: None)
+    monkeypatch.setattr("hoarfrost.laplace.linearise.find_head", lambda *_, **__: None)
     general = hoarfrost.fit_laplace(
         network.module,
         network.variables,

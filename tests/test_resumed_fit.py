@@ -15,7 +15,7 @@ import pytest
 import hoarfrost
 from hoarfrost.data import DataLoader
 from hoarfrost.errors import DataError, InvalidArgumentError, SavedFileError
-from hoarfrost.laplace import resume
+from hoarfrost.laplace import resume, resume_folder
 from hoarfrost.likelihood import Gaussian
 
 RNG = np.random.default_rng(0)
@@ -230,12 +230,12 @@ def test_every_channel_of_an_image_is_looked_at():
         other = images.copy()
         other[..., channel : channel + 1] = 1
         (batch,) = data_batches([(other, np.zeros(64, int))])
-        found.add(resume._digest_of(batch))
+        found.add(resume_folder._digest_of(batch))
     assert len(found) == 4
 
 
 def test_two_fits_in_one_folder(tmp_path):
-    with resume.locked(tmp_path), pytest.raises(InvalidArgumentError, match="another fit"):
+    with resume_folder.locked(tmp_path), pytest.raises(InvalidArgumentError, match="another fit"):
         fitted(resume_dir=tmp_path)
     fitted(resume_dir=tmp_path)
 
@@ -337,7 +337,7 @@ SCRIPT = """
     import jax.numpy as jnp, numpy as np
     import hoarfrost
     from hoarfrost.data import DataLoader
-    from hoarfrost.laplace import resume
+    from hoarfrost.laplace import resume, resume_folder
     resume.LEAST_SECONDS = resume.FACTOR_SECONDS = resume.FACTOR_FLOPS = 0.0
     resume._SHARE = 1e9
     rng = np.random.default_rng(0)

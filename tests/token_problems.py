@@ -9,7 +9,7 @@ import pytest
 import hoarfrost
 from hoarfrost.curvature import head
 from hoarfrost.data import DataLoader
-from hoarfrost.laplace import linearised
+from hoarfrost.laplace import linearise
 
 EPS32 = float(np.finfo(np.float32).eps)
 
@@ -65,7 +65,7 @@ def in_small_pieces(monkeypatch):
 
     One that were imported while it is another would keep that for all tests after this one.
     """
-    for module in (head, linearised):
+    for module in (head, linearise):
         monkeypatch.setattr(module, "MAX_POINTS", AT_ONCE)
 
 

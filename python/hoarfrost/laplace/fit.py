@@ -24,7 +24,8 @@ from hoarfrost.laplace.one_pass import add_points, no_sums, residuals_of
 from hoarfrost.laplace.plan import Keep
 from hoarfrost.laplace.planning import subset_of
 from hoarfrost.laplace.posterior import Laplace
-from hoarfrost.laplace.resume import Progress, Resume, locked
+from hoarfrost.laplace.resume import Progress, Resume
+from hoarfrost.laplace.resume_folder import locked
 from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.laplace.structure.registry import check_structure, structure_for

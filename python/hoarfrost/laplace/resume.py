@@ -8,9 +8,7 @@ since the last one.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,53 +16,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 try:
     import fcntl
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
+
 from hoarfrost.curvature.feature_store import Digest
 from hoarfrost.curvature.stream import Piece
 from hoarfrost.curvature.sums import Sums
 from hoarfrost.data.checked import CheckedBatch
-from hoarfrost.errors import DataError, InvalidArgumentError, SavedFileError
+from hoarfrost.errors import DataError, SavedFileError
 from hoarfrost.laplace.linearised import LinearisedNetwork
-from hoarfrost.laplace.saved_parts import likelihood_header, program_of
-from hoarfrost.laplace.saved_trees import leaves_by_path
-from hoarfrost.laplace.saving import frozen_digest
+from hoarfrost.laplace.resume_folder import check_fingerprint, fingerprint_of_fit, folder_of
 from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.laplace.structure.cost import Setting
 from hoarfrost.laplace.structure.stored import add_curvature, curvature_of, progress_of
-from hoarfrost.storage import Pieces, as_path, digest, opened, write
-from hoarfrost.types import Array, join
+from hoarfrost.storage import Pieces, digest, opened, write
+from hoarfrost.types import Array
 
 KIND = "unfinished fit"
+
 
 # Seconds between two writes, at the least: of sums, and of a factor that takes longer than that.
 LEAST_SECONDS, FACTOR_SECONDS = 1.0, 60.0
 
+
 # Operations below which no machine takes that long for a factor.
 FACTOR_FLOPS = 1e12
+
 
 # Seconds that a step without a state worth a file is given, at first.
 _SHORT = 0.05
 
+
 # What a write takes of the time since the last one, and bytes a second before one was timed.
 _SHARE, _RATE = 0.02, 1e8
-
-# What the entries of a fingerprint are called where they differ.
-_WHAT = {
-    "parameters": "with other parameters",
-    "model": "of another model",
-    "frozen": "with other frozen parameters or statistics",
-    "trainable": "of another selection",
-    "structure": "of another structure",
-    "likelihood": "of another likelihood or mask",
-    "prior": "with another posterior as prior",
-    "data": "of other data, or in other batches",
-}
 
 
 class _PauseError(Exception):
@@ -125,31 +112,11 @@ class Resume:
         earlier: Any = None,
         temperature: float = 1.0,
     ) -> None:
-        self.folder = _folder(folder)
+        self.folder = folder_of(folder)
         self.structure, self.setting = structure, setting
-        subset = linearised.subset
-        leaves = leaves_by_path(subset.trainable)
-        size = linearised.piece_size(first.size, linearised.fitting_pass())
-        fingerprint = {
-            "model": program_of(subset, linearised.example),
-            "parameters": digest({join(path): np.asarray(x) for path, x in leaves.items()}),
-            "frozen": frozen_digest(subset),
-            "trainable": [list(path) for path in subset.partition.trainable_paths],
-            "structure": [structure, setting.head, list(linearised.positions)],
-            "likelihood": [likelihood_header(linearised.likelihood), linearised.ignored_label],
-            "prior": None
-            if earlier is None
-            else [
-                digest({"mean": earlier.mean, "prior": earlier.prior.vector}),
-                earlier.factor.log_det(),
-                np.asarray(earlier.store.scale).tolist(),
-                # The earlier curvature is in the sums, as often as this says.
-                temperature,
-            ],
-            "data": [_digest_of(first), size],
-        }
-        # As it comes back from a file: tuples are lists there.
-        self.fingerprint: dict[str, Any] = json.loads(json.dumps(fingerprint))
+        self.fingerprint = fingerprint_of_fit(
+            linearised, structure, setting, first, earlier, temperature
+        )
         self._expected: tuple[int, str] | None = None
         self._complete = False
         self._last = (-1, "")
@@ -185,12 +152,7 @@ class Resume:
             return None
         with opened(self.pass_file, KIND) as stored:
             header = stored.header
-            for name, own in self.fingerprint.items():
-                if header["fingerprint"].get(name) != own:
-                    raise InvalidArgumentError(
-                        f"resume_dir {str(self.folder)!r} holds a fit that was broken off, "
-                        f"{_WHAT[name]}; give another folder, or remove {self.pass_file.name} there"
-                    )
+            check_fingerprint(self.fingerprint, header["fingerprint"], self.pass_file)
             core = header["curvature"]
             curvature = curvature_of(self.structure, self.setting, core, "curvature.", stored)
             squares = stored.array("squares").copy() if "squares" in stored.entries else None
@@ -362,53 +324,3 @@ class Resume:
             f"resume_dir {str(self.folder)!r} (does the loader shuffle?); give the same data in "
             "the same order, or another folder"
         )
-
-
-@contextlib.contextmanager
-def locked(folder: Any) -> Iterator[None]:
-    """Keep other fits out of a folder; None is no folder.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If another fit, of this or another process, is at work there.
-    """
-    if folder is None or fcntl is None:
-        yield
-        return
-    descriptor = os.open(_folder(folder), os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InvalidArgumentError(
-                f"resume_dir is {str(folder)!r}, where another fit is at work; give each fit a "
-                "folder of its own"
-            ) from error
-        except OSError:  # a file system without locks
-            pass
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _folder(folder: Any) -> Path:
-    try:
-        path = as_path(folder)
-        path.mkdir(exist_ok=True)
-        if not os.access(path, os.W_OK):
-            raise PermissionError(13, "nothing can be written there")
-    except InvalidArgumentError as error:
-        raise InvalidArgumentError(str(error).replace("path is", "resume_dir is")) from None
-    except OSError as error:
-        raise InvalidArgumentError(
-            f"resume_dir is {str(folder)!r}: {error.strerror or error}; give a folder in one that "
-            "exists"
-        ) from error
-    return path
-
-
-def _digest_of(batch: CheckedBatch) -> str:
-    found = Digest()
-    found.add(batch)
-    return found.hexdigest()
