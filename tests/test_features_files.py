@@ -21,6 +21,7 @@ from hoarfrost import storage
 from hoarfrost.curvature import feature_store
 from hoarfrost.data import DataLoader
 from hoarfrost.errors import HoarfrostError, InvalidArgumentError, SavedFileError
+from hoarfrost.storage import reading
 
 features = functools.partial(hoarfrost.features, progress=False)
 fit = functools.partial(hoarfrost.fit_laplace, trainable="last_layer", progress=False)
@@ -267,7 +268,7 @@ def test_a_damaged_manifest_or_index_is_named(name, damage, folder, tmp_path):
 
 def test_a_large_folder_is_checked_as_it_is_read(folder, monkeypatch):
     """Beyond a size contents are not read when the folder is opened, but before they are used."""
-    monkeypatch.setattr(storage, "CHECKED", 1)
+    monkeypatch.setattr(reading, "CHECKED", 1)
     checked = []
     original = storage.StoredFile.check
 

@@ -10,7 +10,7 @@ import pytest
 
 from hoarfrost import storage
 from hoarfrost.errors import InvalidArgumentError, SavedFileError
-from hoarfrost.storage import Pieces
+from hoarfrost.storage import Pieces, container, reading, writing
 
 ARRAYS = {
     "a": np.arange(12.0).reshape(3, 4),
@@ -108,7 +108,7 @@ def test_changed_contents_are_noticed(tmp_path, monkeypatch):
             pass
     # Beyond a size the small arrays alone are compared, and all on request.
     big = _written(tmp_path / "big", arrays={"big": np.zeros(2**18), "small": np.ones(2)})
-    monkeypatch.setattr(storage, "CHECKED", 2**20)
+    monkeypatch.setattr(reading, "CHECKED", 2**20)
     raw = bytearray(big.read_bytes())
     raw[5000] ^= 1
     big.write_bytes(raw)
@@ -130,9 +130,9 @@ def test_what_cannot_be_opened_says_why(tmp_path, why, monkeypatch):
     elif why in ("text", "empty"):
         path.write_text("no header at all" if why == "text" else "")
     elif why == "newer":
-        monkeypatch.setattr(storage, "VERSION", 2)
+        monkeypatch.setattr(container, "VERSION", 2)
         _written(path)
-        monkeypatch.setattr(storage, "VERSION", 1)
+        monkeypatch.setattr(container, "VERSION", 1)
     elif why == "kind":
         storage.write(path, "other", {}, {})
     words = {"newer": "newer", "kind": "other file", "missing": "cannot be opened"}
@@ -164,8 +164,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_a_disk_without_room_is_told_before_the_work(tmp_path, monkeypatch):
-    full = storage.shutil.disk_usage(tmp_path)._replace(free=100)
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: full)
+    full = writing.shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(writing.shutil, "disk_usage", lambda _: full)
     read = []
     with pytest.raises(SavedFileError, match="100 B"):
         _written(tmp_path / "file", arrays={"v": Pieces(1000, lambda *at: read.append(at))})

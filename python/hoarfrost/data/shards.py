@@ -25,6 +25,7 @@ import numpy as np
 from hoarfrost import storage
 from hoarfrost.data.joined import JoinedRows
 from hoarfrost.errors import InvalidArgumentError, SavedFileError
+from hoarfrost.storage import reading
 
 MANIFEST, INDEX = "manifest.safetensors", "index.safetensors"
 _KINDS = {"manifest": "feature manifest", "shard": "feature shard", "index": "feature index"}
@@ -153,7 +154,7 @@ class ShardFolder:
         reader = _Reader(self)
         names = reader.names()
         total = sum(self.shard(index).stat().st_size for index in range(len(shards)))
-        for index in range(len(shards) if total <= storage.CHECKED else 0):
+        for index in range(len(shards) if total <= reading.CHECKED else 0):
             reader.checked(index, shards[index])
         found = {}
         for name in names:
