@@ -57,6 +57,18 @@ def fingerprint(
     return found.hexdigest()
 
 
+def draws_in_training(network: Network, params: Tree, mutable: Tree, point: Tree) -> bool:
+    """Whether outputs in training mode depend on the key: dropout, say."""
+    check_not_forked("the network")
+    leaves, structure = jax.tree.flatten((params, mutable))
+
+    def trains(arrays: list[jax.Array], inputs: tuple[Tree, jax.Array]) -> jax.Array:
+        params, mutable = jax.tree.unflatten(structure, arrays)
+        return network.train(params, mutable, *inputs)[0]
+
+    return _program(trains, leaves, (point, jax.random.PRNGKey(0)))[1][-1]
+
+
 def training_changes(
     network: Network, params: Tree, mutable: Tree, point: Tree, trainable: Mapping[Path, bool]
 ) -> str | None:

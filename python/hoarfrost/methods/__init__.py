@@ -1,0 +1,1 @@
+"""Approximate posteriors over the trainable parameters, beside the exact Laplace posterior."""

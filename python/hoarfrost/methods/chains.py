@@ -1,0 +1,139 @@
+"""Samples of Langevin chains: burn-in, thinning, chains side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hoarfrost.checks import check_count, check_key, seed_from_key
+from hoarfrost.dtypes import at_least_float32
+from hoarfrost.methods.batches import batches_of
+from hoarfrost.methods.draws import Draws, Listed
+from hoarfrost.methods.langevin import Chain, LangevinStep, Pace, normal_like
+from hoarfrost.methods.loop import Loop
+from hoarfrost.methods.posterior import WeightPosterior
+from hoarfrost.methods.preconditioners import Preconditioner
+from hoarfrost.methods.problem import Problem
+from hoarfrost.methods.target import moving_leaves
+from hoarfrost.types import Array, Tree
+
+
+@dataclass(frozen=True, eq=False)
+class ChainPlan:
+    """What a chain does.
+
+    Attributes
+    ----------
+    name : str
+        Of the method.
+    pace : Pace
+        Numbers of each step, arrays of shape ``(steps,)``.
+    keep : sequence of int
+        After how many steps a sample is kept, ascending.
+    preconditioner : Preconditioner
+        Of gradients and noise.
+    """
+
+    name: str
+    pace: Pace
+    keep: Sequence[int]
+    preconditioner: Preconditioner
+
+
+def sample_chains(problem: Problem, plan: ChainPlan, seed: Any, num_chains: int) -> WeightPosterior:
+    """Run chains side by side and keep their samples.
+
+    The samples of chain c stand together, in the order in which it came to them.
+    """
+    num_chains = check_count("num_chains", num_chains, 1)
+    key = check_key(seed)
+    batches = batches_of(
+        problem.loader,
+        problem.points,
+        pads=problem.pads,
+        num_chains=num_chains,
+        seed=seed_from_key(key),
+    )
+    loop = Loop(
+        problem.subset.network,
+        problem.kind,
+        problem.given,
+        batches,
+        LangevinStep(plan.preconditioner),
+        key,
+        num_chains,
+    )
+    kept: list[Tree] = []
+    losses: list[Array] = []
+    begin = loop.start(_begin(problem, plan.preconditioner, key, num_chains))
+    for _, carried, found in loop.run(
+        begin,
+        0,
+        plan.keep,
+        plan.pace,
+        None,
+        description=plan.name,
+        progress=problem.progress,
+        remedy="give smaller steps, or start from trained parameters",
+    ):
+        losses.append(found)
+        chain = carried.state
+        kept.append(jax.device_get((chain.trainable, chain.statistics)))
+    trainable, statistics = jax.tree.map(_by_chain, *kept)
+    status = {
+        "loss": by_epoch(np.concatenate(losses), batches.per_epoch),
+        "features": problem.features,
+    }
+    return WeightPosterior(
+        method=plan.name,
+        subset=problem.whole,
+        likelihood=problem.likelihood,
+        distribution=Listed(Draws(trainable, statistics)),
+        num_data=problem.num_data,
+        positions=problem.points.positions,
+        ignored_label=problem.points.ignored_label,
+        moving=problem.kind.moving,
+        status=status,
+    )
+
+
+def by_epoch(losses: Array, per_epoch: int) -> Array:
+    """Mean losses of each pass over the data, of all chains, ``(epochs,)``."""
+    starts = np.arange(0, len(losses), per_epoch)
+    sums = np.add.reduceat(losses.mean(axis=1), starts)
+    return sums / np.diff(np.append(starts, len(losses)))
+
+
+def _begin(
+    problem: Problem, preconditioner: Preconditioner, key: jax.Array, num_chains: int
+) -> Chain:
+    """All chains at the parameters that were given, each with a momentum of its own."""
+    trainable = problem.whole.trainable
+    wide = jax.tree.map(at_least_float32, trainable)
+
+    def momentum(chain: jax.Array) -> Tree:
+        # Steps count from 0, so that no step draws from this key.
+        own = jax.random.fold_in(jax.random.fold_in(key, chain), np.uint32(2**32 - 1))
+        return normal_like(wide, own)
+
+    def repeated(leaf: Any) -> jax.Array:
+        return jnp.repeat(jnp.asarray(leaf)[None], num_chains, axis=0)
+
+    moving = moving_leaves(problem.given.mutable, problem.kind.moving)
+    return Chain(
+        jax.tree.map(repeated, trainable),
+        jax.vmap(momentum)(jnp.arange(num_chains)),
+        jax.tree.map(repeated, preconditioner.init(wide)),
+        jax.tree.map(repeated, moving),
+    )
+
+
+def _by_chain(*samples: Array) -> Array:
+    """``(kept, chains, ...)`` as one axis, chain after chain."""
+    stacked = np.stack(samples, axis=1)
+    return stacked.reshape(-1, *stacked.shape[2:])

@@ -1,0 +1,210 @@
+"""What every method gives: a distribution over the trainable parameters of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from hoarfrost.checks import check_count, check_key
+from hoarfrost.data.checked import data_batches, input_batches
+from hoarfrost.data.positions import in_positions
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.freezing import Subset
+from hoarfrost.likelihood import Classification, Likelihood, Regression
+from hoarfrost.likelihood.points import Points
+from hoarfrost.methods.draws import Distribution, Draws
+from hoarfrost.methods.outputs import output_covariance
+from hoarfrost.network import write_to_module
+from hoarfrost.predictive.evaluate import over_weights
+from hoarfrost.predictive.link import quantity_of
+from hoarfrost.predictive.prediction import RegressionPrediction
+from hoarfrost.predictive.weight_samples import WeightSamples
+from hoarfrost.types import Array, Tree
+
+# Draws of a distribution that does not list its values, where a call does not say how many.
+_DRAWS = 100
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class WeightPosterior:
+    """An approximate posterior over the trainable parameters, by its draws.
+
+    Every method of `hoarfrost.methods` gives one. Where it lists its values (members of an
+    ensemble, samples of a chain), predictions take all of them unless `n_samples` says how many
+    are drawn; else they draw 100.
+
+    Attributes
+    ----------
+    method : str
+        Its name: "map", "swag", "advi", "deep_ensemble", "sghmc", "cyclical_sgld", "ivon", "sngp".
+    distribution : Distribution
+        Over the trainable parameters.
+    num_data : int
+        How many data points it was fitted to.
+    status : mapping
+        What was recorded: "loss" ``(epochs,)`` and what the method adds; "features" says whether
+        the frozen part of the network ran once.
+    """
+
+    method: str
+    subset: Subset = field(repr=False)
+    likelihood: Likelihood
+    distribution: Distribution
+    num_data: int
+    positions: tuple[int, ...] = ()
+    ignored_label: int | None = None
+    moving: tuple[bool, ...] = ()
+    status: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        size = self.distribution.size
+        values = "" if size is None else f", {size} of them listed"
+        return (
+            f"WeightPosterior({self.method!r}, {self.num_params:,} parameters, "
+            f"{self.num_data:,} data points{values})"
+        )
+
+    @property
+    def num_params(self) -> int:
+        """P, the number of trainable parameters."""
+        return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.subset.trainable))
+
+    @property
+    def mean(self) -> Tree:
+        """Of the trainable parameters, a tree like theirs."""
+        return self.distribution.mean
+
+    def sample(self, seed: Any = 0, n_samples: int = 1) -> Tree:
+        """Draws of the trainable parameters, a tree like theirs with a leading axis `n_samples`.
+
+        Listed values are drawn with replacement.
+        """
+        return self._draws(seed, check_count("n_samples", n_samples, 1)).trainable
+
+    def merge(self, tree: Tree | None = None) -> Tree:
+        """The full parameters with these trainable leaves; by default with their mean.
+
+        Raises
+        ------
+        ShapeError, SelectionError, InvalidArgumentError
+            If the leaves are not the trainable ones.
+        """
+        if tree is None:
+            like = self.subset.trainable
+            tree = jax.tree.map(lambda one, leaf: one.astype(leaf.dtype), self.mean, like)
+        return self.subset.network.join(self.subset.merged(tree), self.subset.mutable)
+
+    def weight_samples(self, n_samples: int | None = None, seed: Any = 0) -> WeightSamples:
+        """Draws as predictions take them: listed values once each, unless `n_samples` is given."""
+        if n_samples is None and self.distribution.size is not None:
+            draws = self._all()
+        else:
+            draws = self._draws(seed, check_count("n_samples", n_samples or _DRAWS, 1))
+        return WeightSamples(
+            self.subset.partition,
+            draws.trainable,
+            self.subset.frozen,
+            self.subset.mutable,
+            positions=self.positions,
+            devices=self.subset.devices,
+            own=draws.statistics,
+            owned=self.moving if draws.statistics else (),
+        )
+
+    def predict(self, inputs: Any, n_samples: int | None = None, seed: Any = 0) -> Any:
+        """The predictive distribution: probabilities ``(B, C)``, or mean and variance ``(B, D)``.
+
+        Parameters
+        ----------
+        inputs : array, tree of arrays or InputsLoader
+            Axis 0 over the B points.
+        n_samples : int, optional
+            How many draws; by default all listed values, or 100.
+        seed : int or jax.Array
+            Of the draws.
+        """
+        quantity = quantity_of(self.likelihood)
+        found = self._over_inputs(quantity, inputs, n_samples, seed)
+        if quantity == "moments":
+            mean, epistemic, noise = found
+            return mean, epistemic + noise
+        return np.exp(found) if quantity == "probabilities" else found
+
+    def predict_regression(
+        self, inputs: Any, n_samples: int | None = None, seed: Any = 0
+    ) -> RegressionPrediction:
+        """Mean and variance of numbers, in their parts.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the likelihood is one of classes.
+        """
+        likelihood = self.likelihood
+        if isinstance(likelihood, Classification) or not isinstance(likelihood, Regression):
+            raise InvalidArgumentError(
+                f"predict_regression is for real targets and counts, and the likelihood is "
+                f"{likelihood.name!r}; use predict"
+            )
+        mean, epistemic, noise = self._over_inputs("moments", inputs, n_samples, seed)
+        gaussian = bool(getattr(likelihood, "gaussian_targets", False))
+        return RegressionPrediction(mean, epistemic, noise, likelihood.name, gaussian)
+
+    def log_prob(self, data_loader: Any, n_samples: int | None = None, seed: Any = 0) -> Array:
+        """Log-density of each target under the mixture over draws, shape ``(N,)``.
+
+        Where targets have positions, ``(N, T)``; where some do not count, one axis of those that
+        do.
+        """
+        samples = self.weight_samples(n_samples, seed)
+        batches = data_batches(data_loader, one_shape=False, masks=True)
+        first = next(batches)
+        points = Points.of(self.likelihood, self.subset.output_shape, first, self.ignored_label)
+
+        def checked() -> Any:
+            yield points.checked(first)
+            yield from map(points.checked, batches)
+
+        network = self.subset.network
+        found = over_weights("density", self.likelihood, network, samples, checked())
+        return found if points.masked else in_positions(found, points.positions)
+
+    def functional_covariance(
+        self, inputs: Any, n_samples: int | None = None, seed: Any = 0
+    ) -> Array:
+        """Covariance of the outputs at each point under the draws, ``(B, C, C)``, float64."""
+        samples = self.weight_samples(n_samples, seed)
+        found = output_covariance(self.subset.network, samples, input_batches(inputs))
+        return in_positions(found, self.positions)
+
+    def functional_variance(
+        self, inputs: Any, n_samples: int | None = None, seed: Any = 0
+    ) -> Array:
+        """The diagonals of `functional_covariance`, ``(B, C)``."""
+        covariance = self.functional_covariance(inputs, n_samples, seed)
+        return np.diagonal(covariance, axis1=-2, axis2=-1).copy()
+
+    def write_to(self, module: Any, tree: Tree | None = None) -> None:
+        """Put parameters and running statistics into an NNX module, changed in place.
+
+        `tree` is a trainable tree, such as one draw of `sample`; by default the mean.
+        """
+        write_to_module(module, self.merge(), tree)
+
+    def _all(self) -> Draws:
+        draws: Any = self.distribution
+        found: Draws = draws.draws
+        return found
+
+    def _draws(self, seed: Any, n_samples: int) -> Draws:
+        return self.distribution.draw(check_key(seed), n_samples)
+
+    def _over_inputs(self, quantity: Any, inputs: Any, n_samples: int | None, seed: Any) -> Array:
+        samples = self.weight_samples(n_samples, seed)
+        network = self.subset.network
+        found = over_weights(quantity, self.likelihood, network, samples, input_batches(inputs))
+        return in_positions(found, self.positions, 1 if quantity == "moments" else 0)

@@ -1,0 +1,109 @@
+"""Stochastic-gradient Hamiltonian Monte Carlo."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+import numpy as np
+
+from hoarfrost.checks import check_count, is_number, plain, shown
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.methods.chains import ChainPlan, sample_chains
+from hoarfrost.methods.langevin import Pace
+from hoarfrost.methods.posterior import WeightPosterior
+from hoarfrost.methods.preconditioners import Preconditioner, identity_preconditioner
+from hoarfrost.methods.problem import ProblemOptions, problem_of
+from hoarfrost.methods.schedules import StepSchedule, step_sizes
+from hoarfrost.types import Tree
+
+
+def sample_sghmc(
+    model: Any,
+    params: Tree,
+    data_loader: Any,
+    *,
+    n_samples: int = 10,
+    n_thinning: int = 1,
+    burnin_length: int = 1000,
+    momentum_decay: float = 0.01,
+    step_schedule: StepSchedule | float = 1e-5,
+    preconditioner: Preconditioner | None = None,
+    num_chains: int = 1,
+    seed: Any = 0,
+    **options: Unpack[ProblemOptions],
+) -> WeightPosterior:
+    """Samples of the posterior by Hamiltonian dynamics with minibatch gradients.
+
+    The momentum persists from step to step; the integrator is BAOAB with one gradient a step, whose
+    samples of a Gaussian have its exact covariance where gradients are exact. A minibatch's noise
+    widens them, the less the smaller the steps.
+
+    Parameters
+    ----------
+    model, params, data_loader, **options
+        As in `hoarfrost.methods.problem.problem_of`. Every chain starts from `params`.
+    n_samples : int
+        Samples of each chain.
+    n_thinning : int
+        Steps from one sample to the next.
+    burnin_length : int
+        Steps before the first sample.
+    momentum_decay : float
+        The part of the momentum that is drawn anew at each step, above 0 and at most 1.
+    step_schedule : float or callable
+        The square of the step, a learning rate of the log joint density: a number, or a function
+        of the number of the step, as in `hoarfrost.methods.schedules`.
+    preconditioner : Preconditioner, optional
+        `identity_preconditioner()` by default, or `rmsprop_preconditioner()`.
+    num_chains : int
+        Chains that run side by side.
+    seed : int or jax.Array
+        Of batches, momenta and noise.
+
+    Returns
+    -------
+    WeightPosterior
+        ``num_chains * n_samples`` listed samples, chain after chain.
+
+    Raises
+    ------
+    InvalidArgumentError, SelectionError, ShapeError, NonFiniteError, DataError
+        If an argument or the data cannot be used; if the chain leaves the finite numbers.
+
+    References
+    ----------
+    Chen, Fox and Guestrin (2014), Stochastic gradient Hamiltonian Monte Carlo.
+    Leimkuhler and Matthews (2013), Robust and efficient configurational molecular sampling via
+    Langevin dynamics.
+    """
+    plan = sghmc_plan(
+        n_samples, n_thinning, burnin_length, momentum_decay, step_schedule, preconditioner
+    )
+    return sample_chains(problem_of(model, params, data_loader, **options), plan, seed, num_chains)
+
+
+def sghmc_plan(
+    n_samples: int,
+    n_thinning: int,
+    burnin_length: int,
+    momentum_decay: float,
+    step_schedule: StepSchedule | float,
+    preconditioner: Preconditioner | None,
+) -> ChainPlan:
+    """What a chain does, from checked arguments."""
+    count = check_count("n_samples", n_samples, 1)
+    thinning = check_count("n_thinning", n_thinning, 1)
+    burnin = check_count("burnin_length", burnin_length, 0)
+    decay = plain(momentum_decay)
+    if not is_number(decay) or not 0 < decay <= 1:
+        raise InvalidArgumentError(
+            f"momentum_decay is {shown(momentum_decay)}; give a number above 0 and at most 1"
+        )
+    keep = [burnin + thinning * (place + 1) for place in range(count)]
+    sizes = step_sizes("step_schedule", step_schedule, keep[-1])
+    pace = Pace(
+        size=np.sqrt(sizes),
+        persistence=np.full(keep[-1], 1 - float(decay)),
+        noise=np.ones(keep[-1]),
+    )
+    return ChainPlan("sghmc", pace, keep, preconditioner or identity_preconditioner())
