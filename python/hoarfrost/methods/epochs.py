@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -210,9 +210,9 @@ class _Watched:
         kept: list[CheckedBatch] = []
 
         def batches() -> Iterator[tuple[Any, ...]]:
-            found = data_batches(loader, argument=argument, one_shape=False, masks=True)
-            for batch in filter(num_counted, map(problem.points.checked, found)):
-                kept.append(counted_alone(batch) if batch.mask is None else batch)
+            given = data_batches(loader, argument=argument, one_shape=False, masks=True)
+            for batch in filter(num_counted, map(problem.points.checked, given)):
+                kept.append(replace(batch, inputs=None))
                 yield batch.inputs, np.asarray(batch.targets)
 
         samples = WeightSamples(
@@ -227,22 +227,21 @@ class _Watched:
         )
         statistic = _Outputs(problem.likelihood)
         total, outputs = 0.0, []
-        network = problem.subset.network
-        for batch, (values, own) in zip(
-            kept, over_samples(network, samples, statistic, batches(), axis=1), strict=False
-        ):
-            rows = values if batch.mask is None else values[:, batch.mask]
+        found = over_samples(problem.subset.network, samples, statistic, batches(), axis=1)
+        for place, (values, own) in enumerate(found):
+            mask = kept[place].mask
+            rows, own = (values, own) if mask is None else (values[:, mask], own[:, mask])
             total += float(rows.sum(dtype=np.float64)) / len(rows)
             outputs.append(own)
+        counted = list(map(counted_alone, kept))
         if not self.names:
             return total, {}
         predict = self.given.predict
         assert predict is not None
         sums = dict.fromkeys(self.names, 0.0)
         for chain in range(draws.size):
-            pairs = [
-                (predict(jnp.asarray(o[chain])), b) for o, b in zip(outputs, kept, strict=True)
-            ]
+            predicted = (predict(jnp.asarray(own[chain])) for own in outputs)
+            pairs = list(zip(predicted, counted, strict=True))
             for name, value in compute_metrics(self.given.metrics, self.names, pairs).items():
                 sums[name] += value / draws.size
         return total, sums
