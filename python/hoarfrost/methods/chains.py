@@ -12,14 +12,14 @@ import numpy as np
 
 from hoarfrost.checks import check_count, check_key, seed_from_key
 from hoarfrost.dtypes import at_least_float32
+from hoarfrost.methods.ascent import repeated
 from hoarfrost.methods.batches import batches_of
-from hoarfrost.methods.draws import Draws, Listed
-from hoarfrost.methods.langevin import Chain, LangevinStep, Pace, normal_like
+from hoarfrost.methods.draws import Draws, Listed, normal_like
+from hoarfrost.methods.langevin import Chain, LangevinStep, Pace
 from hoarfrost.methods.loop import Loop
-from hoarfrost.methods.posterior import WeightPosterior
+from hoarfrost.methods.posterior import WeightPosterior, posterior_on
 from hoarfrost.methods.preconditioners import Preconditioner
 from hoarfrost.methods.problem import Problem
-from hoarfrost.methods.target import moving_leaves
 from hoarfrost.types import Array, Tree
 
 
@@ -85,21 +85,8 @@ def sample_chains(problem: Problem, plan: ChainPlan, seed: Any, num_chains: int)
         chain = carried.state
         kept.append(jax.device_get((chain.trainable, chain.statistics)))
     trainable, statistics = jax.tree.map(_by_chain, *kept)
-    status = {
-        "loss": by_epoch(np.concatenate(losses), batches.per_epoch),
-        "features": problem.features,
-    }
-    return WeightPosterior(
-        method=plan.name,
-        subset=problem.whole,
-        likelihood=problem.likelihood,
-        distribution=Listed(Draws(trainable, statistics)),
-        num_data=problem.num_data,
-        positions=problem.points.positions,
-        ignored_label=problem.points.ignored_label,
-        moving=problem.kind.moving,
-        status=status,
-    )
+    status = {"loss": by_epoch(np.concatenate(losses), batches.per_epoch)}
+    return posterior_on(problem, plan.name, Listed(Draws(trainable, statistics)), status)
 
 
 def by_epoch(losses: Array, per_epoch: int) -> Array:
@@ -113,24 +100,17 @@ def _begin(
     problem: Problem, preconditioner: Preconditioner, key: jax.Array, num_chains: int
 ) -> Chain:
     """All chains at the parameters that were given, each with a momentum of its own."""
-    trainable = problem.whole.trainable
-    wide = jax.tree.map(at_least_float32, trainable)
+    wide = jax.tree.map(at_least_float32, problem.whole.trainable)
 
     def momentum(chain: jax.Array) -> Tree:
         # Steps count from 0, so that no step draws from this key.
         own = jax.random.fold_in(jax.random.fold_in(key, chain), np.uint32(2**32 - 1))
         return normal_like(wide, own)
 
-    def repeated(leaf: Any) -> jax.Array:
-        return jnp.repeat(jnp.asarray(leaf)[None], num_chains, axis=0)
-
-    moving = moving_leaves(problem.given.mutable, problem.kind.moving)
-    return Chain(
-        jax.tree.map(repeated, trainable),
-        jax.vmap(momentum)(jnp.arange(num_chains)),
-        jax.tree.map(repeated, preconditioner.init(wide)),
-        jax.tree.map(repeated, moving),
-    )
+    start, scale = repeated(problem, num_chains), preconditioner.init(wide)
+    scales = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], num_chains, axis=0), scale)
+    momenta = jax.vmap(momentum)(jnp.arange(num_chains))
+    return Chain(start.trainable, momenta, scales, start.statistics)
 
 
 def _by_chain(*samples: Array) -> Array:

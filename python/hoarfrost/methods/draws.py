@@ -1,19 +1,14 @@
-"""Distributions over the trainable parameters, as their draws.
-
-A new kind of distribution is a class here with `draw`, `arrays` and `header`, and a line in
-`hoarfrost.methods.saving`.
-"""
+"""Distributions over the trainable parameters, as their draws."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.methods.langevin import normal_like
 from hoarfrost.types import Tree
 
 
@@ -39,25 +34,15 @@ class Draws:
 
     def at(self, places: Any) -> Draws:
         """Some of them."""
-        trainable, statistics = jax.tree.map(
-            lambda leaf: leaf[places], (self.trainable, self.statistics)
-        )
-        return Draws(trainable, statistics)
+        return Draws(*jax.tree.map(lambda leaf: leaf[places], (self.trainable, self.statistics)))
 
 
-@runtime_checkable
 class Distribution(Protocol):
-    """What draws come from.
-
-    Attributes
-    ----------
-    size : int or None
-        How many values it can take; None where they are not listed.
-    """
+    """What draws come from."""
 
     @property
-    def size(self) -> int | None:
-        """How many values it can take."""
+    def listed(self) -> Draws | None:
+        """All of its values, of equal weight; None where they are not listed."""
 
     @property
     def mean(self) -> Tree:
@@ -74,34 +59,35 @@ class Listed:
     draws: Draws
 
     @property
-    def size(self) -> int:
-        """How many there are."""
-        return self.draws.size
+    def listed(self) -> Draws:
+        """The values."""
+        return self.draws
 
     @property
     def mean(self) -> Tree:
-        """Of the values, in float64."""
+        """Of the values, summed in float64, in their own dtype."""
         return jax.tree.map(
-            lambda leaf: np.mean(leaf, axis=0, dtype=np.float64), self.draws.trainable
+            lambda leaf: np.mean(np.asarray(leaf), axis=0, dtype=np.float64).astype(leaf.dtype),
+            self.draws.trainable,
         )
 
     def draw(self, key: jax.Array, n_samples: int) -> Draws:
         """Values drawn with replacement."""
-        return self.draws.at(np.asarray(jax.random.randint(key, (n_samples,), 0, self.size)))
+        return self.draws.at(np.asarray(jax.random.randint(key, (n_samples,), 0, self.draws.size)))
 
 
 @dataclass(frozen=True, eq=False)
 class GaussianDraws:
-    """A Gaussian with a diagonal covariance, plus one of low rank.
+    """A Gaussian: ``mean + std * z + deviations^T u``, z and u standard normal.
 
-    ``mean + std * z + deviations^T u / sqrt(K - 1) * share``, with z and u standard normal.
+    Its covariance is ``diag(std^2) + deviations^T deviations``.
 
     Attributes
     ----------
     mean, std : tree of arrays
         Like the trainable tree.
     deviations : tree of arrays or None
-        Leading axis K; their products over ``K - 1`` are the part of low rank.
+        Leading axis K, the rank of the second part.
     """
 
     mean: Tree
@@ -109,7 +95,7 @@ class GaussianDraws:
     deviations: Tree | None = None
 
     @property
-    def size(self) -> None:
+    def listed(self) -> None:
         """It has a density."""
         return None
 
@@ -118,18 +104,24 @@ class GaussianDraws:
         return Draws(_gaussian(self.mean, self.std, self.deviations, key, n_samples))
 
 
+def normal_like(tree: Tree, key: jax.Array) -> Tree:
+    """Standard normal numbers of the shapes and dtypes of a tree."""
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(key, len(leaves))
+    drawn = [
+        jax.random.normal(own, leaf.shape, leaf.dtype)
+        for own, leaf in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, drawn)
+
+
 def _gaussian(mean: Tree, std: Tree, deviations: Tree | None, key: jax.Array, count: int) -> Tree:
     first, second = jax.random.split(key)
-    shape = jax.eval_shape(lambda tree: _repeated(tree, count), mean)
-    drawn = jax.tree.map(lambda m, s, z: m + s * z, mean, std, normal_like(shape, first))
+    like = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *np.shape(leaf))), mean)
+    drawn = jax.tree.map(lambda m, s, z: m + s * z, mean, std, normal_like(like, first))
     if deviations is None:
         return drawn
-    rank = jax.tree.leaves(deviations)[0].shape[0]
-    weights = jax.random.normal(second, (count, rank)) / np.sqrt(max(rank - 1, 1))
+    weights = jax.random.normal(second, (count, jax.tree.leaves(deviations)[0].shape[0]))
     return jax.tree.map(
-        lambda d, one: d + jnp.tensordot(weights.astype(one.dtype), one, 1), drawn, deviations
+        lambda d, own: d + jnp.tensordot(weights.astype(own.dtype), own, 1), drawn, deviations
     )
-
-
-def _repeated(tree: Tree, count: int) -> Tree:
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), tree)

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from hoarfrost.methods.draws import normal_like
 from hoarfrost.methods.preconditioners import Preconditioner
 from hoarfrost.methods.target import BatchTarget
 from hoarfrost.types import Tree, pytree
@@ -99,14 +100,3 @@ class LangevinStep:
         outer, inner = jax.tree.structure(chain.trainable), jax.tree.structure((0, 0))
         trainable, momentum = jax.tree.transpose(outer, inner, pairs)
         return Chain(trainable, momentum, scale, statistics), found
-
-
-def normal_like(tree: Tree, key: jax.Array) -> Tree:
-    """Standard normal numbers of the shapes and dtypes of a tree."""
-    leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(key, len(leaves))
-    drawn = [
-        jax.random.normal(own, leaf.shape, leaf.dtype)
-        for own, leaf in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, drawn)

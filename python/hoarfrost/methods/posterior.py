@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import numpy as np
 
 from hoarfrost.checks import check_count, check_key
-from hoarfrost.data.checked import data_batches, input_batches
+from hoarfrost.data.checked import CheckedBatch, data_batches, input_batches
+from hoarfrost.data.features import as_plain, features_alone, origin_of
 from hoarfrost.data.positions import in_positions
-from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.errors import DataError, InvalidArgumentError
 from hoarfrost.freezing import Subset
+from hoarfrost.freezing.features import over_features
 from hoarfrost.likelihood import Classification, Likelihood, Regression
 from hoarfrost.likelihood.points import Points
 from hoarfrost.methods.draws import Distribution, Draws
 from hoarfrost.methods.outputs import output_covariance
-from hoarfrost.network import write_to_module
+from hoarfrost.methods.problem import Problem
+from hoarfrost.network import Network, write_to_module
 from hoarfrost.predictive.evaluate import over_weights
 from hoarfrost.predictive.link import quantity_of
 from hoarfrost.predictive.prediction import RegressionPrediction
-from hoarfrost.predictive.weight_samples import WeightSamples
+from hoarfrost.predictive.weight_samples import WeightSamples, with_own
 from hoarfrost.types import Array, Tree
 
 # Draws of a distribution that does not list its values, where a call does not say how many.
@@ -55,14 +59,13 @@ class WeightPosterior:
     likelihood: Likelihood
     distribution: Distribution
     num_data: int
-    positions: tuple[int, ...] = ()
     ignored_label: int | None = None
     moving: tuple[bool, ...] = ()
     status: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        size = self.distribution.size
-        values = "" if size is None else f", {size} of them listed"
+        listed = self.distribution.listed
+        values = "" if listed is None else f", {listed.size} values listed"
         return (
             f"WeightPosterior({self.method!r}, {self.num_params:,} parameters, "
             f"{self.num_data:,} data points{values})"
@@ -83,7 +86,7 @@ class WeightPosterior:
 
         Listed values are drawn with replacement.
         """
-        return self._draws(seed, check_count("n_samples", n_samples, 1)).trainable
+        return self._draws(seed, n_samples).trainable
 
     def merge(self, tree: Tree | None = None) -> Tree:
         """The full parameters with these trainable leaves; by default with their mean.
@@ -100,16 +103,16 @@ class WeightPosterior:
 
     def weight_samples(self, n_samples: int | None = None, seed: Any = 0) -> WeightSamples:
         """Draws as predictions take them: listed values once each, unless `n_samples` is given."""
-        if n_samples is None and self.distribution.size is not None:
-            draws = self._all()
+        listed = self.distribution.listed
+        if n_samples is None and listed is not None:
+            draws = listed
         else:
-            draws = self._draws(seed, check_count("n_samples", n_samples or _DRAWS, 1))
+            draws = self._draws(seed, _DRAWS if n_samples is None else n_samples)
         return WeightSamples(
             self.subset.partition,
             draws.trainable,
             self.subset.frozen,
             self.subset.mutable,
-            positions=self.positions,
             devices=self.subset.devices,
             own=draws.statistics,
             owned=self.moving if draws.statistics else (),
@@ -160,26 +163,27 @@ class WeightPosterior:
         Where targets have positions, ``(N, T)``; where some do not count, one axis of those that
         do.
         """
-        samples = self.weight_samples(n_samples, seed)
+        origin = origin_of(data_loader)
+        subset = self.subset
+        if origin is not None:
+            subset, data_loader = (
+                over_features(subset, origin, "data_loader"),
+                as_plain(data_loader),
+            )
         batches = data_batches(data_loader, one_shape=False, masks=True)
         first = next(batches)
-        points = Points.of(self.likelihood, self.subset.output_shape, first, self.ignored_label)
-
-        def checked() -> Any:
-            yield points.checked(first)
-            yield from map(points.checked, batches)
-
-        network = self.subset.network
-        found = over_weights("density", self.likelihood, network, samples, checked())
+        points = Points.of(self.likelihood, subset.output_shape, first, self.ignored_label)
+        samples = self._at(points.positions, n_samples, seed)
+        rows = map(points.checked, itertools.chain([first], batches))
+        found = over_weights("density", self.likelihood, subset.network, samples, rows)
         return found if points.masked else in_positions(found, points.positions)
 
     def functional_covariance(
         self, inputs: Any, n_samples: int | None = None, seed: Any = 0
     ) -> Array:
         """Covariance of the outputs at each point under the draws, ``(B, C, C)``, float64."""
-        samples = self.weight_samples(n_samples, seed)
-        found = output_covariance(self.subset.network, samples, input_batches(inputs))
-        return in_positions(found, self.positions)
+        network, samples, batches = self._asked(inputs, n_samples, seed)
+        return in_positions(output_covariance(network, samples, batches), samples.positions)
 
     def functional_variance(
         self, inputs: Any, n_samples: int | None = None, seed: Any = 0
@@ -195,16 +199,54 @@ class WeightPosterior:
         """
         write_to_module(module, self.merge(), tree)
 
-    def _all(self) -> Draws:
-        draws: Any = self.distribution
-        found: Draws = draws.draws
-        return found
+    def _draws(self, seed: Any, n_samples: Any) -> Draws:
+        return self.distribution.draw(check_key(seed), check_count("n_samples", n_samples, 1))
 
-    def _draws(self, seed: Any, n_samples: int) -> Draws:
-        return self.distribution.draw(check_key(seed), n_samples)
+    def _at(self, positions: tuple[int, ...], n_samples: int | None, seed: Any) -> WeightSamples:
+        return replace(self.weight_samples(n_samples, seed), positions=positions)
+
+    def _asked(
+        self, inputs: Any, n_samples: int | None, seed: Any
+    ) -> tuple[Network, WeightSamples, Iterator[CheckedBatch]]:
+        """The network that takes these inputs, the draws, and the batches."""
+        subset, inputs = self.subset, features_alone(inputs)
+        origin = origin_of(inputs)
+        if origin is not None:
+            subset, inputs = over_features(subset, origin, "inputs"), as_plain(inputs)
+        batches = input_batches(inputs)
+        first = next(batches, None)
+        if first is None:
+            raise DataError("inputs are empty: there is no point along axis 0 to predict for")
+        positions = subset.output_shape(first.inputs)[1:-1]
+        samples = self._at(positions, n_samples, seed)
+        return subset.network, samples, itertools.chain([first], batches)
 
     def _over_inputs(self, quantity: Any, inputs: Any, n_samples: int | None, seed: Any) -> Array:
-        samples = self.weight_samples(n_samples, seed)
-        network = self.subset.network
-        found = over_weights(quantity, self.likelihood, network, samples, input_batches(inputs))
-        return in_positions(found, self.positions, 1 if quantity == "moments" else 0)
+        network, samples, batches = self._asked(inputs, n_samples, seed)
+        found = over_weights(quantity, self.likelihood, network, samples, batches)
+        return in_positions(found, samples.positions, 1 if quantity == "moments" else 0)
+
+
+def posterior_on(
+    problem: Problem,
+    method: str,
+    distribution: Distribution,
+    status: Mapping[str, Any],
+    *,
+    statistics: tuple[Any, ...] = (),
+) -> WeightPosterior:
+    """The posterior of a problem, with what was recorded.
+
+    `statistics` are those that training moved and all draws share.
+    """
+    whole, moving = problem.whole, problem.kind.moving
+    return WeightPosterior(
+        method=method,
+        subset=replace(whole, mutable=with_own(whole.mutable, moving, statistics)),
+        likelihood=problem.likelihood,
+        distribution=distribution,
+        num_data=problem.num_data,
+        ignored_label=problem.points.ignored_label,
+        moving=moving,
+        status={**status, "features": problem.features},
+    )

@@ -47,6 +47,11 @@ class GaussianPrior:
         parts = jax.tree.map(_log_density, trainable, self.mean, self.precision)
         return sum(jax.tree.leaves(parts), jnp.zeros(()))
 
+    def divergence(self, mean: Tree, std: Tree) -> jax.Array:
+        """``KL(q || p)`` of a Gaussian q with a diagonal covariance."""
+        parts = jax.tree.map(_divergence, mean, std, self.mean, self.precision)
+        return sum(jax.tree.leaves(parts), jnp.zeros(()))
+
 
 @pytree
 @dataclass(frozen=True)
@@ -158,3 +163,11 @@ def _log_density(value: Any, mean: Any, precision: Any) -> jax.Array:
     squares = precision * (value.astype(wide) - jnp.asarray(mean, wide)) ** 2
     logs = jnp.broadcast_to(jnp.log(precision), value.shape)
     return 0.5 * (jnp.sum(logs - squares) - value.size * np.log(2 * np.pi))
+
+
+def _divergence(mean: Any, std: Any, centre: Any, precision: Any) -> jax.Array:
+    wide = jnp.promote_types(mean.dtype, jnp.float32)
+    mean, std, precision = mean.astype(wide), std.astype(wide), jnp.asarray(precision, wide)
+    scaled = precision * (std**2 + (mean - jnp.asarray(centre, wide)) ** 2)
+    logs = jnp.log(precision) + 2 * jnp.log(std)
+    return 0.5 * jnp.sum(scaled - 1 - logs)
