@@ -52,6 +52,8 @@ class Problem:
         The network, by which predictions go.
     subset : Subset
         What steps evaluate: the same, or what comes after the frozen part alone.
+    data : DataLoader
+        Data of `whole`, as they were given.
     loader : DataLoader
         Data of `subset`.
     points : Points
@@ -68,6 +70,7 @@ class Problem:
 
     whole: Subset
     subset: Subset
+    data: DataLoader
     loader: DataLoader
     points: Points
     num_data: int
@@ -138,12 +141,7 @@ def problem_of(
         chosen,
         origin_of(loader),
     )
-    precision = resolve_prior_precision(prior_precision, subset.trainable)
-    mean = resolve_prior_mean(prior_mean, subset.trainable)
-    prior = GaussianPrior(
-        mean=_leaves_like(prior_mean, mean, subset),
-        precision=_leaves_like(precision.value, precision.vector, subset),
-    )
+    prior = gaussian_prior_of(prior_precision, prior_mean, subset)
     return problem_with(
         subset,
         loader,
@@ -187,6 +185,7 @@ def problem_with(
     return Problem(
         whole=subset,
         subset=kept.subset,
+        data=loader,
         loader=kept.loader,
         points=points,
         num_data=num_data,
@@ -194,6 +193,22 @@ def problem_with(
         given=subset.devices.whole(given),
         features=kept.said,
         progress=progress,
+    )
+
+
+def gaussian_prior_of(prior_precision: Any, prior_mean: Any, subset: Subset) -> GaussianPrior:
+    """A Gaussian over the trainable parameters, as users give it.
+
+    Raises
+    ------
+    InvalidArgumentError, ShapeError
+        If either is neither a number, nor a tree of numbers or arrays like the trainable one.
+    """
+    precision = resolve_prior_precision(prior_precision, subset.trainable)
+    mean = resolve_prior_mean(prior_mean, subset.trainable)
+    return GaussianPrior(
+        mean=_leaves_like(prior_mean, mean, subset),
+        precision=_leaves_like(prior_precision, precision.vector, subset),
     )
 
 
