@@ -48,6 +48,10 @@ class Distribution(Protocol):
     def mean(self) -> Tree:
         """Of the trainable parameters, a tree like theirs."""
 
+    @property
+    def nbytes(self) -> int:
+        """Of what it holds, beside the network."""
+
     def draw(self, key: jax.Array, n_samples: int) -> Draws:
         """So many draws, independent of each other."""
 
@@ -70,6 +74,11 @@ class Listed:
             lambda leaf: np.mean(np.asarray(leaf), axis=0, dtype=np.float64).astype(leaf.dtype),
             self.draws.trainable,
         )
+
+    @property
+    def nbytes(self) -> int:
+        """Of the values."""
+        return tree_bytes((self.draws.trainable, self.draws.statistics))
 
     def draw(self, key: jax.Array, n_samples: int) -> Draws:
         """Values drawn with replacement."""
@@ -99,9 +108,19 @@ class GaussianDraws:
         """It has a density."""
         return None
 
+    @property
+    def nbytes(self) -> int:
+        """Of mean, standard deviations and deviations."""
+        return tree_bytes((self.mean, self.std, self.deviations))
+
     def draw(self, key: jax.Array, n_samples: int) -> Draws:
         """Draws of the Gaussian."""
         return Draws(_gaussian(self.mean, self.std, self.deviations, key, n_samples))
+
+
+def tree_bytes(tree: Tree) -> int:
+    """Of all arrays of a tree."""
+    return sum(int(leaf.nbytes) for leaf in jax.tree.leaves(tree))
 
 
 def normal_like(tree: Tree, key: jax.Array) -> Tree:

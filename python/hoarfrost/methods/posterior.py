@@ -77,6 +77,11 @@ class WeightPosterior:
         return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.subset.trainable))
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the distribution, beside the network."""
+        return self.distribution.nbytes
+
+    @property
     def mean(self) -> Tree:
         """Of the trainable parameters, a tree like theirs."""
         return self.distribution.mean

@@ -51,6 +51,11 @@ class Restated:
         """Of the parameters."""
         return self.inner.mean
 
+    @property
+    def nbytes(self) -> int:
+        """Of the distribution of the parameters."""
+        return self.inner.nbytes
+
     def draw(self, key: jax.Array, n_samples: int) -> Draws:
         """Draws with statistics of their own."""
         trainable = self.inner.draw(key, n_samples).trainable
