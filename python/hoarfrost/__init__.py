@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hoarfrost._core import __version__
 
 if TYPE_CHECKING:
-    from hoarfrost import conformal, data, errors, likelihood, metric, model, prob_model
+    from hoarfrost import conformal, data, errors, likelihood, methods, metric, model, prob_model
     from hoarfrost.curvature.features import features
     from hoarfrost.laplace import Laplace, describe, fit_laplace, load_laplace
     from hoarfrost.laplace import plan_laplace as plan
@@ -26,6 +26,7 @@ __all__ = [
     "fit_laplace",
     "likelihood",
     "load_laplace",
+    "methods",
     "metric",
     "model",
     "plan",
@@ -42,7 +43,16 @@ _PLACES = {
     "plan": ("hoarfrost.laplace", "plan_laplace"),
     **{
         name: (f"hoarfrost.{name}", "")
-        for name in ("conformal", "data", "errors", "likelihood", "metric", "model", "prob_model")
+        for name in (
+            "conformal",
+            "data",
+            "errors",
+            "likelihood",
+            "methods",
+            "metric",
+            "model",
+            "prob_model",
+        )
     },
 }
 

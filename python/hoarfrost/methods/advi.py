@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import jax
@@ -19,8 +20,9 @@ from hoarfrost.checks import (
     seed_from_key,
     shown,
 )
+from hoarfrost.dtypes import at_least_float32, wide_dtype
 from hoarfrost.errors import InvalidArgumentError
-from hoarfrost.methods.ascent import repeated
+from hoarfrost.methods.ascent import check_climb, repeated
 from hoarfrost.methods.batches import batches_of
 from hoarfrost.methods.draws import Draws, GaussianDraws, normal_like
 from hoarfrost.methods.epochs import UNWATCHED, Monitoring, train_epochs
@@ -29,7 +31,6 @@ from hoarfrost.methods.posterior import WeightPosterior, posterior_on
 from hoarfrost.methods.problem import Problem, ProblemOptions, problem_of
 from hoarfrost.methods.target import BatchTarget, GaussianPrior
 from hoarfrost.network.dense import INPUTS, DenseNetwork
-from hoarfrost.training.options import check_optimizer
 from hoarfrost.types import Tree, pytree
 
 
@@ -87,6 +88,8 @@ def fit_advi(
     reparameterization trick.
     """
     check_advi(std_init_params, log_std_base, n_loss_samples)
+    check_climb(optimizer, n_epochs)
+    key = check_key(seed)
     problem = problem_of(model, params, data_loader, **options)
     return advi_on(
         problem,
@@ -95,7 +98,7 @@ def fit_advi(
         n_loss_samples=n_loss_samples,
         optimizer=optimizer,
         n_epochs=n_epochs,
-        seed=seed,
+        seed=key,
     )
 
 
@@ -120,8 +123,8 @@ def advi_on(
 ) -> WeightPosterior:
     """`fit_advi` for a problem that exists already."""
     check_advi(std_init_params, log_std_base, n_loss_samples)
+    check_climb(optimizer, n_epochs)
     optimizer = _default_optimizer() if optimizer is None else optimizer
-    check_optimizer(optimizer)
     key = check_key(seed)
     order, noise = seed_from_key(key), jax.random.fold_in(key, 0)
     batches = batches_of(
@@ -131,7 +134,7 @@ def advi_on(
     network, kind, given = problem.subset.network, problem.kind, problem.given
     loop = Loop(network, kind, given, batches, step, key, 1)
     begin = repeated(problem, 1)
-    spread = normal_like(begin.trainable, noise)
+    spread = normal_like(jax.tree.map(at_least_float32, begin.trainable), noise)
     log_std = jax.tree.map(lambda z: float(log_std_base) + float(std_init_params) * z, spread)
     both = begin.trainable, log_std
     trained = train_epochs(
@@ -216,12 +219,15 @@ def _output_moments(
     """Means and standard deviations of the outputs of a layer, each output's by itself."""
     merge, given, inputs = target.kind.partition.merge, target.given, target.batch.inputs
     outputs = network.evaluate(merge(mean, given.frozen), given.mutable, inputs)
-    features = inputs[INPUTS] if isinstance(inputs, dict) else inputs
+    features = at_least_float32(inputs[INPUTS] if isinstance(inputs, Mapping) else inputs)
     variances = jax.tree.map(jnp.square, std)
-    squares = network.evaluate(merge(variances, given.frozen), given.mutable, features**2)
+    # In half precision squares would overflow, or vanish.
+    wide = DenseNetwork(replace(network.layer, dtype=wide_dtype(features, outputs).name))
+    squares = wide.evaluate(merge(variances, given.frozen), given.mutable, features**2)
     # A point of zeros without a bias has no spread, and the root no derivative there.
     sound = squares > 0
-    return outputs, jnp.where(sound, jnp.sqrt(jnp.where(sound, squares, 1)), 0)
+    spread = jnp.where(sound, jnp.sqrt(jnp.where(sound, squares, 1)), 0)
+    return at_least_float32(outputs), spread
 
 
 def _divergence(target: BatchTarget, mean: Tree, std: Tree, keys: jax.Array) -> jax.Array:
@@ -241,7 +247,10 @@ def _divergence(target: BatchTarget, mean: Tree, std: Tree, keys: jax.Array) -> 
 
 
 def _drawn(mean: Tree, std: Tree, key: jax.Array) -> Tree:
-    return jax.tree.map(lambda m, s, z: m + s * z, mean, std, normal_like(mean, key))
+    noise = normal_like(std, key)
+    return jax.tree.map(
+        lambda m, s, z: (m.astype(s.dtype) + s * z).astype(m.dtype), mean, std, noise
+    )
 
 
 def _at_mean(state: Variational) -> Draws:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hoarfrost.checks import check_key, seed_from_key
+from hoarfrost.checks import check_counts, check_key, seed_from_key
 from hoarfrost.methods.batches import batches_of
 from hoarfrost.methods.draws import Draws
-from hoarfrost.methods.epochs import UNWATCHED, Monitoring, Trained, train_epochs
+from hoarfrost.methods.epochs import UNWATCHED, Collector, Monitoring, Trained, train_epochs
 from hoarfrost.methods.loop import Loop
 from hoarfrost.methods.problem import Problem
 from hoarfrost.methods.target import BatchTarget, moving_leaves
@@ -75,6 +74,13 @@ def default_optimizer() -> optax.GradientTransformation:
     return optax.adam(1e-3)
 
 
+def check_climb(optimizer: Any, n_epochs: Any) -> None:
+    """Raise `InvalidArgumentError` unless `climb` can take both: said before the data are read."""
+    check_counts(n_epochs=n_epochs)
+    if optimizer is not None:
+        check_optimizer(optimizer)
+
+
 def climb(
     problem: Problem,
     begin: Draws,
@@ -85,7 +91,7 @@ def climb(
     description: str,
     bootstrap: bool = False,
     monitoring: Monitoring = UNWATCHED,
-    after_epoch: Callable[[int, Any], None] | None = None,
+    collector: Collector | None = None,
 ) -> Trained:
     """Train members side by side, each in an order of its own.
 
@@ -130,7 +136,7 @@ def climb(
         weights_of=weights_of,
         monitoring=monitoring,
         description=description,
-        after_epoch=after_epoch,
+        collector=collector,
     )
 
 

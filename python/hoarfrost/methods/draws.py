@@ -94,9 +94,9 @@ class GaussianDraws:
     Attributes
     ----------
     mean, std : tree of arrays
-        Like the trainable tree.
+        Like the trainable tree; draws have the dtype of `mean`, `std` may be wider.
     deviations : tree of arrays or None
-        Leading axis K, the rank of the second part.
+        Leading axis K, the rank of the second part, in the dtype of `std`.
     """
 
     mean: Tree
@@ -136,11 +136,11 @@ def normal_like(tree: Tree, key: jax.Array) -> Tree:
 
 def _gaussian(mean: Tree, std: Tree, deviations: Tree | None, key: jax.Array, count: int) -> Tree:
     first, second = jax.random.split(key)
-    like = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *np.shape(leaf))), mean)
-    drawn = jax.tree.map(lambda m, s, z: m + s * z, mean, std, normal_like(like, first))
-    if deviations is None:
-        return drawn
-    weights = jax.random.normal(second, (count, jax.tree.leaves(deviations)[0].shape[0]))
-    return jax.tree.map(
-        lambda d, own: d + jnp.tensordot(weights.astype(own.dtype), own, 1), drawn, deviations
-    )
+    like = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *np.shape(leaf))), std)
+    drawn = jax.tree.map(lambda s, z: s * z, std, normal_like(like, first))
+    if deviations is not None:
+        weights = jax.random.normal(second, (count, jax.tree.leaves(deviations)[0].shape[0]))
+        drawn = jax.tree.map(
+            lambda d, own: d + jnp.tensordot(weights.astype(own.dtype), own, 1), drawn, deviations
+        )
+    return jax.tree.map(lambda m, d: (m.astype(d.dtype) + d).astype(m.dtype), mean, drawn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,16 @@ from hoarfrost.types import Array, Tree, pytree
 
 # The state of all chains -> the weights that they stand for, with a leading axis of chains.
 WeightsOf = Callable[[Any], Draws]
+
+
+class Collector(Protocol):
+    """What is told of states on the way."""
+
+    def stops(self, per_epoch: int, n_epochs: int) -> Sequence[int]:
+        """After how many steps, ascending; raises before the first step where they are too few."""
+
+    def add(self, state: Any) -> None:
+        """A state, which it must copy to keep."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +110,7 @@ def train_epochs(
     each: Tree = (),
     monitoring: Monitoring = UNWATCHED,
     description: str,
-    after_epoch: Callable[[int, Any], None] | None = None,
+    collector: Collector | None = None,
 ) -> Trained:
     """Run a method's steps, epoch by epoch.
 
@@ -118,8 +128,8 @@ def train_epochs(
         What is watched.
     description : str
         Of the bar.
-    after_epoch : callable (epoch, state), optional
-        Told of the state after each epoch, which it must copy to keep.
+    collector : Collector, optional
+        Told of states after the steps that it names.
 
     Raises
     ------
@@ -133,23 +143,30 @@ def train_epochs(
     history = History()
     rule = monitoring.early_stopping
     watch = None if rule is None else Watch(rule)
-    stops = [per_epoch * (epoch + 1) for epoch in range(n_epochs)]
+    ends = [per_epoch * (epoch + 1) for epoch in range(n_epochs)]
+    told = set() if collector is None else set(collector.stops(per_epoch, n_epochs))
+    parts: list[Array] = []
     reached: Any = state
     for stop, carried, losses in loop.run(
         loop.start(state),
         0,
-        stops,
+        sorted(told.union(ends)),
         each,
         numbers,
         description=description,
         progress=problem.progress,
         remedy="try a smaller learning rate, or inputs scaled to about 1",
     ):
-        epoch, reached = stop // per_epoch, carried.state
-        history.add("loss", float(losses.mean()))
+        reached = carried.state
+        if collector is not None and stop in told:
+            collector.add(reached)
+        parts.append(losses)
+        epoch, place = divmod(stop, per_epoch)
+        if place:
+            continue
+        history.add("loss", float(np.concatenate(parts).mean()))
+        parts = []
         evaluated = watched.add(history, epoch, reached)
-        if after_epoch is not None:
-            after_epoch(epoch, reached)
         if watch is None or (watch.rule.monitor.startswith("val_") and not evaluated):
             continue
         if watch.improved(history.values[watch.rule.monitor][-1]):

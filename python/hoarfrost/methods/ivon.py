@@ -9,7 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.checks import check_count, check_key, check_number, check_probability, seed_from_key
+from hoarfrost.checks import (
+    check_counts,
+    check_key,
+    check_number,
+    check_probability,
+    seed_from_key,
+    shown,
+)
+from hoarfrost.dtypes import at_least_float32
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.methods.ascent import repeated
 from hoarfrost.methods.batches import batches_of
@@ -80,6 +88,8 @@ def fit_ivon(
     ----------
     Shen et al. (2024), Variational learning is effective for large deep networks.
     """
+    check_ivon(learning_rate, hess_init, beta1, beta2, mc_samples, n_epochs)
+    key = check_key(seed)
     problem = problem_of(model, params, data_loader, **options)
     return ivon_on(
         problem,
@@ -89,8 +99,20 @@ def fit_ivon(
         beta2=beta2,
         mc_samples=mc_samples,
         n_epochs=n_epochs,
-        seed=seed,
+        seed=key,
     )
+
+
+def check_ivon(
+    learning_rate: Any, hess_init: Any, beta1: Any, beta2: Any, mc_samples: Any, n_epochs: Any
+) -> None:
+    """Raise `InvalidArgumentError` unless these are numbers that `fit_ivon` takes."""
+    if not callable(learning_rate):
+        check_number("learning_rate", learning_rate, positive=True)
+    check_number("hess_init", hess_init, positive=True)
+    check_probability("beta1", beta1)
+    check_probability("beta2", beta2)
+    check_counts(mc_samples=mc_samples, n_epochs=n_epochs)
 
 
 def ivon_on(
@@ -106,17 +128,16 @@ def ivon_on(
     monitoring: Monitoring = UNWATCHED,
 ) -> WeightPosterior:
     """`fit_ivon` for a problem that exists already."""
+    check_ivon(learning_rate, hess_init, beta1, beta2, mc_samples, n_epochs)
     prior = problem.given.prior
     if not isinstance(prior, GaussianPrior):
         raise InvalidArgumentError(
-            "the prior is none of ours, and IVON's steps hold a Gaussian one; give a Gaussian "
+            f"the prior is {shown(prior)}, and IVON's steps hold a Gaussian one; give a Gaussian "
             "prior, or use ADVI"
         )
-    n_epochs = check_count("n_epochs", n_epochs, 1)
-    first = check_number("hess_init", hess_init, positive=True)
     numbers = Numbers(
-        check_probability("beta1", beta1),
-        check_probability("beta2", beta2),
+        float(beta1),
+        float(beta2),
         jax.tree.map(lambda own: own / problem.num_data, prior.precision),
         prior.mean,
     )
@@ -128,22 +149,23 @@ def ivon_on(
         num_chains=1,
         seed=seed_from_key(key),
     )
-    steps = n_epochs * batches.per_epoch
+    steps = int(n_epochs) * batches.per_epoch
     if not callable(learning_rate):
-        rate = check_number("learning_rate", learning_rate, positive=True)
-        learning_rate = cosine_schedule(rate, steps)
+        learning_rate = cosine_schedule(learning_rate, steps)
     rates = step_sizes("learning_rate", learning_rate, steps)
-    step = IvonStep(check_count("mc_samples", mc_samples, 1))
+    step = IvonStep(int(mc_samples))
     network, kind, given = problem.subset.network, problem.kind, problem.given
     loop = Loop(network, kind, given, batches, step, key, 1)
     begin = repeated(problem, 1)
+    # Half precision would lose what a step adds to a running mean.
+    wide = jax.tree.map(at_least_float32, begin.trainable)
     trained = train_epochs(
         problem,
         loop,
         Newton(
             begin.trainable,
-            jax.tree.map(jnp.zeros_like, begin.trainable),
-            jax.tree.map(lambda leaf: jnp.full_like(leaf, first), begin.trainable),
+            jax.tree.map(jnp.zeros_like, wide),
+            jax.tree.map(lambda leaf: jnp.full_like(leaf, float(hess_init)), wide),
             begin.statistics,
         ),
         n_epochs,
@@ -216,15 +238,19 @@ class IvonStep:
 
         def at_draw(key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...], Tree, Tree]:
             draw_key, network_key = jax.random.split(key)
-            noise = normal_like(state.mean, draw_key)
-            theta = jax.tree.map(lambda m, s, e: m + s.astype(m.dtype) * e, state.mean, std, noise)
+            noise = normal_like(std, draw_key)
+            theta = jax.tree.map(
+                lambda m, s, e: (m.astype(s.dtype) + s * e).astype(m.dtype), state.mean, std, noise
+            )
 
             def loss(theta: Tree) -> tuple[jax.Array, tuple[jax.Array, ...]]:
                 outputs, moved = target.outputs(theta, state.statistics, network_key)
                 return -target.log_likelihood(outputs) / size, moved
 
             (found, moved), gradient = jax.value_and_grad(loss, has_aux=True)(theta)
-            curvature = jax.tree.map(lambda g, e, s: g * e / s, gradient, noise, std)
+            curvature = jax.tree.map(
+                lambda g, e, s: g.astype(e.dtype) * e / s, gradient, noise, std
+            )
             return target.log_prior(theta) - size * found, moved, gradient, curvature
 
         found, moved, gradients, curvatures = jax.vmap(at_draw)(
@@ -239,15 +265,18 @@ class IvonStep:
 
         curvature = jax.tree.map(curved, state.curvature, own[1], numbers.delta)
         gradient = jax.tree.map(
-            lambda v, g: (keep * v + (1 - keep) * g).astype(v.dtype), state.gradient, own[0]
+            lambda v, g: (keep * v + (1 - keep) * g.astype(v.dtype)).astype(v.dtype),
+            state.gradient,
+            own[0],
         )
         share = turn.rate / (1 - keep**turn.number)
 
         def moved_to(
             m: jax.Array, v: jax.Array, h: jax.Array, delta: jax.Array, mu: jax.Array
         ) -> jax.Array:
-            pull = turn.rate * delta * (m - mu)
-            return (m - (share * v + pull) / (h + delta)).astype(m.dtype)
+            wide = m.astype(h.dtype)
+            pull = turn.rate * delta * (wide - mu)
+            return (wide - (share * v + pull) / (h + delta)).astype(m.dtype)
 
         mean = jax.tree.map(
             moved_to, state.mean, gradient, curvature, numbers.delta, numbers.centre

@@ -6,7 +6,8 @@ from typing import Any, Unpack
 
 import optax
 
-from hoarfrost.methods.ascent import climb, repeated, weights_of
+from hoarfrost.checks import check_key
+from hoarfrost.methods.ascent import check_climb, climb, repeated, weights_of
 from hoarfrost.methods.draws import Listed
 from hoarfrost.methods.epochs import UNWATCHED, Monitoring
 from hoarfrost.methods.posterior import WeightPosterior, posterior_on
@@ -47,8 +48,10 @@ def fit_map(
     InvalidArgumentError, SelectionError, ShapeError, NonFiniteError, DataError
         If an argument or the data cannot be used; if training leaves the finite numbers.
     """
+    check_climb(optimizer, n_epochs)
+    key = check_key(seed)
     problem = problem_of(model, params, data_loader, **options)
-    return map_on(problem, optimizer=optimizer, n_epochs=n_epochs, seed=seed)
+    return map_on(problem, optimizer=optimizer, n_epochs=n_epochs, seed=key)
 
 
 def map_on(

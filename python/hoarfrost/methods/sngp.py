@@ -271,6 +271,11 @@ class LaplaceDraws:
         """The MAP."""
         return self.laplace.linearised.trainable
 
+    @property
+    def nbytes(self) -> int:
+        """Of the factor of the precision."""
+        return self.laplace.factor.nbytes
+
     def draw(self, key: jax.Array, n_samples: int) -> Draws:
         """Draws about the MAP."""
         drawn = self.laplace.sample(seed_from_key(key), n_samples)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, Unpack
 
 import jax
 import numpy as np
 import optax
 
-from hoarfrost.checks import check_count
+from hoarfrost.checks import check_count, check_counts, check_key
 from hoarfrost.dtypes import at_least_float32
 from hoarfrost.errors import InvalidArgumentError
-from hoarfrost.methods.ascent import Climber, climb, repeated
+from hoarfrost.methods.ascent import Climber, check_climb, climb, repeated
 from hoarfrost.methods.draws import Distribution, GaussianDraws
 from hoarfrost.methods.epochs import UNWATCHED, Monitoring
 from hoarfrost.methods.posterior import WeightPosterior, posterior_on
@@ -29,17 +31,20 @@ def fit_swag(
     optimizer: optax.GradientTransformation | None = None,
     n_epochs: int = 100,
     burnin_epochs: int = 0,
+    collect_every: int | None = None,
     seed: Any = 0,
     **options: Unpack[ProblemOptions],
 ) -> WeightPosterior:
     """A Gaussian with the mean and the spread of an optimiser's iterates about a trained network.
 
-    The iterates at the ends of epochs are collected, each with the same weight: their mean, half
-    of their variances on the diagonal, and half of the covariance of the last `rank` of them, each
+    Iterates are collected at the ends of epochs, each with the same weight: their mean, half of
+    their variances on the diagonal, and half of the covariance of the last `rank` of them, each
     from the mean of those before and itself (as in the paper). What this Gaussian is depends on
-    the optimiser: with plain gradients and a constant rate its covariance is about
-    ``rate N / (2 B)`` times that of the gradients' noise, which is the posterior's for one rate at
-    most.
+    the optimiser. With plain gradients at a small constant rate e and batches drawn independently,
+    the spread S of all iterates solves ``A S + S A = e G``, A the precision of the posterior and G
+    the covariance of gradients (Mandt, Hoffman and Blei, 2017): about ``e N / (2 B)`` in every
+    direction, whatever the data leave open. Here a pass takes every point once, so that the noise
+    of its batches nearly cancels at its end: the spread is smaller still.
 
     Parameters
     ----------
@@ -53,6 +58,8 @@ def fit_swag(
         Passes over the data; more than `rank` after those of `burnin_epochs`.
     burnin_epochs : int
         Epochs whose iterates are not collected.
+    collect_every : int, optional
+        Steps from one iterate to the next; by default one is collected at the end of each epoch.
     seed : int or jax.Array
         Of batches and dropout.
 
@@ -72,7 +79,9 @@ def fit_swag(
     Maddox, Garipov, Izmailov, Vetrov and Wilson (2019), A simple baseline for Bayesian uncertainty
     in deep learning.
     """
-    check_swag(rank, n_epochs, burnin_epochs)
+    check_swag(rank, n_epochs, burnin_epochs, collect_every)
+    check_climb(optimizer, n_epochs)
+    key = check_key(seed)
     problem = problem_of(model, params, data_loader, **options)
     return swag_on(
         problem,
@@ -80,21 +89,31 @@ def fit_swag(
         optimizer=optimizer,
         n_epochs=n_epochs,
         burnin_epochs=burnin_epochs,
-        seed=seed,
+        collect_every=collect_every,
+        seed=key,
     )
 
 
-def check_swag(rank: Any, n_epochs: Any, burnin_epochs: Any = 0) -> None:
-    """Raise `InvalidArgumentError` unless there are more iterates than the rank."""
-    rank = check_count("rank", rank, 2)
-    collected = check_count("n_epochs", n_epochs, 1) - check_count(
-        "burnin_epochs", burnin_epochs, 0
-    )
+def check_swag(rank: Any, n_epochs: Any, burnin_epochs: Any = 0, collect_every: Any = None) -> None:
+    """Raise `InvalidArgumentError` unless these are counts, and give more iterates than the rank.
+
+    How many `collect_every` gives is known when the data are.
+    """
+    check_count("rank", rank, 2)
+    check_counts(n_epochs=n_epochs)
+    check_count("burnin_epochs", burnin_epochs, 0)
+    if collect_every is None:
+        _check_enough(rank, n_epochs - burnin_epochs, n_epochs, burnin_epochs)
+    else:
+        check_count("collect_every", collect_every, 1)
+
+
+def _check_enough(rank: int, collected: int, n_epochs: int, burnin_epochs: int) -> None:
     if collected <= rank:
         raise InvalidArgumentError(
             f"n_epochs is {n_epochs}, which collects {max(collected, 0)} iterates after "
-            f"{burnin_epochs} of burn-in, and rank is {rank}; give more than "
-            f"{rank + burnin_epochs} epochs, or a smaller rank"
+            f"{burnin_epochs} of burn-in, and rank is {rank}, which needs more than {rank}; give "
+            "more epochs, or a smaller rank"
         )
 
 
@@ -105,12 +124,13 @@ def swag_on(
     optimizer: optax.GradientTransformation | None = None,
     n_epochs: int = 100,
     burnin_epochs: int = 0,
+    collect_every: int | None = None,
     seed: Any = 0,
     monitoring: Monitoring = UNWATCHED,
 ) -> WeightPosterior:
     """`fit_swag` for a problem that exists already."""
-    check_swag(rank, n_epochs, burnin_epochs)
-    moments = Moments(rank, burnin_epochs)
+    check_swag(rank, n_epochs, burnin_epochs, collect_every)
+    moments = Moments(rank, burnin_epochs, collect_every)
     trained = climb(
         problem,
         repeated(problem, 1),
@@ -119,8 +139,14 @@ def swag_on(
         seed=seed,
         description="SWAG",
         monitoring=monitoring,
-        after_epoch=moments.add,
+        collector=moments,
     )
+    if moments.count <= rank:
+        raise InvalidArgumentError(
+            f"early_stopping ended SWAG after {len(trained.status['loss'])} epochs, of which "
+            f"{moments.count} iterates were collected, and rank is {rank}; give more patience, "
+            "fewer epochs of burn-in, or a smaller rank"
+        )
     gaussian = moments.gaussian(problem.whole.trainable)
     status = {**trained.status, "collected": moments.count}
     moving = problem.kind.moving
@@ -136,17 +162,23 @@ def swag_on(
 class Moments:
     """Mean, variances and last deviations of iterates, by Welford's updates."""
 
-    def __init__(self, rank: int, burnin: int = 0) -> None:
-        self.rank, self.burnin = rank, burnin
+    def __init__(self, rank: int, burnin: int = 0, every: int | None = None) -> None:
+        self.rank, self.burnin, self.every = rank, burnin, every
         self.count = 0
         self.mean: Tree = None
         self.squares: Tree = None
         self.deviations: list[Tree] = []
 
-    def add(self, epoch: int, state: Climber) -> None:
-        """Collect the iterate after an epoch."""
-        if epoch <= self.burnin:
-            return
+    def stops(self, per_epoch: int, n_epochs: int) -> Sequence[int]:
+        """After which steps an iterate is collected; raises unless they are more than the rank."""
+        every = per_epoch if self.every is None else self.every
+        begin = per_epoch * self.burnin
+        stops = range(begin + every, per_epoch * n_epochs + 1, every)
+        _check_enough(self.rank, len(stops), n_epochs, self.burnin)
+        return stops
+
+    def add(self, state: Climber) -> None:
+        """Collect the iterate of a state."""
         iterate = jax.tree.map(_wide, state.trainable)
         self.count += 1
         if self.mean is None:
@@ -166,14 +198,12 @@ class Moments:
 
     def gaussian(self, like: Tree) -> GaussianDraws:
         """Half of the variances, and half of the deviations' covariance."""
-        share = 1 / np.sqrt(2 * (len(self.deviations) - 1))
+        share = 1 / math.sqrt(2 * (len(self.deviations) - 1))
         std = jax.tree.map(lambda s: np.sqrt(np.maximum(s, 0) / self.count / 2), self.squares)
         deviations = jax.tree.map(lambda *each: share * np.stack(each), *self.deviations)
 
-        def as_given(tree: Tree) -> Tree:
-            return jax.tree.map(lambda leaf, own: leaf.astype(own.dtype), tree, like)
-
-        return GaussianDraws(as_given(self.mean), as_given(std), as_given(deviations))
+        mean = jax.tree.map(lambda leaf, own: leaf.astype(own.dtype), self.mean, like)
+        return GaussianDraws(mean, std, deviations)
 
 
 def _wide(leaf: jax.Array) -> Array:

@@ -11,6 +11,8 @@ import numpy as np
 
 from hoarfrost.errors import ShapeError
 from hoarfrost.network.base import Network
+from hoarfrost.network.keyed import settle
+from hoarfrost.network.named import param_kinds
 from hoarfrost.types import Path, Tree
 
 MODEL, GP = "model", "gp"
@@ -38,6 +40,11 @@ class RandomFeatureNetwork:
     normalises: bool
 
     @property
+    def param_kinds(self) -> dict[Path, type]:
+        """The class of each parameter of an NNX module, by its path."""
+        return {(MODEL, *path): kind for path, kind in param_kinds(self.inner).items()}
+
+    @property
     def owner(self) -> object | None:
         """That of the inner network."""
         return self.inner.owner
@@ -46,6 +53,10 @@ class RandomFeatureNetwork:
     def unowned(self) -> RandomFeatureNetwork:
         """With the inner network unowned."""
         return replace(self, inner=self.inner.unowned)
+
+    def settle(self) -> None:
+        """Say that a program of this network was just traced."""
+        settle(self.inner)
 
     def evaluate(self, params: Tree, mutable: Tree, inputs: Tree) -> jax.Array:
         """Outputs in evaluation mode, shape ``(B, C)``."""
@@ -84,11 +95,13 @@ class RandomFeatureNetwork:
                 f"the model gives hidden features of shape {tuple(hidden.shape)}, and the random "
                 f"features were made for (B, {width})"
             )
+        hidden = hidden.astype(jnp.promote_types(hidden.dtype, gp[FREQUENCIES].dtype))
         if self.normalises:
             centred = hidden - jnp.mean(hidden, axis=-1, keepdims=True)
             spread = jnp.mean(centred**2, axis=-1, keepdims=True)
             hidden = centred / jnp.sqrt(spread + _EPS)
-        angles = hidden @ gp[FREQUENCIES] + gp[PHASES]
+        # Hundreds of radians: a product of less precision would leave nothing of the cosine.
+        angles = jnp.matmul(hidden, gp[FREQUENCIES], precision="highest") + gp[PHASES]
         features = np.sqrt(2 / gp[PHASES].size).astype(angles.dtype) * jnp.cos(angles)
         outputs: jax.Array = features @ gp[KERNEL]
         return outputs
@@ -97,10 +110,10 @@ class RandomFeatureNetwork:
 def random_features(
     width: int, num_features: int, num_outputs: int, key: jax.Array
 ) -> dict[str, jax.Array]:
-    """Parameters of the layer: those of a kernel of unit length, and a small random `kernel`."""
+    """Parameters of the layer: of a Gaussian kernel of length ``sqrt(D)``, and a small random `kernel`."""
     first, second, third = jax.random.split(key, 3)
     return {
-        FREQUENCIES: jax.random.normal(first, (width, num_features)),
+        FREQUENCIES: jax.random.normal(first, (width, num_features)) / np.sqrt(width),
         PHASES: jax.random.uniform(second, (num_features,), maxval=2 * np.pi),
         KERNEL: 0.1 * jax.random.normal(third, (num_features, num_outputs)),
     }
