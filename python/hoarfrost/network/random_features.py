@@ -110,7 +110,7 @@ class RandomFeatureNetwork:
 def random_features(
     width: int, num_features: int, num_outputs: int, key: jax.Array
 ) -> dict[str, jax.Array]:
-    """Parameters of the layer: of a Gaussian kernel of length ``sqrt(D)``, and a small random `kernel`."""
+    """Parameters of the layer, a Gaussian kernel of length ``sqrt(D)``, with small weights."""
     first, second, third = jax.random.split(key, 3)
     return {
         FREQUENCIES: jax.random.normal(first, (width, num_features)) / np.sqrt(width),

@@ -17,7 +17,6 @@ from hoarfrost.likelihood import Gaussian
 from hoarfrost.methods import WeightPosterior, fit_map
 
 BATCH = 50
-_EPOCHS, _QUICK_EPOCHS = 100, 5
 # Points of each kind that are scored in a quick run.
 _QUICK_TEST = 100
 _NUM_KNOWN = 7
@@ -99,7 +98,7 @@ class Task:
         return isinstance(self.likelihood, str)
 
 
-def digits(seed: int, quick: bool) -> Task:
+def digits(seed: int, epochs: int, quick: bool) -> Task:
     """Seven classes of scikit-learn's digits to train on; the three others are unknown."""
     from sklearn.datasets import load_digits
 
@@ -123,11 +122,12 @@ def digits(seed: int, quick: bool) -> Task:
         unknown,
         1e-4,
         seed,
+        epochs,
         quick,
     )
 
 
-def friedman(seed: int, quick: bool) -> Task:
+def friedman(seed: int, epochs: int, quick: bool) -> Task:
     """Friedman's first problem; inputs up to twice as far out are unknown."""
     from sklearn.datasets import make_friedman1
 
@@ -150,11 +150,12 @@ def friedman(seed: int, quick: bool) -> Task:
         far.astype(np.float32),
         2e-5,
         seed,
+        epochs,
         quick,
     )
 
 
-TASKS: dict[str, Callable[[int, bool], Task]] = {"digits": digits, "friedman": friedman}
+TASKS: dict[str, Callable[[int, int, bool], Task]] = {"digits": digits, "friedman": friedman}
 
 
 def _trained(
@@ -167,11 +168,11 @@ def _trained(
     unknown: np.ndarray,
     step: float,
     seed: int,
+    epochs: int,
     quick: bool,
 ) -> Task:
     loader = DataLoader.from_array_data(train, batch_size=BATCH, shuffle=True, seed=seed)
     begin = network.init(jax.random.PRNGKey(seed), train[0][:1])
-    epochs = _QUICK_EPOCHS if quick else _EPOCHS
     start = time.perf_counter()
     trained = fit_map(
         network,
