@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hoarfrost.curvature.features import features
     from hoarfrost.laplace import Laplace, describe, fit_laplace, load_laplace
     from hoarfrost.laplace import plan_laplace as plan
+    from hoarfrost.methods.saving import load_posterior
 
 __all__ = [
     "Laplace",
@@ -26,6 +27,7 @@ __all__ = [
     "fit_laplace",
     "likelihood",
     "load_laplace",
+    "load_posterior",
     "methods",
     "metric",
     "model",
@@ -40,6 +42,7 @@ _PLACES = {
     "features": ("hoarfrost.curvature.features", "features"),
     "fit_laplace": ("hoarfrost.laplace", "fit_laplace"),
     "load_laplace": ("hoarfrost.laplace", "load_laplace"),
+    "load_posterior": ("hoarfrost.methods.saving", "load_posterior"),
     "plan": ("hoarfrost.laplace", "plan_laplace"),
     **{
         name: (f"hoarfrost.{name}", "")

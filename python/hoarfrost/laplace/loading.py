@@ -126,7 +126,7 @@ def _posterior_of(
     devices: Devices,
 ) -> Laplace:
     header = stored.header
-    subset = replace(_subset_of(stored, model, params, call), devices=devices).placed()
+    subset = replace(subset_of_file(stored, model, params, call), devices=devices).placed()
     example = example_of(header["input"])
     check_model(stored, subset, example)
     positions = tuple(header["positions"])
@@ -171,7 +171,7 @@ def _posterior_of(
     )
 
 
-def _subset_of(stored: StoredFile, model: Any, params: Tree, call: Call | None) -> Subset:
+def subset_of_file(stored: StoredFile, model: Any, params: Tree, call: Call | None) -> Subset:
     """The model at the parameters of the file, or with the frozen ones of a user."""
     header = stored.header
     trainable = leaves_of(header["trainable"], stored)

@@ -26,7 +26,7 @@ from hoarfrost.laplace.saved_parts import (
 from hoarfrost.laplace.saved_trees import add_leaves, encoded, leaves_by_path, template_of
 from hoarfrost.laplace.structure.stored import add_curvature, add_factor
 from hoarfrost.storage import Pieces, checked_target, digest, write
-from hoarfrost.types import Array, Path
+from hoarfrost.types import Array, Path, Tree
 
 KIND = "laplace"
 
@@ -48,28 +48,14 @@ def save(posterior: Any, path: Any, frozen: bool, curvature: bool) -> None:
     if residuals is not None:
         arrays["residuals.squares"] = residuals.squares
         arrays["residuals.noise_precision"] = residuals.noise_precision
-    held = subset.network.join(subset.params, subset.mutable)
-    chosen = subset.partition.by_path
-    leaves = leaves_by_path(held)
-    trainable = {path: leaves[path] for path in subset.partition.trainable_paths}
-    rest = {path: leaf for path, leaf in leaves.items() if not chosen.get(path)}
-    probe = probe_outputs(subset, linearised.example)
-    if probe is not None:
-        arrays["probe"] = probe
     header = {
         "structure": posterior.hessian_structure,
         "likelihood": likelihood_header(linearised.likelihood),
         "num_outputs": linearised.num_outputs,
         "positions": list(linearised.positions),
         "ignored_label": linearised.ignored_label,
-        "input": input_header(linearised.example),
-        "program": program_of(subset, linearised.example),
-        "written_by": written_by(),
         "layer": layer_header(linearised.head),
-        "containers": template_of(held),
-        "trainable": add_leaves(trainable, "trainable.", arrays),
-        "frozen": add_leaves(rest, "frozen.", arrays) if frozen else None,
-        "frozen_sha256": frozen_digest(subset),
+        **subset_header(subset, linearised.example, frozen, arrays),
         "keeps_collections": bool(posterior.collections),
         "num_data": posterior.num_data,
         "log_likelihood": posterior.log_likelihood,
@@ -89,6 +75,37 @@ def save(posterior: Any, path: Any, frozen: bool, curvature: bool) -> None:
             write(path, KIND, header, arrays)
         return
     write(path, KIND, header, arrays)
+
+
+def subset_header(
+    subset: Subset, example: Tree, frozen: bool, arrays: dict[str, Array | Pieces]
+) -> dict[str, Any]:
+    """What the header says of a network at its parameters, which are added to `arrays`.
+
+    Parameters
+    ----------
+    example : tree of jax.ShapeDtypeStruct or None
+        Shapes and dtypes of one example of the inputs.
+    frozen : bool
+        Whether the frozen parameters and the other collections are written, too.
+    """
+    held = subset.network.join(subset.params, subset.mutable)
+    chosen = subset.partition.by_path
+    leaves = leaves_by_path(held)
+    trainable = {path: leaves[path] for path in subset.partition.trainable_paths}
+    rest = {path: leaf for path, leaf in leaves.items() if not chosen.get(path)}
+    probe = probe_outputs(subset, example)
+    if probe is not None:
+        arrays["probe"] = probe
+    return {
+        "input": input_header(example),
+        "program": program_of(subset, example),
+        "written_by": written_by(),
+        "containers": template_of(held),
+        "trainable": add_leaves(trainable, "trainable.", arrays),
+        "frozen": add_leaves(rest, "frozen.", arrays) if frozen else None,
+        "frozen_sha256": frozen_digest(subset),
+    }
 
 
 def frozen_digest(subset: Subset) -> str:

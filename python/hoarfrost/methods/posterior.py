@@ -49,6 +49,8 @@ class WeightPosterior:
         Over the trainable parameters.
     num_data : int
         How many data points it was fitted to.
+    example : tree of jax.ShapeDtypeStruct
+        Shapes and dtypes of one example of the inputs.
     status : mapping
         What was recorded: "loss" ``(epochs,)`` and what the method adds; "features" says whether
         the frozen part of the network ran once.
@@ -61,6 +63,7 @@ class WeightPosterior:
     num_data: int
     ignored_label: int | None = None
     moving: tuple[bool, ...] = ()
+    example: Tree = field(default=None, repr=False)
     status: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -204,6 +207,28 @@ class WeightPosterior:
         """
         write_to_module(module, self.merge(), tree)
 
+    def save(self, path: Any, *, frozen: bool = True) -> None:
+        """Write the posterior into a file, from which `hoarfrost.load_posterior` reads it.
+
+        Parameters
+        ----------
+        path : str or path
+            The file; one of this kind that is there is replaced when the new one is whole.
+        frozen : bool
+            Whether the frozen parameters are written, too; without them they are given to
+            `hoarfrost.load_posterior`.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If `path` is no place for it, or the method's posterior is one of Laplace.
+        SavedFileError
+            If it cannot be written; what was there stays.
+        """
+        from hoarfrost.methods.saving import save
+
+        save(self, path, frozen)
+
     def _draws(self, seed: Any, n_samples: Any) -> Draws:
         return self.distribution.draw(check_key(seed), check_count("n_samples", n_samples, 1))
 
@@ -253,5 +278,6 @@ def posterior_on(
         num_data=problem.num_data,
         ignored_label=problem.points.ignored_label,
         moving=moving,
+        example=problem.example,
         status={**status, "features": problem.features},
     )

@@ -85,6 +85,16 @@ class Problem:
         return self.given.likelihood
 
     @property
+    def example(self) -> Tree:
+        """Shapes and dtypes of one example of the inputs of the whole network."""
+        origin = origin_of(self.data)
+        inputs = (
+            next(data_batches(self.data, masks=True)).inputs if origin is None else origin.point
+        )
+        form: Any = jax.ShapeDtypeStruct
+        return jax.tree.map(lambda leaf: form(leaf.shape[1:], leaf.dtype), inputs)
+
+    @property
     def pads(self) -> bool:
         """Whether a batch may be padded: not where padding would enter statistics."""
         return not self.kind.trains or not jax.tree.leaves(self.given.mutable)
