@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from hoarfrost.data import DataLoader
 from hoarfrost.data.checked import data_batches
+from hoarfrost.dtypes import at_least_float32
 from hoarfrost.freezing import Subset
 from hoarfrost.methods.draws import Distribution, Draws
 from hoarfrost.methods.target import moving_leaves
 from hoarfrost.network import Network, NetworkProgram
 from hoarfrost.predictive.weight_samples import with_own
 from hoarfrost.types import Tree
+
+# By how much the part of an average that stays may seem to depend on what it was, and the least
+# part that a batch adds: below, nothing moves.
+_STRAIGHT, _LEAST_SHARE = 1e-3, 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +68,13 @@ class Restated:
 
 def statistics_under(
     subset: Subset, moving: tuple[bool, ...], trainable: Tree, loader: DataLoader
-) -> tuple[np.ndarray, ...]:
-    """Statistics under each of some parameters: the mean of those of all batches.
+) -> tuple[Any, ...]:
+    """Statistics under each of some parameters, in training mode, by one pass over the data.
 
-    A layer with running statistics sets ``m * old + (1 - m) * own`` of a batch; m and `own` are
-    found by two values of `old`, so that no old statistics are left in the mean. Batches weigh by
-    their points. Leaves that hold no real numbers, and such as do not move, stay.
+    A running average sets ``m * old + (1 - m) * own`` of a batch: m and `own` are found by other
+    values of `old`, so that nothing old is left in the mean of `own` over the batches, which weigh
+    by their points. What moves otherwise (the singular vectors of a spectral norm) goes on from
+    batch to batch, from what it was. What holds no real numbers stays.
 
     Parameters
     ----------
@@ -81,61 +86,76 @@ def statistics_under(
     for place in range(size):
         one = jax.tree.map(lambda leaf, place=place: leaf[place], trainable)
         params = subset.partition.merge(one, subset.frozen)
-        found.append(_over_data(subset, moving, params, _inputs(loader)))
-    return tuple(np.stack(parts) for parts in zip(*found, strict=True))
-
-
-def _inputs(loader: DataLoader) -> Iterator[tuple[Tree, int]]:
-    for batch in data_batches(loader, one_shape=False, masks=True):
-        yield batch.inputs, batch.size
+        found.append(_over_data(subset, moving, params, loader))
+    return tuple(jnp.stack(parts) for parts in zip(*found, strict=True))
 
 
 def _over_data(
-    subset: Subset, moving: tuple[bool, ...], params: Tree, batches: Iterator[tuple[Tree, int]]
-) -> list[np.ndarray]:
-    sums: list[Any] = []
-    points = 0
-    for inputs, size in batches:
-        own = _program(subset.network, moving, params, subset.mutable, inputs)
-        sums = [size * leaf for leaf in own] if not sums else _added(sums, own, size)
-        points += size
+    subset: Subset, moving: tuple[bool, ...], params: Tree, loader: DataLoader
+) -> list[Any]:
     old = moving_leaves(subset.mutable, moving)
+    reached, averages = old, [False] * len(old)
+    sums: list[Any] = [0] * len(old)
+    points = 0
+    for batch in data_batches(loader, one_shape=False, masks=True):
+        own, reached, averaged = _program(
+            subset.network, moving, params, subset.mutable, reached, batch.inputs, batch.index
+        )
+        if not points:
+            averages = [bool(one) for one in averaged]
+        sums = [
+            total + batch.size * leaf if averages[place] else total
+            for place, (total, leaf) in enumerate(zip(sums, own, strict=True))
+        ]
+        points += batch.size
     return [
-        np.asarray(total / points).astype(leaf.dtype) for total, leaf in zip(sums, old, strict=True)
+        (total / points).astype(leaf.dtype) if average else leaf
+        for total, leaf, average in zip(sums, reached, averages, strict=True)
     ]
 
 
-def _added(sums: list[Any], own: tuple[jax.Array, ...], size: int) -> list[Any]:
-    return [total + size * leaf for total, leaf in zip(sums, own, strict=True)]
+def _batch_statistics(
+    network: Network,
+    moving: tuple[bool, ...],
+    params: Tree,
+    mutable: Tree,
+    reached: tuple[jax.Array, ...],
+    inputs: Tree,
+    index: jax.Array,
+) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...], tuple[Any, ...]]:
+    """What a batch alone would set, what it leads to from `reached`, and which are averages."""
+    key = jax.random.fold_in(jax.random.PRNGKey(0), index)
+    real = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in reached]
+
+    def after(old: Iterable[Any]) -> tuple[jax.Array, ...]:
+        values = [o if r else leaf for o, r, leaf in zip(old, real, reached, strict=True)]
+        moved = network.train(params, with_own(mutable, moving, tuple(values)), inputs, key)[1]
+        return moving_leaves(moved, moving)
+
+    pairs = list(zip(real, reached, strict=True))
+    nothing = after(jnp.zeros_like(leaf) if is_real else leaf for is_real, leaf in pairs)
+    # As large as what the batch adds, so that neither is lost in their sum.
+    steps = [1 + jnp.abs(leaf) if r else leaf for r, leaf in zip(real, nothing, strict=True)]
+    once, twice = after(steps), after(2 * s if r else s for r, s in zip(real, steps, strict=True))
+    own, averages = [], []
+    for is_real, *leaves in zip(real, nothing, once, twice, steps, strict=True):
+        found, average = _as_average(*leaves) if is_real else (leaves[0], False)
+        own.append(found)
+        averages.append(average)
+    moved = zip(pairs, after(reached), strict=True)
+    return tuple(own), tuple(new if r else old for (r, old), new in moved), tuple(averages)
 
 
-def _own_statistics(
-    network: Network, moving: tuple[bool, ...], params: Tree, mutable: Tree, inputs: Tree
-) -> tuple[jax.Array, ...]:
-    """What a batch alone would set, at least in float32."""
-    old = moving_leaves(mutable, moving)
-    key = jax.random.PRNGKey(0)
-
-    def after(value: float) -> tuple[jax.Array, ...]:
-        real = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in old]
-        begun = tuple(
-            jnp.full_like(leaf, value) if is_real else leaf
-            for leaf, is_real in zip(old, real, strict=True)
-        )
-        return moving_leaves(
-            network.train(params, with_own(mutable, moving, begun), inputs, key)[1], moving
-        )
-
-    def solved(before: jax.Array, zero: jax.Array, one: jax.Array) -> jax.Array:
-        if not jnp.issubdtype(before.dtype, jnp.floating):
-            return before
-        wide = jnp.promote_types(before.dtype, jnp.float32)
-        zero, one = zero.astype(wide), one.astype(wide)
-        share = 1 - (one - zero)
-        moves = share > 1e-6
-        return jnp.where(moves, zero / jnp.where(moves, share, 1), before.astype(wide))
-
-    return tuple(map(solved, old, after(0.0), after(1.0)))
+def _as_average(
+    nothing: jax.Array, once: jax.Array, twice: jax.Array, step: jax.Array
+) -> tuple[jax.Array, Any]:
+    """What is added to ``m * old``, as if nothing were old; and whether it is a running average."""
+    nothing, once, twice, step = map(at_least_float32, (nothing, once, twice, step))
+    kept = (once - nothing) / step
+    share = 1 - kept
+    straight = jnp.abs((twice - once) / step - kept) < _STRAIGHT
+    average = jnp.all(straight & (kept > -_STRAIGHT) & (share > _LEAST_SHARE))
+    return nothing / jnp.where(share > _LEAST_SHARE, share, 1), average
 
 
-_program = NetworkProgram(_own_statistics, static=("moving",))
+_program = NetworkProgram(_batch_statistics, static=("moving",))
