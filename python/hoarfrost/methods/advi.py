@@ -63,7 +63,8 @@ def fit_advi(
         Their mean at the start.
     n_loss_samples : int
         Draws for each gradient: of outputs where the trainable parameters are a last layer (the
-        local reparameterisation, which draws for each point by itself), else of parameters.
+        local reparameterisation, which draws for each point by itself), else of parameters. So the
+        draws, and no more, are others with `cache_features` than without.
     optimizer : optax.GradientTransformation, optional
         ``optax.adam(1e-2)`` by default. The same object means the same compiled program.
     n_epochs : int
