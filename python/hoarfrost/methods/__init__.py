@@ -6,6 +6,7 @@ and gives a `WeightPosterior`.
 
 from hoarfrost.methods.advi import fit_advi
 from hoarfrost.methods.cyclical_sgld import sample_cyclical_sgld
+from hoarfrost.methods.diagnostics import effective_sample_size, kernel_stein_discrepancy_imq
 from hoarfrost.methods.ensemble import fit_ensemble
 from hoarfrost.methods.ivon import fit_ivon
 from hoarfrost.methods.map import fit_map
@@ -28,6 +29,7 @@ __all__ = [
     "constant_schedule_with_cosine_burnin",
     "cosine_schedule",
     "cyclical_cosine_schedule_with_const_burnin",
+    "effective_sample_size",
     "fit_advi",
     "fit_ensemble",
     "fit_ivon",
@@ -35,6 +37,7 @@ __all__ = [
     "fit_sngp",
     "fit_swag",
     "identity_preconditioner",
+    "kernel_stein_discrepancy_imq",
     "polynomial_schedule",
     "rmsprop_preconditioner",
     "sample_cyclical_sgld",
