@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from hoarfrost.checks import check_counts, check_key, seed_from_key
-from hoarfrost.methods.batches import batches_of
+from hoarfrost.methods.batches import Batches, batches_of
 from hoarfrost.methods.draws import Draws
 from hoarfrost.methods.epochs import UNWATCHED, Collector, Monitoring, Trained, train_epochs
 from hoarfrost.methods.loop import Loop
@@ -89,7 +89,7 @@ def climb(
     n_epochs: int,
     seed: Any,
     description: str,
-    bootstrap: bool = False,
+    batches: Batches | None = None,
     monitoring: Monitoring = UNWATCHED,
     collector: Collector | None = None,
 ) -> Trained:
@@ -99,8 +99,8 @@ def climb(
     ----------
     begin : Draws
         Where they start, leading axis of members.
-    bootstrap : bool
-        Whether each goes over points drawn with replacement.
+    batches : Batches, optional
+        Of these members, where they are made already; else each goes over all points.
 
     Returns
     -------
@@ -110,14 +110,7 @@ def climb(
     optimizer = default_optimizer() if optimizer is None else optimizer
     check_optimizer(optimizer)
     key = check_key(seed)
-    batches = batches_of(
-        problem.loader,
-        problem.points,
-        pads=problem.pads,
-        num_chains=begin.size,
-        seed=seed_from_key(key),
-        bootstrap=bootstrap,
-    )
+    batches = member_batches(problem, key, begin.size) if batches is None else batches
     loop = Loop(
         problem.subset.network,
         problem.kind,
@@ -137,6 +130,20 @@ def climb(
         monitoring=monitoring,
         description=description,
         collector=collector,
+    )
+
+
+def member_batches(
+    problem: Problem, key: jax.Array, size: int, *, bootstrap: bool = False
+) -> Batches:
+    """The minibatches of so many members; of a `bootstrap`, of points drawn with replacement."""
+    return batches_of(
+        problem.loader,
+        problem.points,
+        pads=problem.pads,
+        num_chains=size,
+        seed=seed_from_key(key),
+        bootstrap=bootstrap,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
@@ -42,6 +42,13 @@ class Batches(Protocol):
     """The minibatches of a run."""
 
     @property
+    def first_chain(self) -> int:
+        """Which chain the first of those here is, of all chains of the run."""
+
+    def part(self, chains: range) -> Batches:
+        """Those of some of the chains."""
+
+    @property
     def per_epoch(self) -> int:
         """How many steps go over all data once."""
 
@@ -65,8 +72,10 @@ class Resident:
         ``(N, rows of an example, ...)``, and which of them are data points.
     batch_size, num_chains, seed : int
         Each chain and each pass has an order of its own, a function of the seed.
-    chosen : (num_chains, N) integers or None
+    chosen : (chains of the run, N) integers or None
         Which examples each chain goes through, repeated ones too; None: all.
+    first_chain : int
+        Which of the run's chains the first of these is.
     """
 
     inputs: Tree
@@ -76,6 +85,11 @@ class Resident:
     num_chains: int
     seed: int
     chosen: np.ndarray | None = None
+    first_chain: int = 0
+
+    def part(self, chains: range) -> Resident:
+        """Those of some of the chains; the data are the same arrays."""
+        return replace(self, num_chains=len(chains), first_chain=chains.start)
 
     @property
     def per_epoch(self) -> int:
@@ -96,7 +110,7 @@ class Resident:
             # A program of one shape, whatever the length of the block.
             rows = np.zeros((most, self.num_chains, self.batch_size), np.int32)
             for chain in range(self.num_chains):
-                rows[: end - start, chain] = orders.between(chain, start, end)
+                rows[: end - start, chain] = orders.between(self.first_chain + chain, start, end)
             yield start, end, (data, rows)
 
 
@@ -129,7 +143,7 @@ class _Orders:
 
 @dataclass(frozen=True, eq=False)
 class Streamed:
-    """Batches of a loader; chain c goes over epoch ``e * num_chains + c`` in its pass e.
+    """Batches of a loader; chain c goes over epoch ``e * all_chains + c`` in its pass e.
 
     Attributes
     ----------
@@ -139,8 +153,10 @@ class Streamed:
         What of a batch is a data point.
     pads : bool
         Whether a smaller batch is padded to the size of the others.
-    batch_size, num_batches, num_chains : int
-        Examples of the largest batch, and batches of a pass; chains.
+    batch_size, num_batches, num_chains, all_chains : int
+        Examples of the largest batch, and batches of a pass; chains, here and in the run.
+    first_chain : int
+        Which of the run's chains the first of these is.
     """
 
     loader: DataLoader
@@ -149,6 +165,12 @@ class Streamed:
     batch_size: int
     num_batches: int
     num_chains: int
+    all_chains: int
+    first_chain: int = 0
+
+    def part(self, chains: range) -> Streamed:
+        """Those of some of the chains."""
+        return replace(self, num_chains=len(chains), first_chain=chains.start)
 
     @property
     def per_epoch(self) -> int:
@@ -162,7 +184,8 @@ class Streamed:
 
     def blocks(self, first: int, stops: Sequence[int]) -> Iterator[tuple[int, int, Tree]]:
         """Batches one above the other, as many as fit into a block."""
-        chains = [self._from(chain, first) for chain in range(self.num_chains)]
+        own = range(self.first_chain, self.first_chain + self.num_chains)
+        chains = [self._from(chain, first) for chain in own]
         steps = (_side_by_side(list(each)) for each in zip(*chains, strict=True))
         most, waiting = 0, None
         for start, stop in itertools.pairwise((first, *stops)):
@@ -189,7 +212,7 @@ class Streamed:
         epoch, place = divmod(step, self.per_epoch)
         while True:
             index = 0
-            for batch in self._pass(epoch * self.num_chains + chain, again=epoch > 0):
+            for batch in self._pass(epoch * self.all_chains + chain, again=epoch > 0):
                 if index >= self.per_epoch:
                     break
                 if index >= place:
@@ -251,7 +274,7 @@ def batches_of(
         for batch in data_batches(loader, one_shape=False, masks=True)
         if num_counted(points.checked(batch))
     ]
-    return Streamed(loader, points, pads, max(sizes), len(sizes), num_chains)
+    return Streamed(loader, points, pads, max(sizes), len(sizes), num_chains, num_chains)
 
 
 def _resident(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Literal, Unpack
 
@@ -16,13 +17,14 @@ from hoarfrost.data.accepted import as_data_loader
 from hoarfrost.data.checked import data_batches
 from hoarfrost.data.features import origin_of
 from hoarfrost.errors import InvalidArgumentError, ShapeError
-from hoarfrost.methods.ascent import climb, repeated, weights_of
+from hoarfrost.methods.ascent import climb, member_batches, repeated, weights_of
 from hoarfrost.methods.draws import Draws, Listed
 from hoarfrost.methods.epochs import UNWATCHED, Monitoring
 from hoarfrost.methods.posterior import WeightPosterior, posterior_on
 from hoarfrost.methods.problem import Problem, ProblemOptions, problem_of
+from hoarfrost.methods.side_by_side import gathered, groups_of
 from hoarfrost.network import GivenModule, as_network, given_module
-from hoarfrost.types import Tree
+from hoarfrost.types import Array, Tree
 
 Init = Literal["anew", "given"] | Callable[[jax.Array], Tree]
 
@@ -84,7 +86,7 @@ def fit_ensemble(
     key = check_key(seed)
     initial = _initial(model, init, data_loader, options.get("call"))
     problem = problem_of(model, params, data_loader, **options)
-    begin = None if initial is None else members_from(problem, initial, key, size)
+    begin = None if initial is None else functools.partial(members_from, problem, initial, key)
     return ensemble_on(
         problem,
         ensemble_size=size,
@@ -102,44 +104,58 @@ def ensemble_on(
     ensemble_size: int = 5,
     optimizer: optax.GradientTransformation | None = None,
     n_epochs: int = 100,
-    begin: Draws | None = None,
+    begin: Callable[[range], Draws] | None = None,
     bootstrap: bool = False,
     seed: Any = 0,
     monitoring: Monitoring = UNWATCHED,
 ) -> WeightPosterior:
-    """`fit_ensemble` for a problem that exists already; `begin` is where members start."""
+    """`fit_ensemble` for a problem that exists already; `begin` says where members start.
+
+    Members that take much beside what is frozen train in groups, one after the other, unless they
+    are watched: metrics are means over all of them.
+    """
     check_switch("bootstrap", bootstrap)
-    if begin is None:
-        begin = repeated(problem, check_count("ensemble_size", ensemble_size, 1))
-    trained = climb(
-        problem,
-        begin,
-        optimizer=optimizer,
-        n_epochs=n_epochs,
-        seed=seed,
-        description="Ensemble",
-        bootstrap=bootstrap,
-        monitoring=monitoring,
-    )
-    members = jax.device_get(weights_of(trained.state).trainable)
-    statistics = jax.device_get(weights_of(trained.state).statistics)
-    distribution = Listed(Draws(members, statistics))
-    return posterior_on(problem, "deep_ensemble", distribution, trained.status)
+    size = check_count("ensemble_size", ensemble_size, 1)
+    groups = groups_of(problem, size) if monitoring is UNWATCHED else [range(size)]
+    batches = member_batches(problem, check_key(seed), size, bootstrap=bootstrap)
+    statuses: list[dict[str, Array]] = []
+
+    def members() -> Iterator[Tree]:
+        for group in groups:
+            trained = climb(
+                problem,
+                repeated(problem, len(group)) if begin is None else begin(group),
+                optimizer=optimizer,
+                n_epochs=n_epochs,
+                seed=seed,
+                description="Ensemble",
+                batches=batches.part(group),
+                monitoring=monitoring,
+            )
+            statuses.append(trained.status)
+            weights = weights_of(trained.state)
+            del trained
+            yield jax.device_get((weights.trainable, weights.statistics))
+
+    distribution = Listed(Draws(*gathered(members(), groups)))
+    weights = np.asarray([len(group) for group in groups]) / size
+    status = jax.tree.map(lambda *values: np.tensordot(weights, values, 1), *statuses)
+    return posterior_on(problem, "deep_ensemble", distribution, status)
 
 
 def members_from(
-    problem: Problem, initial: Callable[[jax.Array], Tree], key: jax.Array, size: int
+    problem: Problem, initial: Callable[[jax.Array], Tree], key: jax.Array, members: range
 ) -> Draws:
-    """Where members start: the trainable leaves of as many draws, with given statistics."""
+    """Where members start: the trainable leaves of a draw for each, with given statistics."""
     own = problem.whole.partition
     drawn = []
-    for member in range(size):
+    for member in members:
         # Steps draw from keys folded with the member alone.
         made = initial(jax.random.fold_in(jax.random.fold_in(key, member), np.uint32(2**32 - 2)))
         trainable = own.split(made)[0]
         _check_like(problem.whole.trainable, trainable)
         drawn.append(trainable)
-    begin = repeated(problem, size)
+    begin = repeated(problem, len(members))
     stacked = jax.tree.map(
         lambda like, *leaves: jnp.stack([jnp.asarray(leaf, like.dtype) for leaf in leaves]),
         problem.whole.trainable,

@@ -137,6 +137,7 @@ class Loop:
                     rows,
                     numbers,
                     self.key,
+                    np.int32(self.batches.first_chain),
                     np.int32(start),
                     np.int32(stop - start),
                 )
@@ -144,7 +145,7 @@ class Loop:
                 bar.update(stop - start)
                 if stop not in wanted:
                     continue
-                _check(carried, remedy)
+                _check(carried, self.batches.first_chain, remedy)
                 found = np.concatenate([np.asarray(part) for part in losses])
                 losses = []
                 yield stop, carried, found
@@ -161,12 +162,13 @@ def _block(
     each: Tree,
     numbers: Tree,
     key: jax.Array,
+    first_chain: jax.Array,
     start: jax.Array,
     count: jax.Array,
 ) -> tuple[Carried, jax.Array]:
     """`count` steps, and the negative log densities of their batches."""
     chains = carried.failed.shape[0]
-    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(chains))
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(first_chain + jnp.arange(chains))
 
     def one(
         state: Tree, failed: jax.Array, batch: PaddedBatch, key: jax.Array, own: Tree, at: jax.Array
@@ -207,12 +209,12 @@ def _rows(start: int, stop: int, length: int, values: np.ndarray) -> np.ndarray:
     return np.concatenate([own, np.zeros((length - len(own), *own.shape[1:]), own.dtype)])
 
 
-def _check(carried: Carried, remedy: str) -> None:
+def _check(carried: Carried, first_chain: int, remedy: str) -> None:
     failed = np.asarray(carried.failed)
     if (failed < 0).all():
         return
     chain = int(np.flatnonzero(failed >= 0)[0])
-    where = "" if len(failed) == 1 else f" of chain {chain + 1}"
+    where = "" if len(failed) == 1 else f" of chain {first_chain + chain + 1}"
     raise NonFiniteError(
         f"the log density, its gradient or the parameters{where} became NaN or infinite at step "
         f"{failed[chain] + 1}; {remedy}"
