@@ -20,6 +20,7 @@ from hoarfrost.freezing.features import over_features
 from hoarfrost.likelihood import Classification, Likelihood, Regression
 from hoarfrost.likelihood.points import Points
 from hoarfrost.methods.draws import Distribution, Draws
+from hoarfrost.methods.export import ServedDraws, to_jax
 from hoarfrost.methods.outputs import output_covariance
 from hoarfrost.methods.problem import Problem
 from hoarfrost.network import Network, write_to_module
@@ -199,6 +200,29 @@ class WeightPosterior:
         """The diagonals of `functional_covariance`, ``(B, C)``."""
         covariance = self.functional_covariance(inputs, n_samples, seed)
         return np.diagonal(covariance, axis1=-2, axis2=-1).copy()
+
+    def to_jax(self, n_samples: int | None = None, seed: Any = 0) -> tuple[Tree, ServedDraws]:
+        """Predictions as arrays and one pure JAX function, to be served.
+
+        ``fn(arrays, params, inputs)`` can be jitted, sharded and exported. `params` is the full
+        tree, as `merge` gives it, of which the frozen part is used; nothing is baked in. It gives
+        probabilities ``(B, C)``, or for targets that are numbers their mean, the variance of their
+        mean and the mean of their noise, each ``(B, D)``.
+
+        Parameters
+        ----------
+        n_samples, seed
+            As in `predict`.
+
+        Returns
+        -------
+        arrays : dict of trees of jax.Array
+            "trainable" draws, and their own "statistics", with a leading axis S.
+        fn : ServedDraws
+            The function. All S draws are evaluated at once.
+        """
+        samples = self.weight_samples(n_samples, seed)
+        return to_jax(samples, self.subset.network, self.likelihood)
 
     def write_to(self, module: Any, tree: Tree | None = None) -> None:
         """Put parameters and running statistics into an NNX module, changed in place.
