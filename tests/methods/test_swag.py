@@ -44,9 +44,7 @@ class Spectral(nn.Module):
 
     @nn.compact
     def __call__(self, x: Any, train: bool = False) -> Any:
-        small = nn.initializers.normal(0.05)
-        dense = nn.Dense(3, use_bias=False, kernel_init=small)
-        return nn.SpectralNorm(dense)(x, update_stats=train)
+        return nn.SpectralNorm(nn.Dense(3, use_bias=False))(x, update_stats=train)
 
 
 class Dropped(nnx.Module):
@@ -66,10 +64,11 @@ def _loader() -> DataLoader:
     return DataLoader.from_array_data((X, Y), batch_size=10)
 
 
-def _fitted(model: Any, **options: Any) -> Any:
+def _fitted(model: Any, scale: float = 1.0, **options: Any) -> Any:
     params = None
     if isinstance(model, nn.Module):
         params = model.init(jax.random.PRNGKey(1), X)
+        params["params"] = jax.tree.map(lambda leaf: scale * leaf, params["params"])
     given = {"rank": 2, "n_epochs": 4, "optimizer": optax.sgd(1e-3, 0.9), **options}
     return fit_swag(model, params, _loader(), progress=False, **given)
 
@@ -204,7 +203,7 @@ def test_batch_statistics_are_those_of_the_data_under_each_draw() -> None:
 
 
 def test_a_spectral_norm_goes_on_with_its_power_iterations() -> None:
-    posterior = _fitted(Spectral(), n_epochs=12, optimizer=optax.sgd(1e-5))
+    posterior = _fitted(Spectral(), scale=0.3, n_epochs=12, optimizer=optax.sgd(1e-5))
     samples = posterior.weight_samples(2)
     sigma = samples.own[0]
     for place, kernel in enumerate(jax.tree.leaves(samples.trainable)[0]):
