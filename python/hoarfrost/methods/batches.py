@@ -103,7 +103,7 @@ class Resident:
 
     def blocks(self, first: int, stops: Sequence[int]) -> Iterator[tuple[int, int, Tree]]:
         """Rows for each chain, of whole orders one after the other: no batch is a smaller one."""
-        most = min(_BLOCK_STEPS, _longest(stops))
+        most = min(_BLOCK_STEPS, _longest(first, stops))
         data = self.inputs, self.targets, self.counted
         orders = _Orders(self)
         for start, end in _cut(first, stops, most):
@@ -193,7 +193,9 @@ class Streamed:
                 one = waiting or next(steps)
                 if not most:
                     own = sum(leaf.nbytes for leaf in jax.tree.leaves(one))
-                    most = min(_BLOCK_STEPS, _longest(stops), max(1, _BLOCK_BYTES // max(1, own)))
+                    most = min(
+                        _BLOCK_STEPS, _longest(first, stops), max(1, _BLOCK_BYTES // max(1, own))
+                    )
                 block, waiting = [one], None
                 while len(block) < min(most, stop - start):
                     one = next(steps)
@@ -344,9 +346,9 @@ def _batch_at(block: Tree, place: jax.Array) -> PaddedBatch:
     return found
 
 
-def _longest(stops: Sequence[int]) -> int:
+def _longest(first: int, stops: Sequence[int]) -> int:
     """The most steps between two stops."""
-    return max(stop - start for start, stop in itertools.pairwise((0, *stops)))
+    return max(stop - start for start, stop in itertools.pairwise((first, *stops)))
 
 
 def _cut(first: int, stops: Sequence[int], most: int) -> Iterator[tuple[int, int]]:

@@ -6,9 +6,11 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from hoarfrost.checks import check_count, check_number, is_number, plain, shown
+from hoarfrost.checks import check_count, check_key, check_number, is_number, plain, shown
 from hoarfrost.errors import InvalidArgumentError
-from hoarfrost.methods.chains import ChainPlan, sample_chains
+from hoarfrost.laplace.resume_folder import locked
+from hoarfrost.methods.chain_run import ChainPlan
+from hoarfrost.methods.chains import sample_chains
 from hoarfrost.methods.langevin import Pace
 from hoarfrost.methods.posterior import WeightPosterior
 from hoarfrost.methods.preconditioners import Preconditioner, identity_preconditioner
@@ -31,6 +33,7 @@ def sample_cyclical_sgld(
     num_cycles: int = 5,
     num_chains: int = 1,
     seed: Any = 0,
+    resume_dir: Any = None,
     **options: Unpack[ProblemOptions],
 ) -> WeightPosterior:
     """Samples of the posterior by Langevin dynamics, cycle by cycle from mode to mode.
@@ -62,6 +65,11 @@ def sample_cyclical_sgld(
         Chains that run side by side.
     seed : int or jax.Array
         Of batches and noise.
+    resume_dir : str or path, optional
+        A folder of these chains alone, made if it is missing, in which samples are kept as they
+        come: memory holds only a few, and those of the posterior are mapped from there. Called
+        again with the same arguments, chains that were broken off at any moment go on, and come
+        to the same bits. It goes over the data once more.
 
     Returns
     -------
@@ -72,7 +80,9 @@ def sample_cyclical_sgld(
     ------
     InvalidArgumentError, SelectionError, ShapeError, NonFiniteError, DataError
         If an argument or the data cannot be used, or the cycles are too short for the samples; if
-        the chain leaves the finite numbers.
+        the chain leaves the finite numbers; if `resume_dir` holds other chains, or some at work.
+    SavedFileError
+        If a file in `resume_dir` is damaged, or cannot be written.
 
     References
     ----------
@@ -88,7 +98,10 @@ def sample_cyclical_sgld(
         preconditioner,
         check_count("num_cycles", num_cycles, 1) * check_count("cycle_length", cycle_length, 1),
     )
-    return sample_chains(problem_of(model, params, data_loader, **options), plan, seed, num_chains)
+    num_chains, key = check_count("num_chains", num_chains, 1), check_key(seed)
+    with locked(resume_dir):
+        problem = problem_of(model, params, data_loader, **options)
+        return sample_chains(problem, plan, key, num_chains, resume_dir)
 
 
 def cyclical_plan(
