@@ -7,9 +7,13 @@ mass, xi a standard normal, and S the root of a diagonal preconditioner,
     p <- c p + sqrt(1 - c^2) xi                 theta <- theta + h/2 S p
 
 Where the gradient is exact, the covariance of theta under a Gaussian is exact at every step that
-is stable. A minibatch's gradient, of covariance V, adds about ``h^2 / (1 - c) V / 2`` in units of
-the inverse curvature times it: it goes with the step. With c = 0 it is Langevin dynamics with the
-noise of two steps averaged: ``theta + h^2/2 g + h (xi + xi') / 2``.
+is stable. Minibatches whose gradients have covariance V, drawn anew at each step, add about X,
+
+    A X + X A = h^2/2 (1 + c) / (1 - c) V
+
+to that of a Gaussian of precision A: it goes with the square of the step. Batches without
+replacement add less, for those of a pass sum up to all data. With c = 0 it is Langevin dynamics
+with the noise of two steps averaged: ``theta + h^2/2 g + h (xi + xi') / 2``.
 """
 
 from __future__ import annotations
