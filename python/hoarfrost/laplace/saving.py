@@ -36,8 +36,21 @@ def save(posterior: Any, path: Any, frozen: bool, curvature: bool) -> None:
     check_switch("frozen", frozen)
     check_switch("curvature", curvature)
     checked_target(path, KIND)
+    arrays = dict[str, Array | Pieces]()
+    header = header_of(posterior, frozen, arrays)
+    store = posterior.store
+    if curvature and store.curvature is not None:
+        with store.turn.lock:
+            header["curvature"] = add_curvature(store.curvature, "curvature.", arrays)
+            write(path, KIND, header, arrays)
+        return
+    write(path, KIND, header, arrays)
+
+
+def header_of(posterior: Any, frozen: bool, arrays: dict[str, Array | Pieces]) -> dict[str, Any]:
+    """What the header says of a posterior without its curvature; its arrays are added."""
     linearised, store = posterior.linearised, posterior.store
-    subset, arrays = linearised.subset, dict[str, Array | Pieces]()
+    subset = linearised.subset
     own = {
         "prior_precision": posterior.prior.vector,
         "prior_mean": posterior.centre,
@@ -48,7 +61,7 @@ def save(posterior: Any, path: Any, frozen: bool, curvature: bool) -> None:
     if residuals is not None:
         arrays["residuals.squares"] = residuals.squares
         arrays["residuals.noise_precision"] = residuals.noise_precision
-    header = {
+    return {
         "structure": posterior.hessian_structure,
         "likelihood": likelihood_header(linearised.likelihood),
         "num_outputs": linearised.num_outputs,
@@ -69,12 +82,6 @@ def save(posterior: Any, path: Any, frozen: bool, curvature: bool) -> None:
         "factor": add_factor(store.factor, "factor.", arrays),
         "curvature": None,
     }
-    if curvature and store.curvature is not None:
-        with store.turn.lock:
-            header["curvature"] = add_curvature(store.curvature, "curvature.", arrays)
-            write(path, KIND, header, arrays)
-        return
-    write(path, KIND, header, arrays)
 
 
 def subset_header(

@@ -90,7 +90,7 @@ def fit_advi(
     """
     check_advi(std_init_params, log_std_base, n_loss_samples)
     check_climb(optimizer, n_epochs)
-    key = check_key(seed)
+    key = check_key(seed, "seed")
     problem = problem_of(model, params, data_loader, **options)
     return advi_on(
         problem,
@@ -126,7 +126,7 @@ def advi_on(
     check_advi(std_init_params, log_std_base, n_loss_samples)
     check_climb(optimizer, n_epochs)
     optimizer = _default_optimizer() if optimizer is None else optimizer
-    key = check_key(seed)
+    key = check_key(seed, "seed")
     order, noise = seed_from_key(key), jax.random.fold_in(key, 0)
     batches = batches_of(
         problem.loader, problem.points, pads=problem.pads, num_chains=1, seed=order

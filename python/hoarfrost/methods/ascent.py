@@ -109,7 +109,7 @@ def climb(
     """
     optimizer = default_optimizer() if optimizer is None else optimizer
     check_optimizer(optimizer)
-    key = check_key(seed)
+    key = check_key(seed, "seed")
     batches = member_batches(problem, key, begin.size) if batches is None else batches
     loop = Loop(
         problem.subset.network,

@@ -6,14 +6,26 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from hoarfrost.checks import check_count, check_key, check_number, is_number, plain, shown
+from hoarfrost.checks import (
+    check_count,
+    check_counts,
+    check_key,
+    check_number,
+    is_number,
+    plain,
+    shown,
+)
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.laplace.resume_folder import locked
 from hoarfrost.methods.chain_run import ChainPlan
 from hoarfrost.methods.chains import sample_chains
 from hoarfrost.methods.langevin import Pace
 from hoarfrost.methods.posterior import WeightPosterior
-from hoarfrost.methods.preconditioners import Preconditioner, identity_preconditioner
+from hoarfrost.methods.preconditioners import (
+    Preconditioner,
+    check_preconditioner,
+    identity_preconditioner,
+)
 from hoarfrost.methods.problem import ProblemOptions, problem_of
 from hoarfrost.methods.schedules import cyclical_cosine_schedule_with_const_burnin
 from hoarfrost.types import Tree
@@ -98,7 +110,7 @@ def sample_cyclical_sgld(
         preconditioner,
         check_count("num_cycles", num_cycles, 1) * check_count("cycle_length", cycle_length, 1),
     )
-    num_chains, key = check_count("num_chains", num_chains, 1), check_key(seed)
+    num_chains, key = check_count("num_chains", num_chains, 1), check_key(seed, "seed")
     with locked(resume_dir):
         problem = problem_of(model, params, data_loader, **options)
         return sample_chains(problem, plan, key, num_chains, resume_dir)
@@ -113,16 +125,12 @@ def cyclical_plan(
     preconditioner: Preconditioner | None,
     num_steps: int,
 ) -> ChainPlan:
-    """What a chain does in so many steps, from checked arguments."""
-    count = check_count("n_samples", n_samples, 1)
-    thinning = check_count("n_thinning", n_thinning, 1)
-    length = check_count("cycle_length", cycle_length, 1)
-    first = check_number("init_step_size", init_step_size, positive=True)
-    ratio = plain(exploration_ratio)
-    if not is_number(ratio) or not 0 <= ratio < 1:
-        raise InvalidArgumentError(
-            f"exploration_ratio is {shown(exploration_ratio)}; give a number from 0 on and below 1"
-        )
+    """What a chain does in so many steps; raises `InvalidArgumentError` where it cannot."""
+    check_cyclical(
+        n_samples, n_thinning, cycle_length, init_step_size, exploration_ratio, preconditioner
+    )
+    count, thinning, length = int(n_samples), int(n_thinning), int(cycle_length)
+    first, ratio = float(plain(init_step_size)), float(plain(exploration_ratio))
     explored = int(ratio * length)
     place = np.arange(num_steps) % length
     keep = _kept(count, thinning, length, explored, num_steps)
@@ -134,6 +142,25 @@ def cyclical_plan(
         noise=(place >= explored).astype(float)[: keep[-1]],
     )
     return ChainPlan("cyclical_sgld", pace, keep, preconditioner or identity_preconditioner())
+
+
+def check_cyclical(
+    n_samples: Any,
+    n_thinning: Any,
+    cycle_length: Any,
+    init_step_size: Any,
+    exploration_ratio: Any,
+    preconditioner: Any,
+) -> None:
+    """Raise `InvalidArgumentError` unless a chain can have these settings."""
+    check_counts(n_samples=n_samples, n_thinning=n_thinning, cycle_length=cycle_length)
+    check_number("init_step_size", init_step_size, positive=True)
+    ratio = plain(exploration_ratio)
+    if not is_number(ratio) or not 0 <= ratio < 1:
+        raise InvalidArgumentError(
+            f"exploration_ratio is {shown(exploration_ratio)}; give a number from 0 on and below 1"
+        )
+    check_preconditioner(preconditioner)
 
 
 def _kept(count: int, thinning: int, length: int, explored: int, num_steps: int) -> list[int]:

@@ -53,7 +53,7 @@ class Distribution(Protocol):
         """Of what it holds, beside the network."""
 
     def draw(self, key: jax.Array, n_samples: int) -> Draws:
-        """So many draws, independent of each other."""
+        """So many draws; listed values come as evenly as may be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +81,12 @@ class Listed:
         return tree_bytes((self.draws.trainable, self.draws.statistics))
 
     def draw(self, key: jax.Array, n_samples: int) -> Draws:
-        """Values drawn with replacement."""
-        return self.draws.at(np.asarray(jax.random.randint(key, (n_samples,), 0, self.draws.size)))
+        """Each value as often as the others, but for what does not go up, in random order."""
+        rounds, left = divmod(n_samples, self.draws.size)
+        first, second = jax.random.split(key)
+        some = jax.random.permutation(first, self.draws.size)[:left]
+        places = np.concatenate([np.repeat(np.arange(self.draws.size), rounds), np.asarray(some)])
+        return self.draws.at(places[np.asarray(jax.random.permutation(second, n_samples))])
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,7 +83,7 @@ def fit_ensemble(
     estimation using deep ensembles.
     """
     size = check_count("ensemble_size", ensemble_size, 1)
-    key = check_key(seed)
+    key = check_key(seed, "seed")
     initial = _initial(model, init, data_loader, options.get("call"))
     problem = problem_of(model, params, data_loader, **options)
     begin = None if initial is None else functools.partial(members_from, problem, initial, key)
@@ -117,7 +117,7 @@ def ensemble_on(
     check_switch("bootstrap", bootstrap)
     size = check_count("ensemble_size", ensemble_size, 1)
     groups = groups_of(problem, size) if monitoring is UNWATCHED else [range(size)]
-    batches = member_batches(problem, check_key(seed), size, bootstrap=bootstrap)
+    batches = member_batches(problem, check_key(seed, "seed"), size, bootstrap=bootstrap)
     statuses: list[dict[str, Array]] = []
 
     def members() -> Iterator[Tree]:

@@ -89,7 +89,7 @@ def fit_ivon(
     Shen et al. (2024), Variational learning is effective for large deep networks.
     """
     check_ivon(learning_rate, hess_init, beta1, beta2, mc_samples, n_epochs)
-    key = check_key(seed)
+    key = check_key(seed, "seed")
     problem = problem_of(model, params, data_loader, **options)
     return ivon_on(
         problem,
@@ -141,7 +141,7 @@ def ivon_on(
         jax.tree.map(lambda own: own / problem.num_data, prior.precision),
         prior.mean,
     )
-    key = check_key(seed)
+    key = check_key(seed, "seed")
     batches = batches_of(
         problem.loader,
         problem.points,

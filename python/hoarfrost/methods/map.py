@@ -49,7 +49,7 @@ def fit_map(
         If an argument or the data cannot be used; if training leaves the finite numbers.
     """
     check_climb(optimizer, n_epochs)
-    key = check_key(seed)
+    key = check_key(seed, "seed")
     problem = problem_of(model, params, data_loader, **options)
     return map_on(problem, optimizer=optimizer, n_epochs=n_epochs, seed=key)
 

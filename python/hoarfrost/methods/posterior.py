@@ -93,7 +93,7 @@ class WeightPosterior:
     def sample(self, seed: Any = 0, n_samples: int = 1) -> Tree:
         """Draws of the trainable parameters, a tree like theirs with a leading axis `n_samples`.
 
-        Listed values are drawn with replacement.
+        Of listed values each comes as often as the others, but for a rest of fewer than there are.
         """
         return self._draws(seed, n_samples).trainable
 
@@ -254,7 +254,9 @@ class WeightPosterior:
         save(self, path, frozen)
 
     def _draws(self, seed: Any, n_samples: Any) -> Draws:
-        return self.distribution.draw(check_key(seed), check_count("n_samples", n_samples, 1))
+        return self.distribution.draw(
+            check_key(seed, "seed"), check_count("n_samples", n_samples, 1)
+        )
 
     def _at(self, positions: tuple[int, ...], n_samples: int | None, seed: Any) -> WeightSamples:
         return replace(self.weight_samples(n_samples, seed), positions=positions)

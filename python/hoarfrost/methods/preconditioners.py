@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from hoarfrost.checks import check_number, check_probability
+from hoarfrost.checks import check_number, check_probability, shown
+from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.types import Tree
 
 
@@ -57,6 +58,15 @@ def rmsprop_preconditioner(
     """
     factor = check_probability("running_average_factor", running_average_factor)
     return _RMSprop(factor, check_number("eps", eps, positive=True)).preconditioner()
+
+
+def check_preconditioner(value: Any) -> None:
+    """Raise `InvalidArgumentError` unless it is a preconditioner, or None for the unit matrix."""
+    if value is not None and not isinstance(value, Preconditioner):
+        raise InvalidArgumentError(
+            f"preconditioner is {shown(value)}; give identity_preconditioner(), "
+            "rmsprop_preconditioner(), or a hoarfrost.methods.preconditioners.Preconditioner"
+        )
 
 
 def _nothing(trainable: Tree) -> Tree:

@@ -10,19 +10,21 @@ import jax
 
 from hoarfrost.checks import check_switch
 from hoarfrost.devices import choose_devices
-from hoarfrost.errors import InvalidArgumentError, SavedFileError
+from hoarfrost.errors import SavedFileError
 from hoarfrost.freezing import Subset
-from hoarfrost.laplace.loading import subset_of_file
+from hoarfrost.laplace import Laplace
+from hoarfrost.laplace.loading import posterior_of, subset_of_file
 from hoarfrost.laplace.saved_parts import (
     check_model,
     example_of,
     likelihood_header,
     likelihood_of,
 )
-from hoarfrost.laplace.saving import subset_header
+from hoarfrost.laplace.saving import header_of, subset_header
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.memory import memory_errors
 from hoarfrost.methods.draws import Distribution, Draws, GaussianDraws, Listed
+from hoarfrost.methods.laplace_draws import LaplaceDraws
 from hoarfrost.methods.posterior import WeightPosterior
 from hoarfrost.methods.restate import Restated
 from hoarfrost.network import Call
@@ -38,16 +40,23 @@ def save(posterior: WeightPosterior, path: Any, frozen: Any) -> None:
     checked_target(path, KIND)
     arrays: dict[str, Array | Pieces] = {}
     status = {name: _plain(value, name, arrays) for name, value in posterior.status.items()}
-    header = {
+    header: dict[str, Any] = {
         "method": posterior.method,
-        "likelihood": likelihood_header(posterior.likelihood),
-        "num_data": posterior.num_data,
-        "ignored_label": posterior.ignored_label,
         "moving": list(posterior.moving),
-        "distribution": _add(posterior, arrays),
         "status": status,
-        **subset_header(posterior.subset, posterior.example, frozen, arrays),
     }
+    distribution = posterior.distribution
+    if isinstance(distribution, LaplaceDraws):
+        header["distribution"] = {"kind": "laplace", "factor": distribution.factor}
+        header |= header_of(distribution.laplace, frozen, arrays)
+    else:
+        header |= {
+            "likelihood": likelihood_header(posterior.likelihood),
+            "num_data": posterior.num_data,
+            "ignored_label": posterior.ignored_label,
+            "distribution": _add(distribution, arrays),
+            **subset_header(posterior.subset, posterior.example, frozen, arrays),
+        }
     write(path, KIND, header, arrays)
 
 
@@ -92,19 +101,25 @@ def load_posterior(
     with opened(path, KIND, verify=verify) as stored, memory_errors("load_posterior"):
         try:
             header = stored.header
+            own = {
+                "method": header["method"],
+                "moving": tuple(header["moving"]),
+                "status": {name: _read(value, stored) for name, value in header["status"].items()},
+            }
+            if header["distribution"]["kind"] == "laplace":
+                laplace = posterior_of(stored, model, params, call, likelihood, None, chosen)
+                return _around(laplace, header["distribution"]["factor"], own)
             subset = replace(subset_of_file(stored, model, params, call), devices=chosen).placed()
             example = example_of(header["input"])
             check_model(stored, subset, example)
             return WeightPosterior(
-                method=header["method"],
                 subset=subset,
                 likelihood=likelihood_of(header["likelihood"], likelihood),
                 distribution=_distribution(header["distribution"], subset, stored),
                 num_data=header["num_data"],
                 ignored_label=header["ignored_label"],
-                moving=tuple(header["moving"]),
                 example=example,
-                status={name: _read(value, stored) for name, value in header["status"].items()},
+                **own,
             )
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise SavedFileError(
@@ -112,24 +127,31 @@ def load_posterior(
             ) from error
 
 
-def _add(posterior: WeightPosterior, arrays: dict[str, Array | Pieces]) -> dict[str, Any]:
+def _around(laplace: Laplace, factor: float, own: dict[str, Any]) -> WeightPosterior:
+    """The posterior whose draws are those of a Laplace posterior."""
+    linearised = laplace.linearised
+    return WeightPosterior(
+        subset=linearised.subset,
+        likelihood=linearised.likelihood,
+        distribution=LaplaceDraws(laplace, factor),
+        num_data=laplace.num_data,
+        ignored_label=linearised.ignored_label,
+        example=linearised.example,
+        **own,
+    )
+
+
+def _add(distribution: Distribution, arrays: dict[str, Array | Pieces]) -> dict[str, Any]:
     """What the header says of a distribution, whose arrays are added."""
-    distribution = posterior.distribution
     if isinstance(distribution, Restated):
         distribution = distribution.inner
     if isinstance(distribution, Listed):
         draws = distribution.draws
         parts = {"draws": draws.trainable, "statistics": draws.statistics}
         kind = "listed"
-    elif isinstance(distribution, GaussianDraws):
+    else:
         parts = {name: getattr(distribution, name) for name in ("mean", "std", "deviations")}
         kind = "gaussian"
-    else:
-        raise InvalidArgumentError(
-            f"the posterior of {posterior.method} is a Laplace posterior of the output weights; "
-            "write that: posterior.distribution.laplace.save(path), which "
-            "hoarfrost.load_laplace reads"
-        )
     counts = {}
     for name, tree in parts.items():
         leaves = jax.device_get(jax.tree.leaves(tree))

@@ -6,14 +6,26 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from hoarfrost.checks import check_count, check_key, is_number, plain, shown
+from hoarfrost.checks import (
+    check_count,
+    check_counts,
+    check_key,
+    check_number,
+    is_number,
+    plain,
+    shown,
+)
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.laplace.resume_folder import locked
 from hoarfrost.methods.chain_run import ChainPlan
 from hoarfrost.methods.chains import sample_chains
 from hoarfrost.methods.langevin import Pace
 from hoarfrost.methods.posterior import WeightPosterior
-from hoarfrost.methods.preconditioners import Preconditioner, identity_preconditioner
+from hoarfrost.methods.preconditioners import (
+    Preconditioner,
+    check_preconditioner,
+    identity_preconditioner,
+)
 from hoarfrost.methods.problem import ProblemOptions, problem_of
 from hoarfrost.methods.schedules import StepSchedule, step_sizes
 from hoarfrost.types import Tree
@@ -90,7 +102,7 @@ def sample_sghmc(
     plan = sghmc_plan(
         n_samples, n_thinning, burnin_length, momentum_decay, step_schedule, preconditioner
     )
-    num_chains, key = check_count("num_chains", num_chains, 1), check_key(seed)
+    num_chains, key = check_count("num_chains", num_chains, 1), check_key(seed, "seed")
     with locked(resume_dir):
         problem = problem_of(model, params, data_loader, **options)
         return sample_chains(problem, plan, key, num_chains, resume_dir)
@@ -104,20 +116,34 @@ def sghmc_plan(
     step_schedule: StepSchedule | float,
     preconditioner: Preconditioner | None,
 ) -> ChainPlan:
-    """What a chain does, from checked arguments."""
-    count = check_count("n_samples", n_samples, 1)
-    thinning = check_count("n_thinning", n_thinning, 1)
-    burnin = check_count("burnin_length", burnin_length, 0)
+    """What a chain does; raises `InvalidArgumentError` where an argument cannot be used."""
+    check_sghmc(n_samples, n_thinning, burnin_length, momentum_decay, step_schedule, preconditioner)
+    keep = [burnin_length + n_thinning * (place + 1) for place in range(n_samples)]
+    sizes = step_sizes("step_schedule", step_schedule, keep[-1])
+    pace = Pace(
+        size=np.sqrt(sizes),
+        persistence=np.full(keep[-1], 1 - float(plain(momentum_decay))),
+        noise=np.ones(keep[-1]),
+    )
+    return ChainPlan("sghmc", pace, keep, preconditioner or identity_preconditioner())
+
+
+def check_sghmc(
+    n_samples: Any,
+    n_thinning: Any,
+    burnin_length: Any,
+    momentum_decay: Any,
+    step_schedule: Any,
+    preconditioner: Any,
+) -> None:
+    """Raise `InvalidArgumentError` unless a chain can have these settings."""
+    check_counts(n_samples=n_samples, n_thinning=n_thinning)
+    check_count("burnin_length", burnin_length, 0)
     decay = plain(momentum_decay)
     if not is_number(decay) or not 0 < decay <= 1:
         raise InvalidArgumentError(
             f"momentum_decay is {shown(momentum_decay)}; give a number above 0 and at most 1"
         )
-    keep = [burnin + thinning * (place + 1) for place in range(count)]
-    sizes = step_sizes("step_schedule", step_schedule, keep[-1])
-    pace = Pace(
-        size=np.sqrt(sizes),
-        persistence=np.full(keep[-1], 1 - float(decay)),
-        noise=np.ones(keep[-1]),
-    )
-    return ChainPlan("sghmc", pace, keep, preconditioner or identity_preconditioner())
+    if not callable(step_schedule):
+        check_number("step_schedule", step_schedule, positive=True)
+    check_preconditioner(preconditioner)

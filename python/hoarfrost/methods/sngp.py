@@ -14,7 +14,6 @@ from hoarfrost.checks import (
     check_key,
     check_number,
     check_switch,
-    seed_from_key,
     shown,
 )
 from hoarfrost.data.accepted import as_data_loader
@@ -22,12 +21,12 @@ from hoarfrost.data.checked import data_batches
 from hoarfrost.devices import choose_devices
 from hoarfrost.errors import InvalidArgumentError, ShapeError
 from hoarfrost.freezing import Subset, make_partition
-from hoarfrost.laplace import Laplace, fit_network
+from hoarfrost.laplace import fit_network
 from hoarfrost.likelihood import resolve
 from hoarfrost.likelihood.points import check_ignored_label
 from hoarfrost.methods.ascent import climb, repeated, weights_of
-from hoarfrost.methods.draws import Draws
 from hoarfrost.methods.epochs import UNWATCHED, Monitoring
+from hoarfrost.methods.laplace_draws import LaplaceDraws
 from hoarfrost.methods.posterior import WeightPosterior, posterior_on
 from hoarfrost.methods.problem import Problem, ProblemOptions, gaussian_prior_of, problem_with
 from hoarfrost.network import as_network, param_kinds
@@ -153,7 +152,7 @@ def fit_sngp(
         momentum,
         mean_field_factor,
     )
-    key = check_key(seed)
+    key = check_key(seed, "seed")
     loader = as_data_loader(data_loader, "data_loader")
     network, tree, mutable = as_network(model, params, options.get("call"))
     devices = choose_devices(options.get("devices"))
@@ -214,12 +213,13 @@ def sngp_on(
     problem: Problem,
     settings: SNGP,
     *,
+    kernel: Path = (GP, KERNEL),
     optimizer: optax.GradientTransformation | None = None,
     n_epochs: int = 100,
     seed: Any = 0,
     monitoring: Monitoring = UNWATCHED,
 ) -> WeightPosterior:
-    """`fit_sngp` for a problem whose network has random features."""
+    """`fit_sngp` for a problem whose network has random features, with output weights `kernel`."""
     trained = climb(
         problem,
         repeated(problem, 1),
@@ -234,7 +234,7 @@ def sngp_on(
     whole = problem.whole
     params = whole.partition.merge(own, whole.frozen)
     mutable = with_own(whole.mutable, problem.kind.moving, statistics)
-    last = make_partition(params, lambda path, _: path == (GP, KERNEL))
+    last = make_partition(params, lambda path, _: path == kernel)
     at_map = Subset(whole.network, last, params, mutable, whole.devices)
     laplace = fit_network(
         at_map,
@@ -252,35 +252,6 @@ def sngp_on(
         distribution,
         trained.status,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class LaplaceDraws:
-    """Draws of a Laplace posterior, its covariance multiplied by a number."""
-
-    laplace: Laplace
-    factor: float = 1.0
-
-    @property
-    def listed(self) -> None:
-        """It has a density."""
-        return None
-
-    @property
-    def mean(self) -> Tree:
-        """The MAP."""
-        return self.laplace.linearised.trainable
-
-    @property
-    def nbytes(self) -> int:
-        """Of the factor of the precision."""
-        return self.laplace.factor.nbytes
-
-    def draw(self, key: jax.Array, n_samples: int) -> Draws:
-        """Draws about the MAP."""
-        drawn = self.laplace.sample(seed_from_key(key), n_samples)
-        root = float(np.sqrt(self.factor))
-        return Draws(jax.tree.map(lambda m, d: m + root * (d - m), self.mean, drawn))
 
 
 def _over_both(subset: Subset, inner: Any, kernel: float) -> Tree:

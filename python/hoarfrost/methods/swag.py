@@ -83,7 +83,7 @@ def fit_swag(
     """
     check_swag(rank, n_epochs, burnin_epochs, collect_every)
     check_climb(optimizer, n_epochs)
-    key = check_key(seed)
+    key = check_key(seed, "seed")
     problem = problem_of(model, params, data_loader, **options)
     return swag_on(
         problem,
