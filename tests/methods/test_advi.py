@@ -222,7 +222,7 @@ def test_half_precision_keeps_small_spreads_and_large_features(std: float, rtol:
         ({"n_loss_samples": 0}, "n_loss_samples"),
         ({"n_epochs": 0}, "n_epochs"),
         ({"optimizer": 3}, "optimizer"),
-        ({"seed": 1.5}, "rng"),
+        ({"seed": 1.5}, "seed"),
     ],
 )
 def test_wrong_arguments_are_said_before_the_data_are_read(

@@ -185,7 +185,7 @@ def test_half_precision_does_not_lose_the_curvature() -> None:
         ({"beta2": 0.0}, "beta2"),
         ({"mc_samples": 0}, "mc_samples"),
         ({"n_epochs": 1.5}, "n_epochs"),
-        ({"seed": "one"}, "rng"),
+        ({"seed": "one"}, "seed"),
     ],
 )
 def test_wrong_arguments_are_said_before_the_data_are_read(

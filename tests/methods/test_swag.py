@@ -230,7 +230,7 @@ def test_random_state_beside_statistics_stays() -> None:
         ({"burnin_epochs": -1}, "burnin_epochs"),
         ({"collect_every": 0}, "collect_every"),
         ({"optimizer": "sgd"}, "optimizer"),
-        ({"seed": -1}, "rng"),
+        ({"seed": -1}, "seed"),
     ],
 )
 def test_wrong_arguments_are_said_before_the_data_are_read(
