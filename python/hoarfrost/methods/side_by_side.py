@@ -13,9 +13,9 @@ from hoarfrost.methods.problem import Problem
 from hoarfrost.types import Tree
 
 # Of what all share, the frozen parameters, that chains may take at once beside it.
-_SHARE = 16
+_SHARE = 64
 # What they may take whatever there is, and where nothing is shared.
-_LEAST, _ALONE = 2**23, 2**28
+_LEAST, _ALONE = 2**21, 2**28
 # A chain's parameters, two states of an optimiser or a sampler, what a step makes of these, and
 # two copies of its batch.
 _STATES, _BATCHES = 6, 2
