@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,10 +34,13 @@ from hoarfrost.laplace.store import FactorStore
 from hoarfrost.laplace.structure.stored import curvature_of, factor_of
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.memory import check_memory_budget, memory_errors
-from hoarfrost.network import Call, as_network
+from hoarfrost.network import Call, Network, as_network
 from hoarfrost.prior import PriorPrecision
 from hoarfrost.storage import StoredFile, opened
 from hoarfrost.types import Array, Path, Tree, join, path_of
+
+# (model, variables, call) -> network, parameters, collections.
+Resolve = Callable[[Any, Tree, Call | None], tuple[Network, Tree, Tree]]
 
 
 def load_laplace(
@@ -124,10 +127,12 @@ def posterior_of(
     likelihood: Any,
     memory_budget: int | None,
     devices: Devices,
+    resolve: Resolve = as_network,
 ) -> Laplace:
-    """The posterior of an open file."""
+    """The posterior of an open file; `resolve` is as in `subset_of_file`."""
     header = stored.header
-    subset = replace(subset_of_file(stored, model, params, call), devices=devices).placed()
+    subset = subset_of_file(stored, model, params, call, resolve)
+    subset = replace(subset, devices=devices).placed()
     example = example_of(header["input"])
     check_model(stored, subset, example)
     positions = tuple(header["positions"])
@@ -172,8 +177,17 @@ def posterior_of(
     )
 
 
-def subset_of_file(stored: StoredFile, model: Any, params: Tree, call: Call | None) -> Subset:
-    """The model at the parameters of the file, or with the frozen ones of a user."""
+def subset_of_file(
+    stored: StoredFile,
+    model: Any,
+    params: Tree,
+    call: Call | None,
+    resolve: Resolve = as_network,
+) -> Subset:
+    """The model at the parameters of the file, or with the frozen ones of a user.
+
+    `resolve` makes a network of the model, with parameters and collections.
+    """
     header = stored.header
     trainable = leaves_of(header["trainable"], stored)
     wide = [path for path, leaf in trainable.items() if jnp.result_type(leaf) != leaf.dtype]
@@ -183,7 +197,7 @@ def subset_of_file(stored: StoredFile, model: Any, params: Tree, call: Call | No
             "which JAX narrows without jax_enable_x64; set it"
         )
     given = params if params is not None else _held_tree(stored, trainable)
-    network, tree, mutable = as_network(model, given, call)
+    network, tree, mutable = resolve(model, given, call)
     paths = leaves_by_path(tree)
     for path, leaf in trainable.items():
         if path not in paths or np.shape(paths[path]) != leaf.shape:

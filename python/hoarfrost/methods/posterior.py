@@ -245,7 +245,7 @@ class WeightPosterior:
         Raises
         ------
         InvalidArgumentError
-            If `path` is no place for it, or the method's posterior is one of Laplace.
+            If `path` is no place for it.
         SavedFileError
             If it cannot be written; what was there stays.
         """

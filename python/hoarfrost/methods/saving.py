@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import jax
 
-from hoarfrost.checks import check_switch
+from hoarfrost.checks import check_switch, shown
 from hoarfrost.devices import choose_devices
-from hoarfrost.errors import SavedFileError
+from hoarfrost.errors import InvalidArgumentError, SavedFileError
 from hoarfrost.freezing import Subset
 from hoarfrost.laplace import Laplace
-from hoarfrost.laplace.loading import posterior_of, subset_of_file
+from hoarfrost.laplace.loading import Resolve, posterior_of, subset_of_file
 from hoarfrost.laplace.saved_parts import (
     check_model,
     example_of,
@@ -27,7 +27,8 @@ from hoarfrost.methods.draws import Distribution, Draws, GaussianDraws, Listed
 from hoarfrost.methods.laplace_draws import LaplaceDraws
 from hoarfrost.methods.posterior import WeightPosterior
 from hoarfrost.methods.restate import Restated
-from hoarfrost.network import Call
+from hoarfrost.network import Call, Network, as_network
+from hoarfrost.network.random_features import GP, MODEL, RandomFeatureNetwork
 from hoarfrost.storage import Pieces, StoredFile, checked_target, opened, write
 from hoarfrost.types import Array, Tree
 
@@ -48,6 +49,9 @@ def save(posterior: WeightPosterior, path: Any, frozen: Any) -> None:
     distribution = posterior.distribution
     if isinstance(distribution, LaplaceDraws):
         header["distribution"] = {"kind": "laplace", "factor": distribution.factor}
+        network = distribution.laplace.linearised.subset.network
+        if isinstance(network, RandomFeatureNetwork):
+            header["random_features"] = {"normalises": network.normalises}
         header |= header_of(distribution.laplace, frozen, arrays)
     else:
         header |= {
@@ -79,7 +83,7 @@ def load_posterior(
     path : str or path
         The file.
     model, params, call, likelihood, verify, devices
-        As in `hoarfrost.load_laplace`.
+        As in `hoarfrost.load_laplace`. For a posterior of SNGP, `params` is what its `merge` gives.
 
     Returns
     -------
@@ -107,7 +111,10 @@ def load_posterior(
                 "status": {name: _read(value, stored) for name, value in header["status"].items()},
             }
             if header["distribution"]["kind"] == "laplace":
-                laplace = posterior_of(stored, model, params, call, likelihood, None, chosen)
+                resolve = _resolved(header.get("random_features"))
+                laplace = posterior_of(
+                    stored, model, params, call, likelihood, None, chosen, resolve
+                )
                 return _around(laplace, header["distribution"]["factor"], own)
             subset = replace(subset_of_file(stored, model, params, call), devices=chosen).placed()
             example = example_of(header["input"])
@@ -125,6 +132,24 @@ def load_posterior(
             raise SavedFileError(
                 f"{stored.path} lacks what a posterior needs ({error!r}); write it again"
             ) from error
+
+
+def _resolved(random_features: dict[str, Any] | None) -> Resolve:
+    """What makes a network of the model: with random features behind it, where it had some."""
+    if random_features is None:
+        return as_network
+
+    def resolve(model: Any, variables: Tree, call: Call | None) -> tuple[Network, Tree, Tree]:
+        if not isinstance(variables, Mapping) or set(variables) != {MODEL, GP}:
+            raise InvalidArgumentError(
+                f"params is {shown(variables)}, and the posterior is of a network with random "
+                f'features behind it; give what its merge() gives, {{"{MODEL}": ..., "{GP}": ...}}'
+            )
+        network, own, mutable = as_network(model, variables[MODEL], call)
+        features = RandomFeatureNetwork(network, random_features["normalises"])
+        return features, {MODEL: own, GP: variables[GP]}, mutable
+
+    return resolve
 
 
 def _around(laplace: Laplace, factor: float, own: dict[str, Any]) -> WeightPosterior:
