@@ -15,6 +15,7 @@ import pytest
 import hoarfrost
 from hoarfrost import data, likelihood, metric, prior, prob_model
 from hoarfrost.errors import HoarfrostError
+from hoarfrost.methods.problem import problem_of
 from hoarfrost.predictive import RegressionPrediction
 from hoarfrost.prob_model.posterior import LaplacePosterior, MAPPosterior
 
@@ -24,7 +25,7 @@ HANDED_OUT = SimpleNamespace(
     LaplacePosterior=LaplacePosterior,
     MAPPosterior=MAPPosterior,
 )
-PLACES = (hoarfrost, prob_model, metric, data, likelihood, prior, HANDED_OUT)
+PLACES = (hoarfrost, prob_model, hoarfrost.methods, metric, data, likelihood, prior, HANDED_OUT)
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,19 @@ def methods(cls: Any) -> list[tuple[str, Any]]:
     return found
 
 
+def parameters_of(documented: Any) -> dict[str, inspect.Parameter]:
+    """By their names; those that all methods share in place of the ``**options`` for them."""
+    found = dict(inspect.signature(documented).parameters)
+    found.pop("self", None)
+    if "options" in found and found["options"].kind is inspect.Parameter.VAR_KEYWORD:
+        del found["options"]
+        shared = inspect.signature(problem_of).parameters
+        found |= {name: one for name, one in shared.items() if one.kind is one.KEYWORD_ONLY}
+    return found
+
+
 def arguments_of(documented: Any) -> list[str]:
-    return [name for name in inspect.signature(documented).parameters if name != "self"]
+    return list(parameters_of(documented))
 
 
 def built(

@@ -19,6 +19,7 @@ import hoarfrost
 from hoarfrost import prob_model
 from hoarfrost.data import DataLoader, InputsLoader
 from hoarfrost.likelihood import Gaussian
+from hoarfrost.network import init_linen
 
 _RNG = np.random.default_rng(3)
 X = _RNG.standard_normal((12, 2)).astype(np.float32)
@@ -27,6 +28,7 @@ Y = (np.arange(12) % 3).astype(np.int32)
 T = np.sin(2 * X[:, :1]) + np.float32(0.1) * X[:, 1:]
 CLASSES, CLASSES2 = (DataLoader.from_array_data((x, Y), batch_size=6) for x in (X, X2))
 NUMBERS, NUMBERS2 = (DataLoader.from_array_data((x, T), batch_size=6) for x in (X, X2))
+CLASSES_AS_ROWS = DataLoader.from_array_data((X, np.eye(3, dtype=np.float32)[Y]))
 INPUTS, INPUTS2 = (InputsLoader.from_array_inputs(x) for x in (X, X2))
 
 
@@ -73,6 +75,19 @@ class Bias(nn.Module):
 
 def key(seed: int = 0) -> jax.Array:
     return jax.random.PRNGKey(seed)
+
+
+def twice(module: Any, inputs: Any) -> Any:
+    return 2 * module(inputs)
+
+
+def first_of_tanh(module: Any, inputs: Any) -> Any:
+    return module(jnp.tanh(inputs))
+
+
+VARIABLES, OTHER_VARIABLES = (init_linen(Net(), X, key(seed), key(seed)) for seed in (0, 1))
+TWICE = {"model": Net(), "params": VARIABLES, "call": twice}
+OF_HEAD = {"model": Net(), "params": VARIABLES, "trainable": ["head"]}
 
 
 def head_only(path: Any, value: Any) -> str:

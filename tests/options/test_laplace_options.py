@@ -10,37 +10,37 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from entries import Entry, Later, Other, Pair, Refused, Subject, built, cases, check, kept, table
 from problems import (
     CLASSES,
     CLASSES2,
+    CLASSES_AS_ROWS,
     NUMBERS,
     NUMBERS2,
+    OF_HEAD,
+    OTHER_VARIABLES,
+    TWICE,
+    VARIABLES,
     X2,
     Net,
     T,
     X,
-    Y,
     apply,
     apply_sine,
+    first_of_tanh,
     held,
-    key,
     laplace,
     nnx_net,
     shown_by,
     tree,
+    twice,
 )
 
 import hoarfrost
 from hoarfrost import storage
-from hoarfrost.data import DataLoader
-from hoarfrost.network import init_linen
 from hoarfrost.predictive import RegressionPrediction
-
-CLASSES_AS_ROWS = DataLoader.from_array_data((X, np.eye(3, dtype=np.float32)[Y]))
 
 
 def run_fit_laplace(model: Any, params: Any, data_loader: Any, **options: Any) -> Any:
@@ -58,18 +58,11 @@ def run_describe(**given: Any) -> str:
     return shown.getvalue()
 
 
-def twice(module: Any, inputs: Any) -> Any:
-    return 2 * module(inputs)
-
-
 def first_two(module: Any, inputs: Any) -> Any:
     return module(inputs)[:, :2]
 
 
 HEAD = re.compile("b")
-VARIABLES = init_linen(Net(), X, key(), key())
-TWICE = {"model": Net(), "params": VARIABLES, "call": twice}
-OF_HEAD = {"model": Net(), "params": VARIABLES, "trainable": ["head"]}
 
 
 def run_to_jax(**given: Any) -> Any:
@@ -120,16 +113,9 @@ def run_features(**given: Any) -> Any:
     return *store.to_array_data(), shown, given.get("path") is not None
 
 
-def first_of_tanh(module: Any, inputs: Any) -> Any:
-    return module(jnp.tanh(inputs))
-
-
 def run_load_laplace(**given: Any) -> Any:
     posterior = hoarfrost.load_laplace(**given)
     return posterior.variance(), posterior.predict(X), posterior.store.budget
-
-
-OTHER_VARIABLES = init_linen(Net(), X, key(1), key(1))
 
 
 def on_laplace(name: str, outputs: int = 3) -> Callable[..., Any]:

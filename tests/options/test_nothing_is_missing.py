@@ -15,24 +15,28 @@ from test_config_options import TABLE as CONFIGS
 from test_conformal_options import TABLE as CONFORMAL
 from test_data_options import TABLE as DATA
 from test_laplace_options import TABLE as LAPLACE
+from test_methods_options import TABLE as METHODS
 from test_metric_and_prior_options import TABLE as METRICS_AND_PRIORS
 from test_model_options import TABLE as MODELS
 from test_network_options import TABLE as NETWORKS
 from test_predictive_options import TABLE as PREDICTIVES
+from test_weight_posterior_options import TABLE as WEIGHTS
 
 import hoarfrost
-from hoarfrost import prob_model
+from hoarfrost import methods, prob_model
 from hoarfrost.data import DataLoader, HuggingFaceDataLoader, InputsLoader, TargetsLoader
+from hoarfrost.methods.problem import ProblemOptions, problem_of
 from hoarfrost.predictive import RegressionPrediction
 from hoarfrost.prior import DiagonalGaussianPrior, IsotropicGaussianPrior
 from hoarfrost.prob_model.posterior import LaplacePosterior, MAPPosterior
 
 TABLES = (LAPLACE, MODELS, NETWORKS, CONFIGS, DATA, METRICS_AND_PRIORS, PREDICTIVES, CHECKPOINTS)
-TABLES += (CONFORMAL,)
+TABLES += (CONFORMAL, METHODS, WEIGHTS)
 TABLE = {name: subject for rows in TABLES for name, subject in rows.items()}
 # Classes all of whose public methods must stand in the table.
 WHOLE = (
     hoarfrost.Laplace,
+    methods.WeightPosterior,
     prob_model.ProbClassifier,
     RegressionPrediction,
     DataLoader,
@@ -45,9 +49,9 @@ WHOLE = (
     DiagonalGaussianPrior,
 )
 # Names without arguments, or with methods to be overridden, whose hooks are tested with training.
-NO_ARGUMENTS = {"MAPPosteriorApproximator", "FitCallback"}
+NO_ARGUMENTS = {"MAPPosteriorApproximator", "FitCallback", "identity_preconditioner"}
 # What the package makes and hands out.
-MADE_BY_US = {"JointState", "PosteriorState", "Laplace"}
+MADE_BY_US = {"JointState", "PosteriorState", "Laplace", "WeightPosterior"}
 
 
 def test_the_table_holds_no_argument_that_is_gone() -> None:
@@ -58,13 +62,20 @@ def test_the_table_holds_no_argument_that_is_gone() -> None:
 
 def test_the_table_holds_every_public_callable() -> None:
     whole = {cls.__name__ for cls in WHOLE}
-    methods = [name for name in public_callables() if name.partition(".")[0] in whole]
-    wanted = {name for name in methods if "." in name and arguments_of(public_callables()[name])}
-    front = {name for name in prob_model.__all__ if name not in NO_ARGUMENTS}
+    of_classes = [name for name in public_callables() if name.partition(".")[0] in whole]
+    wanted = {name for name in of_classes if "." in name and arguments_of(public_callables()[name])}
+    named = {name for module in (prob_model, methods) for name in module.__all__} - NO_ARGUMENTS
     functions = {name for name in hoarfrost.__all__ if callable(getattr(hoarfrost, name))}
-    wanted |= {*front, *functions} - MADE_BY_US
+    wanted |= {*named, *functions} - MADE_BY_US
     assert wanted - set(TABLE) == set()
-    assert not any(arguments_of(getattr(prob_model, name)) for name in NO_ARGUMENTS)
+    assert not any(arguments_of(public_callables()[name]) for name in NO_ARGUMENTS)
+
+
+def test_options_that_all_methods_share_are_those_of_their_problem() -> None:
+    shared = set(ProblemOptions.__annotations__)
+    assert shared == set(arguments_of(problem_of)) - {"model", "params", "data_loader"}
+    for name in METHODS:
+        assert shared <= set(METHODS[name].entries), name
 
 
 def test_a_result_that_differs_is_told_from_one_that_does_not() -> None:
