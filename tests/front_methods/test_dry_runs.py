@@ -206,7 +206,11 @@ def test_a_chain_needs_enough_steps() -> None:
         classifier("sghmc").model, posterior_approximator=approximator
     )
     with pytest.raises(InvalidArgumentError, match=r"9 steps of 3 batches.*needs 1010.*give 337"):
-        model.train(CLASSES, fit_config=config(3))
+        model.train(CLASSES, fit_config=config(3), map_fit_config=config(10**6))
+    cyclical = prob_model.CyclicalSGLDPosteriorApproximator()
+    model = prob_model.ProbClassifier(model.model, posterior_approximator=cyclical)
+    with pytest.raises(InvalidArgumentError, match="9 steps in cycles of 1000 give 0"):
+        model.train(CLASSES, fit_config=config(3), map_fit_config=config(10**6))
 
 
 def test_fields_that_a_chain_does_not_use_are_named() -> None:

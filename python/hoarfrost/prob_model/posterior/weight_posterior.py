@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -116,7 +116,7 @@ class MethodPosterior(ABC):
     def approximate(self, run: Run) -> WeightPosterior:
         """Fit the posterior."""
 
-    def check(self, config: FitConfig) -> None:  # noqa: B027
+    def check(self, config: FitConfig, train: DataLoader) -> None:  # noqa: B027
         """Raise if the settings cannot be used with a configuration, before any work."""
 
     def map_is_idle(self, partition: Partition) -> str:
@@ -194,9 +194,9 @@ class MethodPosterior(ABC):
         if self.needs_start:
             check_start(config, map_fit_config, self.said)
         check_used(config, map_fit_config, self.said, self.uses)
-        self.check(config)
-        folder_of(config)
         train = as_data_loader(train_data_loader, "train_data_loader")
+        self.check(config, train)
+        folder_of(config)
         val = (
             None if val_data_loader is None else as_data_loader(val_data_loader, "val_data_loader")
         )
@@ -341,9 +341,7 @@ class MethodPosterior(ABC):
     ) -> Run:
         joint, monitor = self.joint, config.monitor
         subset = Subset(joint.network, partition, at.params, at.mutable or {}, devices)
-        subset = Subset(
-            joint.network, self.trainable_of(subset), at.params, at.mutable or {}, devices
-        )
+        subset = replace(subset, partition=self.trainable_of(subset))
         problem = problem_with(
             subset,
             train,

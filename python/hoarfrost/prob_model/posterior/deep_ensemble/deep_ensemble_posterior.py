@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hoarfrost.data import DataLoader
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Partition
 from hoarfrost.methods import WeightPosterior
@@ -21,7 +22,7 @@ class DeepEnsemblePosterior(MethodPosterior):
     said = "a deep ensemble"
     storage = storage_of("deep_ensemble")
 
-    def check(self, config: FitConfig) -> None:
+    def check(self, config: FitConfig, train: DataLoader) -> None:
         """Networks whose initial values nothing draws are an error."""
         if not self.joint.starts_anew:
             raise InvalidArgumentError(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+from hoarfrost.data import DataLoader
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.methods import WeightPosterior
 from hoarfrost.methods.ascent import member_batches
 from hoarfrost.methods.chain_run import ChainPlan
 from hoarfrost.methods.chains import sample_chains
+from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.posterior.map_fit import Status
 from hoarfrost.prob_model.posterior.weight_posterior import MethodPosterior, Run
 
@@ -25,19 +27,27 @@ class SGMCMCPosterior(MethodPosterior):
     def plan(self, num_steps: int) -> ChainPlan:
         """What the chain does in so many steps."""
 
+    def check(self, config: FitConfig, train: DataLoader) -> None:
+        """Fewer steps than the samples need are an error."""
+        self._plan(config.optimizer.n_epochs, len(train))
+
     def approximate(self, run: Run) -> WeightPosterior:
         """Fit the posterior."""
+        # Where no point of a batch counts, there are fewer steps than batches.
         per_epoch = member_batches(run.problem, run.key, 1).per_epoch
-        plan = self.plan(run.n_epochs * per_epoch)
+        return sample_chains(run.problem, self._plan(run.n_epochs, per_epoch), run.key, 1)
+
+    def _plan(self, n_epochs: int, per_epoch: int) -> ChainPlan:
+        plan = self.plan(n_epochs * per_epoch)
         steps = plan.keep[-1]
-        if steps > run.n_epochs * per_epoch:
+        if steps > n_epochs * per_epoch:
             raise InvalidArgumentError(
-                f"fit_config.optimizer.n_epochs is {run.n_epochs}, which are "
-                f"{run.n_epochs * per_epoch} steps of {per_epoch} batches, and "
+                f"fit_config.optimizer.n_epochs is {n_epochs}, which are "
+                f"{n_epochs * per_epoch} steps of {per_epoch} batches, and "
                 f"{self.said} needs {steps} for its samples; give {-(-steps // per_epoch)} epochs, "
                 "or fewer samples, less thinning or a shorter burn-in"
             )
-        return sample_chains(run.problem, plan, run.key, 1)
+        return plan
 
     def recorded(self, status: Status, found: dict[str, object]) -> None:
         """With what a chain has no use for."""

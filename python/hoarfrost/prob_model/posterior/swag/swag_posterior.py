@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hoarfrost.data import DataLoader
 from hoarfrost.methods import WeightPosterior
 from hoarfrost.methods.swag import check_swag, swag_on
 from hoarfrost.prob_model.fit_config import FitConfig
@@ -21,7 +22,7 @@ class SWAGPosterior(MethodPosterior):
     storage = storage_of("swag")
     needs_start = True
 
-    def check(self, config: FitConfig) -> None:
+    def check(self, config: FitConfig, train: DataLoader) -> None:
         """Fewer epochs than iterates are needed for the rank are an error."""
         check_swag(self.approximator.rank, config.optimizer.n_epochs)
 
