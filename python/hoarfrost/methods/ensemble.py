@@ -16,8 +16,10 @@ from hoarfrost.checks import check_count, check_key, check_switch, shown
 from hoarfrost.data.accepted import as_data_loader
 from hoarfrost.data.checked import data_batches
 from hoarfrost.data.features import origin_of
-from hoarfrost.errors import InvalidArgumentError, ShapeError
-from hoarfrost.methods.ascent import climb, member_batches, repeated, weights_of
+from hoarfrost.dtypes import is_finite
+from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
+from hoarfrost.freezing import Subset
+from hoarfrost.methods.ascent import check_climb, climb, member_batches, repeated, weights_of
 from hoarfrost.methods.draws import Draws, Listed
 from hoarfrost.methods.epochs import UNWATCHED, Monitoring
 from hoarfrost.methods.posterior import WeightPosterior, posterior_on
@@ -83,6 +85,8 @@ def fit_ensemble(
     estimation using deep ensembles.
     """
     size = check_count("ensemble_size", ensemble_size, 1)
+    check_climb(optimizer, n_epochs)
+    check_switch("bootstrap", bootstrap)
     key = check_key(seed, "seed")
     initial = _initial(model, init, data_loader, options.get("call"))
     problem = problem_of(model, params, data_loader, **options)
@@ -147,14 +151,11 @@ def members_from(
     problem: Problem, initial: Callable[[jax.Array], Tree], key: jax.Array, members: range
 ) -> Draws:
     """Where members start: the trainable leaves of a draw for each, with given statistics."""
-    own = problem.whole.partition
     drawn = []
     for member in members:
         # Steps draw from keys folded with the member alone.
         made = initial(jax.random.fold_in(jax.random.fold_in(key, member), np.uint32(2**32 - 2)))
-        trainable = own.split(made)[0]
-        _check_like(problem.whole.trainable, trainable)
-        drawn.append(trainable)
+        drawn.append(_trainable_of(problem.whole, made))
     begin = repeated(problem, len(members))
     stacked = jax.tree.map(
         lambda like, *leaves: jnp.stack([jnp.asarray(leaf, like.dtype) for leaf in leaves]),
@@ -164,13 +165,18 @@ def members_from(
     return replace(begin, trainable=stacked)
 
 
-def _check_like(like: Tree, drawn: Tree) -> None:
-    shapes = [jax.tree.map(np.shape, tree) for tree in (like, drawn)]
-    if shapes[0] != shapes[1]:
+def _trainable_of(subset: Subset, made: Tree) -> Tree:
+    """The trainable leaves of parameters that a member was given."""
+    shapes, given = (jax.tree.map(np.shape, tree) for tree in (subset.params, made))
+    if shapes != given:
         raise ShapeError(
-            f"init gives trainable parameters of shapes {shown(shapes[1])}, and those of params "
-            f"have {shown(shapes[0])}; it must give parameters like params"
+            f"init gives parameters of shapes {shown(given)}, and params have {shown(shapes)}; it "
+            "must give parameters like params"
         )
+    trainable = subset.partition.split(made)[0]
+    if not is_finite(trainable):
+        raise NonFiniteError("init gives trainable parameters that are NaN or infinite")
+    return trainable
 
 
 def _initial(
@@ -178,7 +184,7 @@ def _initial(
 ) -> Callable[[jax.Array], Tree] | None:
     """What draws parameters from a key; None where members start at those given."""
     if callable(init):
-        return lambda key: as_network(model, init(key), call)[1]
+        return lambda key: _given_by(init, key, model, call)
     if init == "given":
         return None
     if init != "anew":
@@ -205,6 +211,17 @@ def _initial(
     else:
         inputs = next(data_batches(loader, masks=True)).inputs
     return lambda key: _of_module(module, inputs, key)
+
+
+def _given_by(init: Callable[[jax.Array], Tree], key: jax.Array, model: Any, call: Any) -> Tree:
+    made = init(key)
+    try:
+        return as_network(model, made, call)[1]
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(
+            f"init gives {shown(made)}, which are no parameters of the model ({error}); it must "
+            "give parameters like params"
+        ) from error
 
 
 def _of_module(module: GivenModule, inputs: Tree, key: jax.Array) -> Tree:
