@@ -16,6 +16,9 @@ from hoarfrost import conformal
 LOADERS = ("DataLoader", "HuggingFaceDataLoader", "InputsLoader", "TargetsLoader")
 CONFORMAL = tuple(conformal.__all__)
 FUNCTIONS = ("fit_laplace", "plan", "describe", "features")
+METHODS = ("fit_map", "fit_swag", "fit_advi", "fit_ivon", "fit_ensemble", "fit_sngp")
+METHODS += ("sample_sghmc", "sample_cyclical_sgld")
+FUNCTIONS += METHODS
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ EXEMPTIONS = (
     ),
     Exemption(
         "axes between the points and the outputs are positions of a point",
-        (*FUNCTIONS, "Laplace"),
+        (*FUNCTIONS, "Laplace", "WeightPosterior"),
         "inputs",
         lambda recipe: recipe == ("shape", "one more axis in front"),
     ),
@@ -90,19 +93,19 @@ EXEMPTIONS += (
     Exemption(
         "inputs_loader is taken for code written for Fortuna, and no draw depends on inputs: its "
         "kind is checked, and it is not gone over",
-        ("LaplacePosterior", "MAPPosterior"),
+        ("LaplacePosterior", "MAPPosterior", "ADVIPosterior"),
         "inputs_loader",
         lambda recipe: recipe[0] in ("inputs", "broken", "form") or recipe[1].startswith("list"),
     ),
     Exemption(
         "what a tree does not hold is written from the posterior",
-        ("Laplace",),
+        ("Laplace", "WeightPosterior"),
         "tree",
         lambda recipe: recipe[:2] in (("tree", "empty"), ("tree", "missing")),
     ),
     Exemption(
         "parameters are put in their places as they are; no number is computed with them",
-        ("Laplace",),
+        ("Laplace", "WeightPosterior"),
         "tree",
         lambda recipe: recipe[0] == "array" and recipe[1][0] == "with",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -14,10 +15,20 @@ from hypothesis import strategies as st
 from meaning import Hostile, Recipe, either, same, senseless
 
 # Whether a number may be what the argument asks for, by the argument's name; others: any finite.
-POSITIVE = {"noise_std", "prior_precision", "low", "high", "max_grad_norm"}
-BETWEEN_0_AND_1 = {"q", "error"}
+POSITIVE = {"noise_std", "prior_precision", "low", "high", "max_grad_norm", "init_step_size"}
+POSITIVE |= {"final_step_size", "ridge_penalty", "hess_init", "a", "b", "gamma", "eps", "c"}
+POSITIVE |= {"step_schedule", "learning_rate"}
+BETWEEN_0_AND_1 = {"q", "error", "beta1", "beta2", "running_average_factor"}
+RANGES: dict[str, Callable[[float], bool]] = {
+    "std_init_params": lambda value: value >= 0,
+    "mean_field_factor": lambda value: value >= 0,
+    "momentum_decay": lambda value: 0 < value <= 1,
+    "exploration_ratio": lambda value: 0 <= value < 1,
+    "beta": lambda value: -1 < value < 0,
+}
 LEAST = {"n": 0, "devices": -1, "n_data": 0, "num_params": 0, "num_outputs": 0, "num_features": 0}
-LEAST["ignored_label"] = -(2**63)
+LEAST |= {"ignored_label": -(2**63), "rank": 2}
+LEAST |= dict.fromkeys(("burnin_length", "burnin_epochs", "burnin_steps"), 0)
 WRAPPED = ("float64", "float32", "0-d", "jax", "longdouble", "Fraction", "Decimal", "float16")
 NO_NUMBER = ("true", "np.true", "string", "bytes", "none", "complex", "datetime", "object", "class")
 NO_NUMBER += ("empty", "set", "callable", "nested")
@@ -90,6 +101,7 @@ def make(recipe: Recipe, right: Any, argument: str, *, whole: bool = False) -> H
         not finite
         or (argument in POSITIVE and value <= 0)
         or (argument in BETWEEN_0_AND_1 and not 0 < value < 1)
+        or (argument in RANGES and not RANGES[argument](value))
     )
     return senseless(value) if bad else either(value)
 

@@ -14,7 +14,7 @@ import hostile_numbers
 import hostile_trees
 import numpy as np
 from hypothesis import strategies as st
-from meaning import Hostile, Recipe
+from meaning import Hostile, Recipe, either
 
 from hoarfrost.data import DataLoader, InputsLoader, TargetsLoader
 
@@ -22,32 +22,36 @@ ARRAYS = """inputs preds probs targets lower_bounds upper_bounds means variances
     aleatoric_variances epistemic_variances val_probs val_targets test_probs values
     val_lower_bounds val_upper_bounds test_lower_bounds test_upper_bounds val_preds
     val_uncertainties test_preds test_uncertainties conformal_intervals scores
-    loo_val_outputs loo_val_targets loo_test_outputs"""
+    loo_val_outputs loo_val_targets loo_test_outputs samples grads"""
 NUMBERS = """dropout_rate q error log_var mean low high prior_mean prior_precision noise_std
     temperature max_grad_norm early_stopping_min_delta min_prior_log_var max_prior_log_var value
-    quantile"""
+    quantile std_init_params log_std_base momentum_decay init_step_size exploration_ratio
+    ridge_penalty mean_field_factor hess_init beta1 beta2 final_step_size a b gamma
+    running_average_factor eps filter_threshold c beta"""
 INTEGERS = """output_dim num_filters depth widen_factor width num_heads mlp_dim lora_rank vocab_size
     max_length pad_id patch_size num_inputs batch_size divisor n n_bins n_data n_epochs
     n_samples n_posterior_samples n_output_samples n_target_samples grid_size
     num_unique_labels gradient_accumulation_steps eval_every_n_epochs early_stopping_patience
-    memory_budget ignored_label devices keep_top_n_checkpoints save_every_n_steps"""
+    memory_budget ignored_label devices keep_top_n_checkpoints save_every_n_steps
+    rank n_loss_samples ensemble_size n_thinning burnin_length cycle_length gp_hidden_features
+    burnin_epochs collect_every mc_samples num_chains num_cycles burnin_steps total_steps"""
 SWITCHES = """plot shuffle prefetch replace joint log verbose tune_prior_log_variance progress
     distribute frozen curvature verify
     disable_jit disable_calibration_metrics_computation disable_training_metrics_computation
-    dump_state start_from_current_state return_ess"""
+    dump_state start_from_current_state return_ess normalize_input bootstrap"""
 CHOICES = """form pool name link structure hessian_structure how interval_type mode keep_curvature
     early_stopping_monitor return_aux parameters cache_features"""
 PAIRS = """data_loader train_data_loader val_data_loader calib_data_loader iterable tf_data_loader
     torch_data_loader loader"""
 TREES = "params params_like tree mutable calib_params calib_mutable collections"
 CALLABLES = """call log_variance_call activation initializer_fun fun freeze_fun trainable
-    transform uncertainty_fn"""
+    transform uncertainty_fn init"""
 OBJECTS = """widths activations dense dropout dtype stage_sizes block_cls conv shortcut_size
     input_shape rngs module state likelihood_log_variance_model posterior_approximator model_editor
     optimizer plot_options output_calibrator checkpointer monitor processor hyperparameters
     metrics method fit_config map_fit_config calib_config inputs_loaders data
     cross_val_probs cross_val_targets cross_test_probs cross_val_outputs cross_test_outputs
-    conformal_sets"""
+    conformal_sets preconditioner momentum"""
 PATHS = "save_checkpoint_dir restore_checkpoint_path checkpoint_path path resume_dir"
 
 KINDS: dict[str, str] = {
@@ -67,6 +71,7 @@ KINDS: dict[str, str] = {
         "path": PATHS,
         "anything": "status",
         "network": "model",
+        "steps": "step_schedule learning_rate",
         "callbacks": "callbacks",
         "prior": "prior",
         "likelihood": "likelihood",
@@ -142,6 +147,7 @@ def recipes(kind: str) -> st.SearchStrategy[Recipe]:
         "tree": hostile_trees.recipes_of_trees,
         "callable": hostile_trees.recipes_of_callables,
         "metrics": hostile_trees.recipes_of_callables,
+        "steps": recipes_of_steps,
         "object": hostile_choices.recipes_of_objects,
         "path": hostile_choices.recipes_of_objects,
         "anything": hostile_choices.recipes_of_objects,
@@ -171,6 +177,8 @@ def make(kind: str, recipe: Recipe, right: Any, argument: str) -> Hostile:
         return hostile_arrays.make(recipe, right)
     if kind in ("number", "integer", "seed", "checked size"):
         return hostile_numbers.make(recipe, right, argument, whole=kind != "number")
+    if kind == "steps":
+        return make_steps(recipe, right, argument)
     if kind == "switch":
         return hostile_choices.make_switch(recipe, right)
     if kind == "choice":
@@ -203,6 +211,22 @@ def make(kind: str, recipe: Recipe, right: Any, argument: str) -> Hostile:
     if kind in ("outputs", "extreme targets"):
         return hostile_models.make_outputs(recipe, right)
     return hostile_loaders.make(recipe, batches_of(right), lambda batches: like(right, batches))
+
+
+def recipes_of_steps() -> st.SearchStrategy[Recipe]:
+    return st.tuples(st.just("number"), hostile_numbers.recipes_of_numbers()) | st.tuples(
+        st.just("function"), hostile_trees.recipes_of_callables()
+    )
+
+
+def make_steps(recipe: Recipe, right: Any, argument: str) -> Hostile:
+    """A number, or a function of the number of the step, which may give any positive one."""
+    name, own = recipe
+    if name == "number":
+        return hostile_numbers.make(own, right, argument)
+    if own in (("other", "one"), ("gives", "no callable"), ("gives", "number")):
+        return either(hostile_trees.make_callable(own, right).value)
+    return hostile_trees.make_callable(own, lambda step: 0.01)
 
 
 def make_data(recipe: Recipe, right: tuple[Any, Any]) -> Hostile:

@@ -87,12 +87,17 @@ OF_A_SIZE = "is the network of that name with its sizes filled in"
 NO_VALUES = "takes no value of a user's"
 COPIES = "copies a record with other fields, which are checked where they are used"
 BY_USERS = "is overridden by users, whose own are hostile callbacks, priors and likelihoods here"
+# Posteriors of the methods, and what each of them says of its own.
+METHODS = ("SWAG", "ADVI", "DeepEnsemble", "SGHMC", "CyclicalSGLD", "SNGP")
+HOOKS = ("approximate", "check", "map_is_idle", "prior_of", "recorded", "trainable_of")
+STATES = ("Joint", "Posterior", "Laplace", "Weight")
 # Public callables without an entry, and why.
 REASONS: dict[str, str] = {
     **dict.fromkeys(
         (
             *("Laplace", "RegressionPrediction", "ReliabilityDiagram", "PriorPrecision"),
             *("LaplacePosterior", "MAPPosterior", "JointState", "PosteriorState", "LaplaceState"),
+            *("WeightPosterior", "WeightState", *(f"{of}Posterior" for of in METHODS)),
             *("ClassificationPredictive", "RegressionPredictive"),
             *("ClassificationLikelihood", "RegressionLikelihood"),
         ),
@@ -108,13 +113,15 @@ REASONS: dict[str, str] = {
     **dict.fromkeys(
         ("ClassificationLikelihood.predictions", "RegressionLikelihood.predictions"), IN_PROGRAMS
     ),
-    **dict.fromkeys((f"{name}State.replace" for name in ("Joint", "Posterior", "Laplace")), COPIES),
+    **dict.fromkeys((f"{name}State.replace" for name in STATES), COPIES),
     **dict.fromkeys(("FitCallback", "CustomLikelihood", "Prior"), BY_USERS),
     **dict.fromkeys(
         (
             *("array_tree", "gaussian_prior", "log_prior_density", "check_prior"),
             "num_parameters",
             *("exact_log_prob", "density_precision", "sound_noise"),
+            *("SGHMCPosterior.plan", "CyclicalSGLDPosterior.plan"),
+            *(f"{of}Posterior.{hook}" for of in METHODS for hook in HOOKS),
         ),
         OTHER_ROOMS,
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import conformal_oracles
 import core_oracles
+import method_oracles
 import numpy as np
 from agreement import Oracle
 from density_oracles import (
@@ -72,6 +73,9 @@ ORACLES: dict[str, Oracle] = {
     # They hand on what they are given, a NaN too.
     "Laplace.merge": lambda given, result: "",
     "Laplace.write_to": lambda given, result: "",
+    "WeightPosterior.merge": lambda given, result: "",
+    "WeightPosterior.write_to": lambda given, result: "",
     **conformal_oracles.ORACLES,
     **core_oracles.ORACLES,
+    **method_oracles.ORACLES,
 }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from agreement import Oracle
-from entries import Elsewhere, Inert, Later, Other, Pair, Subject, arguments_of
+from entries import Elsewhere, Inert, Later, Other, Pair, Subject, arguments_of, parameters_of
 from kinds import kind_of
 from oracles import ORACLES
 
@@ -67,7 +66,7 @@ def place(name: str, subject: Subject, argument: str) -> Place:
         return subject.run(**subject.base())
 
     oracle = (lambda given, result: "") if kind == "anything" else ORACLES.get(name)
-    parameter = inspect.signature(subject.documented).parameters[argument]
+    parameter = parameters_of(subject.documented)[argument]
     optional = parameter.default is None or "None" in str(parameter.annotation)
     bound = (
         None

@@ -17,13 +17,14 @@ from hoarfrost import data, likelihood, metric, prior, prob_model
 from hoarfrost.errors import HoarfrostError
 from hoarfrost.methods.problem import problem_of
 from hoarfrost.predictive import RegressionPrediction
-from hoarfrost.prob_model.posterior import LaplacePosterior, MAPPosterior
+from hoarfrost.prob_model.posterior import ADVIPosterior, LaplacePosterior, MAPPosterior
 
 # Where the name of a table's row is looked for.
 HANDED_OUT = SimpleNamespace(
     RegressionPrediction=RegressionPrediction,
     LaplacePosterior=LaplacePosterior,
     MAPPosterior=MAPPosterior,
+    ADVIPosterior=ADVIPosterior,
 )
 PLACES = (hoarfrost, prob_model, hoarfrost.methods, metric, data, likelihood, prior, HANDED_OUT)
 

@@ -15,6 +15,7 @@ from test_config_options import TABLE as CONFIGS
 from test_conformal_options import TABLE as CONFORMAL
 from test_data_options import TABLE as DATA
 from test_laplace_options import TABLE as LAPLACE
+from test_method_posterior_options import TABLE as METHOD_POSTERIORS
 from test_methods_options import TABLE as METHODS
 from test_metric_and_prior_options import TABLE as METRICS_AND_PRIORS
 from test_model_options import TABLE as MODELS
@@ -31,7 +32,7 @@ from hoarfrost.prior import DiagonalGaussianPrior, IsotropicGaussianPrior
 from hoarfrost.prob_model.posterior import LaplacePosterior, MAPPosterior
 
 TABLES = (LAPLACE, MODELS, NETWORKS, CONFIGS, DATA, METRICS_AND_PRIORS, PREDICTIVES, CHECKPOINTS)
-TABLES += (CONFORMAL, METHODS, WEIGHTS)
+TABLES += (CONFORMAL, METHODS, WEIGHTS, METHOD_POSTERIORS)
 TABLE = {name: subject for rows in TABLES for name, subject in rows.items()}
 # Classes all of whose public methods must stand in the table.
 WHOLE = (
