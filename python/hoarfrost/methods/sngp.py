@@ -24,7 +24,7 @@ from hoarfrost.freezing import Subset, make_partition
 from hoarfrost.laplace import fit_network
 from hoarfrost.likelihood import resolve
 from hoarfrost.likelihood.points import check_ignored_label
-from hoarfrost.methods.ascent import climb, repeated, weights_of
+from hoarfrost.methods.ascent import check_climb, climb, repeated, weights_of
 from hoarfrost.methods.epochs import UNWATCHED, Monitoring
 from hoarfrost.methods.laplace_draws import LaplaceDraws
 from hoarfrost.methods.posterior import WeightPosterior, posterior_on
@@ -152,6 +152,7 @@ def fit_sngp(
         momentum,
         mean_field_factor,
     )
+    check_climb(optimizer, n_epochs)
     key = check_key(seed, "seed")
     loader = as_data_loader(data_loader, "data_loader")
     network, tree, mutable = as_network(model, params, options.get("call"))
