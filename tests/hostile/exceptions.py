@@ -185,6 +185,12 @@ EXEMPTIONS += (
         lambda recipe: recipe == ("other", "tuple"),
     ),
     Exemption(
+        "samples are a tree with any number of parameters, of any shape",
+        ("effective_sample_size", "kernel_stein_discrepancy_imq"),
+        "",
+        lambda recipe: recipe[0] == "shape" or recipe == ("wrong kind", "dict"),
+    ),
+    Exemption(
         "one name may stand in a list",
         ("Laplace",),
         "parameters",

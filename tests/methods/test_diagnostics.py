@@ -62,6 +62,24 @@ def test_discrepancy_is_the_double_loop() -> None:
     np.testing.assert_allclose(found, np.sqrt(total) / 7, rtol=1e-10)
 
 
+def test_discrepancy_of_samples_far_apart_is_that_of_each() -> None:
+    """Where the kernel of two samples is 0 to rounding, only pairs of equals are left."""
+    x = np.array([[0.0], [2.0**40], [-(2.0**41)]])
+    # Of a pair of equals it is d c^(2 beta - 2) + c^(2 beta) |s|^2, with beta -1/2 and c 1.
+    found = kernel_stein_discrepancy_imq(x, np.array([[1.0], [2.0], [3.0]]))
+    np.testing.assert_allclose(found, np.sqrt(3 + 1 + 4 + 9) / 3, rtol=1e-9)
+    near = np.array([[1.0], [1.0 + 2.0**-40]])
+    found = kernel_stein_discrepancy_imq(near, np.zeros((2, 1)), c=2.0**-30)
+    np.testing.assert_allclose(found, np.sqrt(2.0**90), rtol=1e-5)
+
+
+def test_effective_size_does_not_depend_on_the_unit() -> None:
+    x = np.random.default_rng(4).normal(size=(20, 3)).cumsum(axis=0)
+    found = effective_sample_size(x)
+    for unit in (2.0**500, 2.0**-500):
+        assert np.array_equal(effective_sample_size(unit * x), found)
+
+
 def test_discrepancy_tells_the_density_from_another() -> None:
     rng = np.random.default_rng(3)
     exact = [

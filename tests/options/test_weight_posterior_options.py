@@ -189,6 +189,13 @@ def sizes(name: str) -> Callable[..., Any]:
     return lambda **given: np.asarray(getattr(methods, name)(**given)(PLACES))
 
 
+def numbers(name: str) -> Callable[..., Any]:
+    """What a diagnostic gives, whatever the tree."""
+    return lambda **given: np.hstack(
+        [np.ravel(leaf) for leaf in jax.tree.leaves(getattr(methods, name)(**given))]
+    )
+
+
 def of_methods() -> Iterator[tuple[str, Subject]]:
     for name, (base, entries) in METHODS.items():
         run = on_posterior(name, 1 if name == "predict_regression" else 3)
@@ -226,7 +233,7 @@ def of_methods() -> Iterator[tuple[str, Subject]]:
         "rmsprop_preconditioner", roots, {}, running_average_factor=Other(0.9), eps=Other(1e-2)
     )
     for name, (base, entries) in DIAGNOSTICS.items():
-        yield built(name, getattr(methods, name), base, **entries)
+        yield built(name, numbers(name), base, **entries)
 
 
 TABLE = table(of_methods())

@@ -152,7 +152,7 @@ def feature_pass(subset: Subset, first: CheckedBatch) -> FeaturePass | None:
 
 def could_be_head(subset: Subset, output_shape: tuple[int, ...]) -> bool:
     """Whether the trainable leaves have the shapes of a last layer; computes nothing."""
-    if len(output_shape) < 2:
+    if len(output_shape) < 2 or not output_shape[-1]:
         return False
     shapes = [
         matrix_shape(tuple(np.shape(leaf)), output_shape[1:-1])

@@ -8,12 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from hoarfrost.checks import check_number, is_number, plain, real_numbers, shown
+from hoarfrost.checks import check_number, is_number, plain, shown
+from hoarfrost.dtypes import is_real
 from hoarfrost.errors import InvalidArgumentError, NonFiniteError, ShapeError
 from hoarfrost.types import Array, Tree
 
 # Numbers of a block of parameters whose transforms are held at once.
 _AT_ONCE = 2**22
+# Of the sum of two squared norms, below which that of their difference is taken by itself.
+_CLOSE = 1e-6
 
 
 def effective_sample_size(samples: Any, filter_threshold: float | None = 0.0) -> Tree:
@@ -73,13 +76,14 @@ def kernel_stein_discrepancy_imq(
     Raises
     ------
     InvalidArgumentError, ShapeError, NonFiniteError
-        If an argument is out of range; if samples and gradients are not alike, or not finite.
+        If an argument is out of range; if samples and gradients are not alike, or not finite, or
+        so large that the result is not.
 
     References
     ----------
     Gorham and Mackey (2017), Measuring sample quality with kernels.
     """
-    width = check_number("c", c, positive=True)
+    width = np.float64(check_number("c", c, positive=True))
     power = plain(beta)
     if not is_number(power) or not -1 < power < 0:
         raise InvalidArgumentError(
@@ -91,20 +95,40 @@ def kernel_stein_discrepancy_imq(
             f"samples have shape {x.shape} as vectors, and grads {score.shape}; give a gradient "
             "for each sample"
         )
-    x = x - x.mean(axis=0)
+    x = x - np.median(x, axis=0)
     size, dimension = x.shape
-    norms, along = np.sum(x * x, axis=1), np.sum(score * x, axis=1)
     total = 0.0
     rows = max(1, _AT_ONCE // size)
-    for start in range(0, size, rows):
-        part = slice(start, start + rows)
-        distance = np.maximum(norms[part, None] + norms - 2 * x[part] @ x.T, 0)
-        base = width**2 + distance
-        slope = -2 * power * base ** (power - 1)
-        apart = along[part, None] + along - score[part] @ x.T - x[part] @ score.T
-        trace = dimension * slope - 4 * power * (power - 1) * base ** (power - 2) * distance
-        total += float(np.sum(trace + slope * apart + base**power * (score[part] @ score.T)))
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        for start in range(0, size, rows):
+            part = slice(start, start + rows)
+            distance, along = _of_pairs(x, score, part)
+            base = width**2 + distance
+            slope = -2 * power * base ** (power - 1)
+            trace = dimension * slope - 4 * power * (power - 1) * base ** (power - 2) * distance
+            pairs = trace + slope * along + base**power * (score[part] @ score.T)
+            total += float(np.sum(pairs)) if np.isfinite(base).all() else np.inf
+    if not np.isfinite(total):
+        raise NonFiniteError(
+            f"the discrepancy with c {shown(c)} is beyond float64; give samples and grads in "
+            "another unit, or another c"
+        )
     return np.sqrt(np.maximum(np.asarray(total), 0)) / size
+
+
+def _of_pairs(x: Array, score: Array, part: slice) -> tuple[Array, Array]:
+    """``|x_i - x_j|^2`` and ``(x_i - x_j) (s_i - s_j)`` of some samples i and all j."""
+    norms, own = np.sum(x * x, axis=1), np.sum(score * x, axis=1)
+    sums = norms[part, None] + norms
+    distance = sums - 2 * x[part] @ x.T
+    along = own[part, None] + own - score[part] @ x.T - x[part] @ score.T
+    # What is left of a difference there is mostly rounding: these pairs one by one.
+    for row, close in enumerate(distance <= _CLOSE * sums):
+        place, (others,) = part.start + row, np.nonzero(close)
+        apart = x[place] - x[others]
+        distance[row, others] = np.einsum("ij,ij->i", apart, apart)
+        along[row, others] = np.einsum("ij,ij->i", apart, score[place] - score[others])
+    return distance, along
 
 
 def _effective(leaf: Array, threshold: float | None) -> Array:
@@ -115,13 +139,16 @@ def _effective(leaf: Array, threshold: float | None) -> Array:
     weights = 1 - np.arange(1, size) / size
     for start in range(0, flat.shape[1], width):
         part = flat[:, start : start + width]
+        # So that no square is beyond float64.
+        largest = np.abs(part).max(axis=0)
+        part = part / np.where(largest > 0, largest, 1)
         centred = part - part.mean(axis=0)
         spectrum = np.fft.rfft(centred, 2 * size, axis=0)
         covariance = np.fft.irfft(np.abs(spectrum) ** 2, 2 * size, axis=0)[:size]
         lags = np.arange(size, 0, -1)[:, None]
         variance = covariance[0] / size
         # Rounding of a mean is no movement.
-        moves = variance > (np.finfo(np.float64).eps * np.abs(part).max(axis=0)) ** 2
+        moves = variance > np.finfo(np.float64).eps ** 2
         correlation = covariance / lags / np.where(moves, variance, 1)
         later = correlation[1:]
         if threshold is not None:
@@ -133,7 +160,7 @@ def _effective(leaf: Array, threshold: float | None) -> Array:
 
 def _stacked(name: str, samples: Any) -> Tree:
     """A tree of float64 arrays with a leading axis of samples."""
-    if isinstance(samples, Sequence) and not isinstance(samples, str):
+    if isinstance(samples, Sequence) and not isinstance(samples, str | bytes | memoryview):
         trees = list(samples)
         if len(trees) < 2:
             raise InvalidArgumentError(f"{name} holds {len(trees)} samples; give at least two")
@@ -144,7 +171,7 @@ def _stacked(name: str, samples: Any) -> Tree:
                     f"{name}[{place}] has leaves of shape {shown(shape)}, and {name}[0] "
                     f"{shown(shapes[0])}; all samples must be alike"
                 )
-        samples = jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *trees)
+        samples = jax.tree.map(lambda *each: np.stack([_array(name, x) for x in each]), *trees)
     leaves, structure = jax.tree.flatten(samples)
     if not leaves:
         raise InvalidArgumentError(f"{name} holds no arrays; give trees of arrays")
@@ -158,12 +185,23 @@ def _stacked(name: str, samples: Any) -> Tree:
     return jax.tree.unflatten(structure, wide)
 
 
+def _array(name: str, leaf: Any) -> Array:
+    """A leaf as an array of real numbers."""
+    masked = isinstance(leaf, np.ma.MaskedArray) and np.ma.getmaskarray(leaf).any()
+    try:
+        array = np.asarray(leaf)
+    except (TypeError, ValueError, NotImplementedError):
+        array = np.asarray(None)
+    if masked or array.dtype == np.bool_ or not is_real(array.dtype):
+        raise InvalidArgumentError(
+            f"{name} holds {shown(leaf)}; give arrays of real numbers, none of them masked"
+        )
+    return array
+
+
 def _numbers(name: str, leaf: Any) -> Array:
-    array = np.asarray(leaf)
-    if array.dtype.kind not in "fiuV" and array.dtype.name != "bfloat16":
-        raise InvalidArgumentError(f"{name} holds {shown(leaf)}; give arrays of real numbers")
-    wide = array.astype(np.float64)
-    if real_numbers(wide) is None:
+    wide = _array(name, leaf).astype(np.float64)
+    if not np.isfinite(wide).all():
         raise NonFiniteError(f"{name} holds a NaN or an infinity; leave that sample out")
     return wide
 

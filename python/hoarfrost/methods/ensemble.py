@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from hoarfrost.checks import check_count, check_key, check_switch, shown
+from hoarfrost.checks import check_count, check_key, check_switch, is_choice, shown
 from hoarfrost.data.accepted import as_data_loader
 from hoarfrost.data.checked import data_batches
 from hoarfrost.data.features import origin_of
@@ -185,13 +185,13 @@ def _initial(
     """What draws parameters from a key; None where members start at those given."""
     if callable(init):
         return lambda key: _given_by(init, key, model, call)
-    if init == "given":
-        return None
-    if init != "anew":
+    if not is_choice(init, ("anew", "given")):
         raise InvalidArgumentError(
             f"init is {shown(init)}; give 'anew', 'given', or a function of a key that gives "
             "parameters"
         )
+    if init == "given":
+        return None
     try:
         module = given_module(model, call)
     except InvalidArgumentError as error:

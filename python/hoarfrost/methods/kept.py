@@ -6,6 +6,9 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
+from hoarfrost.checks import is_choice, shown
 from hoarfrost.curvature.feature_pass import could_be_head, feature_pass, point_of
 from hoarfrost.curvature.feature_store import FrozenPass, in_memory
 from hoarfrost.data import DataLoader
@@ -56,8 +59,10 @@ def run_once(subset: Subset, loader: DataLoader, wanted: CacheFeatures, *, progr
         If `wanted` is none of True, False and "auto", or True and it cannot be; if the data are
         features of another network.
     """
-    if not isinstance(wanted, bool) and wanted != "auto":
-        raise InvalidArgumentError(f"cache_features is {wanted!r}; give True, False or 'auto'")
+    if isinstance(wanted, np.bool_):
+        wanted = bool(wanted)
+    if not isinstance(wanted, bool) and not is_choice(wanted, ("auto",)):
+        raise InvalidArgumentError(f"cache_features is {shown(wanted)}; give True, False or 'auto'")
     origin = origin_of(loader)
     if origin is not None:
         layer = over_features(subset, origin, "data_loader")

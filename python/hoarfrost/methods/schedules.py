@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.checks import check_count, check_number, shown
+from hoarfrost.checks import check_count, check_number, plain, real_numbers, shown
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.types import Array
 
 # Number of the step, from 0 -> step size; numbers, or arrays of them.
 StepSchedule = Callable[[Any], Any]
+_WANTED = "it must give positive finite numbers"
 
 
 def constant_schedule(init_step_size: float) -> StepSchedule:
@@ -95,19 +96,23 @@ def step_sizes(name: str, schedule: Any, steps: int) -> Array:
         return np.full(steps, check_number(name, schedule, positive=True))
     places = np.arange(steps)
     try:
-        sizes = np.asarray(schedule(places), np.float64)
+        sizes = real_numbers(schedule(places))
     except (TypeError, ValueError, jax.errors.JAXTypeError):
-        sizes = np.empty(())
-    if sizes.shape != (steps,):
-        sizes = np.array([float(schedule(int(step))) for step in places], np.float64)
-    wrong = ~np.isfinite(sizes) | (sizes < 0)
-    if wrong.any() or not sizes.any():
-        first = int(np.flatnonzero(wrong)[0]) if wrong.any() else 0
-        raise InvalidArgumentError(
-            f"{name} gives {shown(float(sizes[first]))} at step {first}; it must give positive "
-            "finite numbers"
-        )
+        sizes = None
+    if sizes is None or sizes.shape != (steps,) or (sizes < 0).any():
+        sizes = np.array([_size(name, schedule, int(step)) for step in places])
+    if not sizes.any():
+        raise InvalidArgumentError(f"{name} gives 0 at every step; {_WANTED}")
     return sizes
+
+
+def _size(name: str, schedule: StepSchedule, step: int) -> float:
+    """Of one step."""
+    given = schedule(step)
+    size = real_numbers(given)
+    if size is None or size.ndim or size < 0:
+        raise InvalidArgumentError(f"{name} gives {shown(plain(given))} at step {step}; {_WANTED}")
+    return float(size)
 
 
 def _namespace(step: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
@@ -20,16 +21,17 @@ from hoarfrost.data.accepted import as_data_loader
 from hoarfrost.data.checked import data_batches
 from hoarfrost.devices import choose_devices
 from hoarfrost.errors import InvalidArgumentError, ShapeError
-from hoarfrost.freezing import Subset, make_partition
+from hoarfrost.freezing import Selector, Subset, make_partition
 from hoarfrost.laplace import fit_network
-from hoarfrost.likelihood import resolve
+from hoarfrost.likelihood import Likelihood, resolve
 from hoarfrost.likelihood.points import check_ignored_label
 from hoarfrost.methods.ascent import check_climb, climb, repeated, weights_of
 from hoarfrost.methods.epochs import UNWATCHED, Monitoring
+from hoarfrost.methods.kept import CacheFeatures
 from hoarfrost.methods.laplace_draws import LaplaceDraws
 from hoarfrost.methods.posterior import WeightPosterior, posterior_on
 from hoarfrost.methods.problem import Problem, ProblemOptions, gaussian_prior_of, problem_with
-from hoarfrost.network import as_network, param_kinds
+from hoarfrost.network import Call, as_network, param_kinds
 from hoarfrost.network.random_features import (
     GP,
     KERNEL,
@@ -154,31 +156,48 @@ def fit_sngp(
     )
     check_climb(optimizer, n_epochs)
     key = check_key(seed, "seed")
+    problem = _problem_of(model, params, data_loader, settings, key, **options)
+    return sngp_on(problem, settings, optimizer=optimizer, n_epochs=n_epochs, seed=seed)
+
+
+def _problem_of(
+    model: Any,
+    params: Tree,
+    data_loader: Any,
+    settings: SNGP,
+    key: jax.Array,
+    *,
+    likelihood: str | Likelihood = "categorical",
+    trainable: Selector = None,
+    prior_precision: Any = 1.0,
+    prior_mean: Any = 0.0,
+    call: Call | None = None,
+    ignored_label: int | None = None,
+    devices: int | Sequence[jax.Device] | None = None,
+    cache_features: CacheFeatures = "auto",
+    progress: bool = True,
+) -> Problem:
+    """`problem_of` for a model that gives hidden features."""
+    likelihood = resolve(likelihood)
     loader = as_data_loader(data_loader, "data_loader")
-    network, tree, mutable = as_network(model, params, options.get("call"))
-    devices = choose_devices(options.get("devices"))
-    selector = options.get("trainable")
-    own = make_partition(tree, selector, kinds=param_kinds(network), may_be_empty=True)
+    network, tree, mutable = as_network(model, params, call)
+    own = make_partition(tree, trainable, kinds=param_kinds(network), may_be_empty=True)
     subset = with_random_features(
-        Subset(network, own, tree, mutable, devices),
+        Subset(network, own, tree, mutable, choose_devices(devices)),
         settings,
         next(data_batches(loader, masks=True)).inputs,
         key,
     )
-    likelihood = resolve(options.get("likelihood", "categorical"))
-    penalty = float(settings.ridge_penalty)
-    precision = _over_both(subset, options.get("prior_precision", 1.0), penalty)
-    mean = _over_both(subset, options.get("prior_mean", 0.0), 0.0)
-    problem = problem_with(
+    precision = _over_both(subset, prior_precision, float(settings.ridge_penalty))
+    return problem_with(
         subset,
         loader,
         likelihood=likelihood,
-        prior=gaussian_prior_of(precision, mean, subset),
-        ignored_label=check_ignored_label(options.get("ignored_label"), likelihood),
-        cache_features=options.get("cache_features", "auto"),
-        progress=options.get("progress", True),
+        prior=gaussian_prior_of(precision, _over_both(subset, prior_mean, 0.0), subset),
+        ignored_label=check_ignored_label(ignored_label, likelihood),
+        cache_features=cache_features,
+        progress=progress,
     )
-    return sngp_on(problem, settings, optimizer=optimizer, n_epochs=n_epochs, seed=seed)
 
 
 def with_random_features(subset: Subset, settings: SNGP, inputs: Tree, key: jax.Array) -> Subset:
