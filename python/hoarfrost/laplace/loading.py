@@ -26,6 +26,7 @@ from hoarfrost.laplace.saved_parts import (
     check_model,
     example_of,
     layer_of,
+    layers_of,
     likelihood_of,
 )
 from hoarfrost.laplace.saved_trees import decoded, leaves_by_path, leaves_of, tree_of
@@ -139,6 +140,7 @@ def _posterior_of(
         positions,
         header["ignored_label"],
         example,
+        layers_of(header.get("layers"), stored),
     )
     structure, prior = header["structure"], stored.array("prior_precision").copy()
     setting, keep = linearised.setting(prior), header["keep"]

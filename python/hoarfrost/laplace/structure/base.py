@@ -160,6 +160,18 @@ class Factor:
         return core_order
 
 
+@dataclass(frozen=True, eq=False)
+class Cores:
+    """Several sums of the core's that make up one curvature."""
+
+    parts: tuple[Any, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all."""
+        return sum(int(one.nbytes) for one in self.parts)
+
+
 def common_scale(scale: Scale) -> float:
     """The one number that all outputs share.
 
