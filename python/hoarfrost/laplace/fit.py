@@ -27,7 +27,7 @@ from hoarfrost.laplace.posterior import Laplace
 from hoarfrost.laplace.resume import Progress, Resume
 from hoarfrost.laplace.resume_folder import locked
 from hoarfrost.laplace.store import FactorStore
-from hoarfrost.laplace.structure.base import Curvature, Factor
+from hoarfrost.laplace.structure.base import Curvature, Factor, LimitedPrior
 from hoarfrost.laplace.structure.registry import check_structure, structure_for
 from hoarfrost.likelihood import Likelihood, resolve
 from hoarfrost.likelihood.points import check_ignored_label
@@ -279,6 +279,8 @@ def fit_network(
         empty = structure_for(structure, setting).empty(setting)
         so_far = Progress(empty, no_sums(linearised), 0, False)
     curvature, sums = so_far.curvature, so_far.sums
+    if isinstance(curvature, LimitedPrior):
+        curvature.check_prior(precision.vector)
     batches = itertools.chain([first], batches)
     if resume is not None:
         batches = resume.watch(batches)

@@ -359,6 +359,8 @@ class LinearisedNetwork:
         run = self.predicting_pass()
         size = self.piece_size(batch_size, run) * self.points_each
         itemsize: int = wide_dtype(*jax.tree.leaves(self.trainable)).itemsize
+        if isinstance(run, LayersPass):
+            return self._passes_of_layers(batch_size, run, itemsize)
         if self.head is None:
             rows = size * self.mean.size * itemsize
             fitting = 9 * rows * self._root_columns // 2
@@ -372,6 +374,16 @@ class LinearisedNetwork:
         kept = layer + (0 if signs is None else signs.nbytes)
         wide, lingering = 8 * piece // itemsize, min(fitting, _LINGERING)
         return Passes(kept, fitting, 5 * (piece + layer) + outputs, wide, lingering)
+
+    def _passes_of_layers(self, batch_size: int, run: LayersPass, itemsize: int) -> Passes:
+        """As of rows of a Jacobian, but of a point's layer inputs and gradients."""
+        fit, direction = self._general(self.likelihood), self.mean.size * itemsize
+        assert isinstance(fit, LayersPass)
+        rows = self.piece_size(batch_size, fit) * fit.point_numbers * itemsize
+        piece = self.piece_size(batch_size, run) * run.point_numbers * itemsize
+        fitting = 9 * rows // 2 + 4 * direction
+        wide, lingering = 8 * piece // itemsize, min(fitting, _LINGERING)
+        return Passes(direction, fitting, 5 * piece // 2 + 4 * direction, wide, lingering)
 
     @functools.cached_property
     def _root_columns(self) -> int:
@@ -408,11 +420,14 @@ class LinearisedNetwork:
             self.likelihood,
         )
 
+    @functools.cached_property
+    def _direction(self) -> list[jax.Array]:
+        return check_direction(self.subset)
+
     def _general(self, likelihood: Likelihood | None) -> JacobianPass | LayersPass:
         if self.layers is not None:
             rows = self.num_outputs if likelihood is None else min(MAX_COLUMNS, self._root_columns)
-            direction = check_direction(self.subset)
-            return LayersPass(self.subset, self.layers.layers, likelihood, direction, rows)
+            return LayersPass(self.subset, self.layers.layers, likelihood, self._direction, rows)
         return JacobianPass(
             self.subset, likelihood, self.num_outputs, self.mean.size, self.positions
         )

@@ -140,7 +140,7 @@ def _posterior_of(
         positions,
         header["ignored_label"],
         example,
-        layers_of(header.get("layers"), stored),
+        layers_of(header["layers"], stored),
     )
     structure, prior = header["structure"], stored.array("prior_precision").copy()
     setting, keep = linearised.setting(prior), header["keep"]

@@ -137,7 +137,7 @@ def layers_header(found: FoundLayers | None, arrays: dict[str, Array | Pieces]) 
 
 
 def layers_of(header: Header | None, stored: StoredFile) -> FoundLayers | None:
-    """The layers of a file; files of earlier versions have none."""
+    """The layers of a file."""
     if header is None:
         return None
     layers = tuple(Layer(**one) for one in header["layers"])

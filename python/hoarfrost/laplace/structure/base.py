@@ -266,6 +266,14 @@ class Structure(Protocol):
 
 
 @runtime_checkable
+class LimitedPrior(Protocol):
+    """A curvature that cannot be factored with every prior."""
+
+    def check_prior(self, prior_precision: Array) -> None:
+        """Raise `InvalidArgumentError` where it cannot with this one, ``(P,)``."""
+
+
+@runtime_checkable
 class SeparateNoise(Protocol):
     """A curvature that keeps outputs apart, so that each can have a noise of its own."""
 

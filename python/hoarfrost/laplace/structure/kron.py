@@ -28,7 +28,7 @@ from hoarfrost.types import Array
 # Where the factor of a layer's outputs comes from.
 Outputs = Literal["softmax", "diagonal", "rows"]
 
-_EPS = float(np.finfo(np.float64).eps)
+_EPS, _BITS = float(np.finfo(np.float64).eps), 46
 
 
 class KroneckerGaussianHead(GaussianHeadCurvature):
@@ -207,9 +207,8 @@ class KroneckerCurvature:
         scale = common_scale(scale)
         posteriors, parts, start = list[Any](), list[Part](), 0
         for place, (shape, inputs, _) in enumerate(self._layers()):
-            stop = start + shape.num_params
-            prior = prior_precision[self.order[start:stop]].reshape(shape.num_outputs, -1)
-            start = stop
+            prior = self._prior_of(shape, start, prior_precision)
+            start += shape.num_params
             with errors_at(scale):
                 basis = self._basis(place, *_sides(prior))
                 own = basis.posterior(1 / inputs.num_data, float(prior[0, 0]) / scale)
@@ -220,6 +219,13 @@ class KroneckerCurvature:
             posteriors.append(self.sums.parts[-1].factor(rest))
             parts.append("diagonal")
         return KroneckerFactor(posteriors, self.order, scale, parts, self.setting.num_outputs)
+
+    def check_prior(self, prior_precision: Array) -> None:
+        """Raise `InvalidArgumentError` as `factor` does, before anything is computed."""
+        start = 0
+        for shape in self.shapes:
+            _sides(self._prior_of(shape, start, prior_precision))
+            start += shape.num_params
 
     def flops(self, prior_precision: Array) -> float:
         """None that can be counted: an eigendecomposition can not say how far it is."""
@@ -233,12 +239,16 @@ class KroneckerCurvature:
         for place, shape in enumerate(self.shapes):
             yield shape, self.sums.parts[2 * place], self.sums.parts[2 * place + 1]
 
+    def _prior_of(self, shape: LayerShape, start: int, prior_precision: Array) -> Array:
+        """The prior ``(O, D')`` of the layer that begins at this place of the order."""
+        own = self.order[start : start + shape.num_params]
+        return prior_precision[own].reshape(shape.num_outputs, -1)
+
     def _basis(self, place: int, input_prior: Array, output_prior: Array) -> Any:
         sides = np.concatenate([input_prior, output_prior])
         if place in self.bases:
             known, basis = self.bases[place]
-            # Ratios of a multiple of a prior are the same up to their own rounding.
-            if (np.abs(known - sides) <= 4 * _EPS * sides).all():
+            if np.array_equal(known, sides):
                 return basis
         shape, inputs, sums = list(self._layers())[place]
         self.bases.pop(place, None)  # there is no room for two
@@ -267,7 +277,16 @@ def _sides(prior: Array) -> tuple[Array, Array]:
             "'layerwise' or 'weights_biases' of a search), or fit with hessian_structure='full' "
             "or 'diag'"
         )
-    return inputs, outputs
+    return _rounded(inputs), _rounded(outputs)
+
+
+def _rounded(ratios: Array) -> Array:
+    """To 46 bits, so that a multiple of a prior has the ratios of the prior itself.
+
+    Only then are the bits of a factor the same whichever multiple was asked about before.
+    """
+    mantissa, exponent = np.frexp(ratios)
+    return np.ldexp(np.round(np.ldexp(mantissa, _BITS)), exponent - _BITS)
 
 
 def _probabilities(outputs: Array) -> Array:

@@ -211,7 +211,9 @@ impl LayerPosterior {
             product(left, turned, right.transpose(), half, row);
             self.rescale(row, outer);
             let own = outer(self.basis.output_root[c] * self.basis.input_root[i]);
-            row.iter_mut().for_each(|value| *value *= own);
+            for value in row.iter_mut() {
+                *value *= own;
+            }
             scatter(row, order, turned);
         })
     }

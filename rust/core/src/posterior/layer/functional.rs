@@ -48,17 +48,13 @@ impl LayerPosterior {
             let (wide, rest) = scratch.split_at_mut(ROWS * dim);
             let (turned, second) = rest.split_at_mut(ROWS * dim);
             self.turn_inputs(inputs, &mut wide[..len], &mut turned[..len]);
-            let second = match others {
-                Some(others) => {
-                    self.turn_inputs(others, &mut wide[..len], &mut second[..len]);
-                    &second[..len]
-                }
-                None => {
-                    second[..len].copy_from_slice(&turned[..len]);
-                    &second[..len]
-                }
-            };
-            turned.iter_mut().zip(second).for_each(|(value, other)| *value *= other);
+            let second = &mut second[..len];
+            if let Some(others) = others {
+                self.turn_inputs(others, &mut wide[..len], second);
+            } else {
+                second.copy_from_slice(&turned[..len]);
+            }
+            turned.iter_mut().zip(&*second).for_each(|(value, other)| *value *= other);
             let rows = len / dim;
             let products = MatRef::from_row_major_slice(&turned[..len], rows, dim);
             let target = MatMut::from_row_major_slice_mut(out, rows, outputs);

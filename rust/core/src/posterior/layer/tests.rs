@@ -19,7 +19,9 @@ fn problem() -> (Vec<f64>, Vec<f64>, Vec<f64>, Vec<f64>) {
         (0..POINTS * O).map(|i| (3.0 * number(i + 77)).exp()).collect();
     for row in probabilities.chunks_exact_mut(O) {
         let total: f64 = row.iter().sum();
-        row.iter_mut().for_each(|p| *p /= total);
+        for p in row.iter_mut() {
+            *p /= total;
+        }
     }
     (inputs, probabilities, vec![0.5, 1.0, 2.0, 1.5], vec![1.0, 3.0, 0.7])
 }
