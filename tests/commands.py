@@ -26,6 +26,7 @@ QUICK = {
     ],
     "hoarfrost.examples.resnet": ["--quick"],
     "hoarfrost.examples.transformer": ["--quick"],
+    "hoarfrost.examples.methods": ["--quick"],
     "hoarfrost.examples.results": ["--quick", "--json", "all.json"],
 }
 # What lies in the folder of the run before it starts.

@@ -42,9 +42,12 @@ PATHS = {
     "output_calibrator": "ClassificationTemperatureScaler RegressionTemperatureScaler",
     "output_calibrator.classification": "ClassificationTemperatureScaler",
     "output_calibrator.regression": "RegressionTemperatureScaler",
-    "prob_model": """CalibCheckpointer CalibConfig CalibMonitor CalibOptimizer CalibProcessor
-        FitCheckpointer FitConfig FitMonitor FitOptimizer FitProcessor
-        LaplacePosteriorApproximator MAPPosteriorApproximator ProbClassifier ProbRegressor""",
+    "prob_model": """ADVIPosteriorApproximator CalibCheckpointer CalibConfig CalibMonitor
+        CalibOptimizer CalibProcessor CyclicalSGLDPosteriorApproximator
+        DeepEnsemblePosteriorApproximator FitCheckpointer FitConfig FitMonitor FitOptimizer
+        FitProcessor LaplacePosteriorApproximator MAPPosteriorApproximator ProbClassifier
+        ProbRegressor SGHMCPosteriorApproximator SNGPPosteriorApproximator
+        SWAGPosteriorApproximator""",
     "prob_model.base": "ProbModel",
     "prob_model.calib_config.base": "CalibConfig",
     "prob_model.calib_config.checkpointer": "CalibCheckpointer",
@@ -64,13 +67,36 @@ PATHS = {
     "prob_model.joint.state": "JointState",
     "prob_model.likelihood.classification": "ClassificationLikelihood",
     "prob_model.likelihood.regression": "RegressionLikelihood",
+    "prob_model.posterior.advi.advi_approximator": "ADVIPosteriorApproximator",
+    "prob_model.posterior.advi.advi_posterior": "ADVIPosterior",
     "prob_model.posterior.base": "Posterior",
+    "prob_model.posterior.deep_ensemble.deep_ensemble_approximator": (
+        "DeepEnsemblePosteriorApproximator"
+    ),
+    "prob_model.posterior.deep_ensemble.deep_ensemble_posterior": "DeepEnsemblePosterior",
     "prob_model.posterior.laplace.laplace_approximator": "LaplacePosteriorApproximator",
     "prob_model.posterior.laplace.laplace_posterior": "LaplacePosterior",
     "prob_model.posterior.laplace.laplace_state": "LaplaceState",
     "prob_model.posterior.map.map_approximator": "MAPPosteriorApproximator",
     "prob_model.posterior.map.map_posterior": "MAPPosterior",
+    "prob_model.posterior.sgmcmc.cyclical_sgld.cyclical_sgld_approximator": (
+        "CyclicalSGLDPosteriorApproximator"
+    ),
+    "prob_model.posterior.sgmcmc.cyclical_sgld.cyclical_sgld_posterior": "CyclicalSGLDPosterior",
+    "prob_model.posterior.sgmcmc.sghmc.sghmc_approximator": "SGHMCPosteriorApproximator",
+    "prob_model.posterior.sgmcmc.sghmc.sghmc_posterior": "SGHMCPosterior",
+    "prob_model.posterior.sgmcmc.sgmcmc_diagnostic": """effective_sample_size
+        kernel_stein_discrepancy_imq""",
+    "prob_model.posterior.sgmcmc.sgmcmc_preconditioner": """identity_preconditioner
+        rmsprop_preconditioner""",
+    "prob_model.posterior.sgmcmc.sgmcmc_step_schedule": """constant_schedule
+        constant_schedule_with_cosine_burnin cosine_schedule
+        cyclical_cosine_schedule_with_const_burnin polynomial_schedule""",
+    "prob_model.posterior.sngp.sngp_approximator": "SNGPPosteriorApproximator",
+    "prob_model.posterior.sngp.sngp_posterior": "SNGPPosterior",
     "prob_model.posterior.state": "PosteriorState",
+    "prob_model.posterior.swag.swag_approximator": "SWAGPosteriorApproximator",
+    "prob_model.posterior.swag.swag_posterior": "SWAGPosterior",
     "prob_model.predictive.classification": "ClassificationPredictive",
     "prob_model.predictive.regression": "RegressionPredictive",
     "prob_model.prior": "DiagonalGaussianPrior IsotropicGaussianPrior Prior",
@@ -86,6 +112,9 @@ RE_EXPORTS = [
     "data/loader/__init__.py",
     "data/loader/huggingface_loaders.py",
     "joint/state.py",
+    "posterior/sgmcmc/sgmcmc_diagnostic.py",
+    "posterior/sgmcmc/sgmcmc_preconditioner.py",
+    "posterior/sgmcmc/sgmcmc_step_schedule.py",
     "posterior/state.py",
     "utils/random.py",
     "output_calibrator/__init__.py",
@@ -116,7 +145,14 @@ from fortuna.prob_model.fit_config import FitConfig, FitMonitor
 from fortuna.prob_model.fit_config import FitConfig, FitMonitor, FitOptimizer, FitProcessor
 from fortuna.prob_model.fit_config import FitConfig, FitMonitor, FitOptimizer, FitCallback
 from fortuna.prob_model.fit_config.checkpointer import FitCheckpointer
+from fortuna.prob_model import ADVIPosteriorApproximator, DeepEnsemblePosteriorApproximator
+from fortuna.prob_model import SGHMCPosteriorApproximator, CyclicalSGLDPosteriorApproximator
+from fortuna.prob_model import SNGPPosteriorApproximator, SWAGPosteriorApproximator
 from fortuna.prob_model.posterior import MAPPosteriorApproximator
+from fortuna.prob_model.posterior.sgmcmc.cyclical_sgld import CyclicalSGLDPosteriorApproximator
+from fortuna.prob_model.posterior.sgmcmc.sghmc import SGHMCPosteriorApproximator
+from fortuna.prob_model.posterior.sngp.sngp_approximator import SNGPPosteriorApproximator
+from fortuna.prob_model.posterior.swag.swag_approximator import SWAGPosteriorApproximator
 from fortuna.prob_model.posterior.state import PosteriorState
 from fortuna.prob_model.prior import IsotropicGaussianPrior
 from fortuna.prob_model.prior import Prior

@@ -1,4 +1,4 @@
-"""Kronecker factors of layers: another library's numbers, where they are exact, what they refuse."""
+"""Kronecker factors of layers: another library's numbers, where they are exact, refusals."""
 
 from __future__ import annotations
 

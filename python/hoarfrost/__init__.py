@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from hoarfrost._core import __version__
 
 if TYPE_CHECKING:
-    from hoarfrost import conformal, data, errors, likelihood, metric, model, prob_model
+    from hoarfrost import conformal, data, errors, likelihood, methods, metric, model, prob_model
     from hoarfrost.curvature.features import features
     from hoarfrost.laplace import Laplace, describe, fit_laplace, load_laplace
     from hoarfrost.laplace import plan_laplace as plan
+    from hoarfrost.methods.saving import load_posterior
 
 __all__ = [
     "Laplace",
@@ -26,6 +27,8 @@ __all__ = [
     "fit_laplace",
     "likelihood",
     "load_laplace",
+    "load_posterior",
+    "methods",
     "metric",
     "model",
     "plan",
@@ -39,10 +42,20 @@ _PLACES = {
     "features": ("hoarfrost.curvature.features", "features"),
     "fit_laplace": ("hoarfrost.laplace", "fit_laplace"),
     "load_laplace": ("hoarfrost.laplace", "load_laplace"),
+    "load_posterior": ("hoarfrost.methods.saving", "load_posterior"),
     "plan": ("hoarfrost.laplace", "plan_laplace"),
     **{
         name: (f"hoarfrost.{name}", "")
-        for name in ("conformal", "data", "errors", "likelihood", "metric", "model", "prob_model")
+        for name in (
+            "conformal",
+            "data",
+            "errors",
+            "likelihood",
+            "methods",
+            "metric",
+            "model",
+            "prob_model",
+        )
     },
 }
 

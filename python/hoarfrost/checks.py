@@ -150,7 +150,7 @@ def check_path(name: str, value: Any) -> str:
     return os.path.abspath(path)
 
 
-def check_key(rng: Any) -> jax.Array:
+def check_key(rng: Any, name: str = "rng") -> jax.Array:
     """The argument as a JAX key: one of the old kind or the new, or that of a seed."""
     check_not_forked("a random key")
     if is_key(rng):
@@ -159,8 +159,8 @@ def check_key(rng: Any) -> jax.Array:
     rng = plain(rng)
     if not is_whole(rng, 0) or int(rng) >= 2**63:
         raise InvalidArgumentError(
-            f"rng is {shown(rng)}; give a key such as jax.random.PRNGKey(0), or a seed from 0 to "
-            "2**63 - 1"
+            f"{name} is {shown(rng)}; give a key such as jax.random.PRNGKey(0), or a seed from 0 "
+            "to 2**63 - 1"
         )
     made: jax.Array = jax.random.PRNGKey(int(rng))
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -43,6 +44,7 @@ from problems import (
 
 from hoarfrost import prob_model
 from hoarfrost.data import DataLoader
+from hoarfrost.methods import rmsprop_preconditioner
 from hoarfrost.prior import IsotropicGaussianPrior
 from hoarfrost.prob_model import JointState
 
@@ -241,6 +243,69 @@ def of_models() -> Iterator[tuple[str, Subject]]:
         tune_prior_log_variance=Other(True),
         hessian_structure=Other("diag"),
     )
+    for name, (base, entries) in METHODS.items():
+        full = f"{name}PosteriorApproximator"
+        yield built(full, partial(run_method, getattr(prob_model, full)), base, **entries)
+
+
+STEPS = {"n_samples": 2, "n_thinning": 1}
+CYCLES = {"n_samples": 3, "n_thinning": 1, "cycle_length": 4, "init_step_size": 1e-3}
+RMSPROP = Other(rmsprop_preconditioner())
+# For each method a right call, and another value of each argument.
+METHODS: dict[str, tuple[dict[str, Any], dict[str, Entry]]] = {
+    "SWAG": ({"rank": 2}, {"rank": Other(3)}),
+    "ADVI": (
+        {},
+        {
+            "std_init_params": Other(0.3),
+            "log_std_base": Other(-1.0),
+            "n_loss_samples": Other(2),
+        },
+    ),
+    "DeepEnsemble": ({"ensemble_size": 2}, {"ensemble_size": Other(3)}),
+    "SGHMC": (
+        {**STEPS, "burnin_length": 0, "step_schedule": 1e-3},
+        {
+            "n_samples": Other(3),
+            "n_thinning": Other(2),
+            "burnin_length": Other(1),
+            "momentum_decay": Other(0.5),
+            "step_schedule": Other(1e-2),
+            "preconditioner": RMSPROP,
+        },
+    ),
+    "CyclicalSGLD": (
+        CYCLES,
+        {
+            "n_samples": Other(2),
+            "n_thinning": Other(2),
+            "cycle_length": Other(5),
+            "init_step_size": Other(1e-2),
+            "exploration_ratio": Other(0.5),
+            "preconditioner": RMSPROP,
+        },
+    ),
+    "SNGP": (
+        {"output_dim": 3, "gp_hidden_features": 8},
+        {
+            "output_dim": Other(4),
+            "gp_hidden_features": Other(9),
+            "normalize_input": Other(True),
+            "ridge_penalty": Other(5.0),
+            "momentum": Refused(0.9, "momentum is 0.9"),
+            "mean_field_factor": Other(3.0),
+        },
+    ),
+}
+
+
+def run_method(kind: Any, /, **given: Any) -> Any:
+    """Draws of a posterior after four epochs of two batches."""
+    approximator = kind(**given)
+    model = classifier(posterior_approximator=approximator)
+    starts = {"map_fit_config": config()} if str(approximator) == "swag" else {}
+    model.train(CLASSES, fit_config=config(4), **starts)
+    return model.posterior.weights.weight_samples(seed=0).trainable
 
 
 def run_train_with(approximator: Any) -> Any:

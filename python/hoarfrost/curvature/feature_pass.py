@@ -63,6 +63,11 @@ class FeaturePass:
         width = layer.num_inputs + (layer.num_outputs if self.has_offset else 0)
         return 4 * math.prod(self.positions) * width
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the arrays of `features` are called."""
+        return (INPUTS, OFFSET) if self.has_offset else (INPUTS,)
+
     def features(self, batches: Iterable[CheckedBatch]) -> Iterator[tuple[np.ndarray, ...]]:
         """Inputs ``(B, ..., D)`` of the layer, and the offset ``(B, ..., C)``, piece by piece.
 

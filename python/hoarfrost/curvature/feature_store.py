@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -33,7 +33,22 @@ _AT_ONCE = 2**25
 Columns = dict[str, np.ndarray]
 
 
-def points_at_once(run: FeaturePass, batch_size: int) -> int:
+class FrozenPass(Protocol):
+    """The frozen part of a network over batches, such as `FeaturePass`."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its arrays are called."""
+
+    @property
+    def point_bytes(self) -> int:
+        """Bytes of those of one example."""
+
+    def features(self, batches: Iterable[CheckedBatch]) -> Iterator[tuple[np.ndarray, ...]]:
+        """The arrays, axis 0 over examples, piece by piece."""
+
+
+def points_at_once(run: FrozenPass, batch_size: int) -> int:
     """Examples that are made at once: whole batches, where they are not larger than that."""
     most = max(1, _AT_ONCE // max(1, run.point_bytes))
     return most if most < batch_size else most - most % batch_size
@@ -58,8 +73,8 @@ def in_parts(
         yield index, (batch for _, batch in part)
 
 
-def made(run: FeaturePass, part: Iterator[CheckedBatch]) -> Columns:
-    """The features of some batches, with their targets: "inputs", "offset", "targets", "mask".
+def made(run: FrozenPass, part: Iterator[CheckedBatch]) -> Columns:
+    """The features of some batches by their names, with "targets" and "mask".
 
     Raises
     ------
@@ -78,10 +93,10 @@ def made(run: FeaturePass, part: Iterator[CheckedBatch]) -> Columns:
             masks.extend([] if batch.mask is None else [batch.mask])
             yield batch
 
-    names = (INPUTS, OFFSET) if run.has_offset else (INPUTS,)
     pieces = list(run.features(noted()))
     columns = {
-        name: np.concatenate([piece[place] for piece in pieces]) for place, name in enumerate(names)
+        name: np.concatenate([piece[place] for piece in pieces])
+        for place, name in enumerate(run.names)
     }
     columns["targets"] = np.concatenate(targets)
     if masks:
@@ -104,13 +119,29 @@ def in_memory(
     MemoryLimitError
         If there is no room for them, where it is known how many there are.
     """
+    columns, sizes = all_columns(
+        run, loader, first, batches, "give path= a folder for them", progress=progress
+    )
+    return as_loader(run.origin, loader, columns, sizes)
+
+
+def all_columns(
+    run: FrozenPass,
+    loader: DataLoader,
+    first: CheckedBatch,
+    batches: Iterator[CheckedBatch],
+    remedy: str,
+    *,
+    progress: bool,
+) -> tuple[dict[str, Any], list[int]]:
+    """What `in_memory` keeps, and the sizes of the batches; `remedy` is where there is no room."""
     known = loader._batches.sizes
     total = None if known is None else sum(known)
     if total is not None:
         check_room(
             f"the features of {total:,} points",
             total * run.point_bytes,
-            "give path= a folder for them",
+            remedy,
         )
     sizes: list[int] = []
     kept: list[Columns] = []
@@ -128,8 +159,7 @@ def in_memory(
             bar.update(rows)
     if total is not None and done != total:
         raise DataError(f"the loader gave {done} points, and said that it has {total}")
-    parts: Any = {name: joined([columns[name] for columns in kept]) for name in kept[0]}
-    return as_loader(run.origin, loader, parts, sizes)
+    return {name: joined([columns[name] for columns in kept]) for name in kept[0]}, sizes
 
 
 def on_disk(
@@ -220,10 +250,11 @@ def as_loader(
         {INPUTS: inputs, OFFSET: columns[OFFSET]} if OFFSET in columns else inputs,
         (targets, columns["mask"]) if "mask" in columns else targets,
     )
-    return FeatureLoader(_batches(loader._batches, data, sizes), origin=origin)
+    return FeatureLoader(batches_like(loader._batches, data, sizes), origin=origin)
 
 
-def _batches(source: Batches, data: Any, sizes: list[int]) -> Batches:
+def batches_like(source: Batches, data: Any, sizes: list[int]) -> Batches:
+    """Pairs of inputs and targets in batches as those of the data that they were made of."""
     count, step = sum(sizes), sizes[0]
     targets = data[1][0] if isinstance(data[1], tuple) else data[1]
     # What is joined gives arrays where rows of it are asked for.

@@ -28,6 +28,7 @@ def make_partition(
     argument: str = "trainable",
     kinds: Mapping[Path, type] | None = None,
     head: Callable[[], Partition] | None = None,
+    may_be_empty: bool = False,
 ) -> Partition:
     """Split a parameter tree by a selector.
 
@@ -54,6 +55,8 @@ def make_partition(
         The class of the variable at each path, for NNX filters that ask for it.
     head : callable (), optional
         Finds the last layer.
+    may_be_empty : bool
+        Whether nothing at all may be trainable.
 
     Raises
     ------
@@ -68,7 +71,7 @@ def make_partition(
     if isinstance(selector, str) and selector == LAST_LAYER and head is not None:
         return head()
     mask = (True,) * len(flat) if selector is None else chosen_by(selector, leaves, argument)
-    _check_mask(leaves.paths, leaves.values, mask, argument)
+    _check_mask(leaves.paths, leaves.values, mask, argument, may_be_empty)
     return Partition(treedef, leaves.paths, mask)
 
 
@@ -78,9 +81,13 @@ def is_selector(value: Any) -> bool:
 
 
 def _check_mask(
-    paths: Sequence[Path], leaves: Sequence[Any], mask: Sequence[bool], argument: str
+    paths: Sequence[Path],
+    leaves: Sequence[Any],
+    mask: Sequence[bool],
+    argument: str,
+    may_be_empty: bool,
 ) -> None:
-    if not any(mask):
+    if not any(mask) and not may_be_empty:
         raise SelectionError(
             f"{argument} selects no parameter to be trainable; check its spelling against the "
             f"paths of the tree:\n{listing(paths, leaves)}"

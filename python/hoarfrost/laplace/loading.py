@@ -110,14 +110,14 @@ def load_laplace(
         check_switch("verify", verify)
     with opened(path, KIND, verify=verify) as stored, memory_errors("load_laplace"):
         try:
-            return _posterior_of(stored, model, params, call, likelihood, memory_budget, chosen)
+            return posterior_of(stored, model, params, call, likelihood, memory_budget, chosen)
         except (KeyError, IndexError, TypeError, AttributeError, StopIteration) as error:
             raise SavedFileError(
                 f"{stored.path} lacks what a posterior needs ({error!r}); write it again"
             ) from error
 
 
-def _posterior_of(
+def posterior_of(
     stored: StoredFile,
     model: Any,
     params: Tree,
@@ -126,8 +126,9 @@ def _posterior_of(
     memory_budget: int | None,
     devices: Devices,
 ) -> Laplace:
+    """The posterior of an open file."""
     header = stored.header
-    subset = replace(_subset_of(stored, model, params, call), devices=devices).placed()
+    subset = replace(subset_of_file(stored, model, params, call), devices=devices).placed()
     example = example_of(header["input"])
     check_model(stored, subset, example)
     positions = tuple(header["positions"])
@@ -173,7 +174,7 @@ def _posterior_of(
     )
 
 
-def _subset_of(stored: StoredFile, model: Any, params: Tree, call: Call | None) -> Subset:
+def subset_of_file(stored: StoredFile, model: Any, params: Tree, call: Call | None) -> Subset:
     """The model at the parameters of the file, or with the frozen ones of a user."""
     header = stored.header
     trainable = leaves_of(header["trainable"], stored)

@@ -27,7 +27,7 @@ from hoarfrost.laplace.saved_parts import (
 from hoarfrost.laplace.saved_trees import add_leaves, encoded, leaves_by_path, template_of
 from hoarfrost.laplace.structure.stored import add_curvature, add_factor
 from hoarfrost.storage import Pieces, checked_target, digest, write
-from hoarfrost.types import Array, Path
+from hoarfrost.types import Array, Path, Tree
 
 KIND = "laplace"
 
@@ -37,8 +37,21 @@ def save(posterior: Any, path: Any, frozen: bool, curvature: bool) -> None:
     check_switch("frozen", frozen)
     check_switch("curvature", curvature)
     checked_target(path, KIND)
+    arrays = dict[str, Array | Pieces]()
+    header = header_of(posterior, frozen, arrays)
+    store = posterior.store
+    if curvature and store.curvature is not None:
+        with store.turn.lock:
+            header["curvature"] = add_curvature(store.curvature, "curvature.", arrays)
+            write(path, KIND, header, arrays)
+        return
+    write(path, KIND, header, arrays)
+
+
+def header_of(posterior: Any, frozen: bool, arrays: dict[str, Array | Pieces]) -> dict[str, Any]:
+    """What the header says of a posterior without its curvature; its arrays are added."""
     linearised, store = posterior.linearised, posterior.store
-    subset, arrays = linearised.subset, dict[str, Array | Pieces]()
+    subset = linearised.subset
     own = {
         "prior_precision": posterior.prior.vector,
         "prior_mean": posterior.centre,
@@ -49,29 +62,15 @@ def save(posterior: Any, path: Any, frozen: bool, curvature: bool) -> None:
     if residuals is not None:
         arrays["residuals.squares"] = residuals.squares
         arrays["residuals.noise_precision"] = residuals.noise_precision
-    held = subset.network.join(subset.params, subset.mutable)
-    chosen = subset.partition.by_path
-    leaves = leaves_by_path(held)
-    trainable = {path: leaves[path] for path in subset.partition.trainable_paths}
-    rest = {path: leaf for path, leaf in leaves.items() if not chosen.get(path)}
-    probe = probe_outputs(subset, linearised.example)
-    if probe is not None:
-        arrays["probe"] = probe
-    header = {
+    return {
         "structure": posterior.hessian_structure,
         "likelihood": likelihood_header(linearised.likelihood),
         "num_outputs": linearised.num_outputs,
         "positions": list(linearised.positions),
         "ignored_label": linearised.ignored_label,
-        "input": input_header(linearised.example),
-        "program": program_of(subset, linearised.example),
-        "written_by": written_by(),
         "layer": layer_header(linearised.head),
         "layers": layers_header(linearised.layers, arrays),
-        "containers": template_of(held),
-        "trainable": add_leaves(trainable, "trainable.", arrays),
-        "frozen": add_leaves(rest, "frozen.", arrays) if frozen else None,
-        "frozen_sha256": frozen_digest(subset),
+        **subset_header(subset, linearised.example, frozen, arrays),
         "keeps_collections": bool(posterior.collections),
         "num_data": posterior.num_data,
         "log_likelihood": posterior.log_likelihood,
@@ -85,12 +84,37 @@ def save(posterior: Any, path: Any, frozen: bool, curvature: bool) -> None:
         "factor": add_factor(store.factor, "factor.", arrays),
         "curvature": None,
     }
-    if curvature and store.curvature is not None:
-        with store.turn.lock:
-            header["curvature"] = add_curvature(store.curvature, "curvature.", arrays)
-            write(path, KIND, header, arrays)
-        return
-    write(path, KIND, header, arrays)
+
+
+def subset_header(
+    subset: Subset, example: Tree, frozen: bool, arrays: dict[str, Array | Pieces]
+) -> dict[str, Any]:
+    """What the header says of a network at its parameters, which are added to `arrays`.
+
+    Parameters
+    ----------
+    example : tree of jax.ShapeDtypeStruct or None
+        Shapes and dtypes of one example of the inputs.
+    frozen : bool
+        Whether the frozen parameters and the other collections are written, too.
+    """
+    held = subset.network.join(subset.params, subset.mutable)
+    chosen = subset.partition.by_path
+    leaves = leaves_by_path(held)
+    trainable = {path: leaves[path] for path in subset.partition.trainable_paths}
+    rest = {path: leaf for path, leaf in leaves.items() if not chosen.get(path)}
+    probe = probe_outputs(subset, example)
+    if probe is not None:
+        arrays["probe"] = probe
+    return {
+        "input": input_header(example),
+        "program": program_of(subset, example),
+        "written_by": written_by(),
+        "containers": template_of(held),
+        "trainable": add_leaves(trainable, "trainable.", arrays),
+        "frozen": add_leaves(rest, "frozen.", arrays) if frozen else None,
+        "frozen_sha256": frozen_digest(subset),
+    }
 
 
 def frozen_digest(subset: Subset) -> str:

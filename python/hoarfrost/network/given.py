@@ -124,6 +124,10 @@ class GivenModule:
             values |= by_path(group)
         return with_given(network, own, nested(values))
 
+    def of_module(self, variables: Tree) -> Tree:
+        """Variables of the network as those of the module that the user holds."""
+        return variables
+
 
 def given_module(
     model: Any, call: Any = None, *, argument: str = "model", call_argument: str = "call"

@@ -152,8 +152,8 @@ class NnxNetwork:
         return ()
 
     def split(self, variables: Tree) -> tuple[Tree, Tree]:
-        """The nested dict of all values as ``(params, mutable)``."""
-        values = by_path(variables)
+        """The nested dict of all values as ``(params, mutable)``; random state may be missing."""
+        values = self.with_missing_state(by_path(variables))
         groups: dict[str, dict[Path, Any]] = {"params": {}, STATISTICS: {}, STATE: {}}
         for path in self.kinds:
             name = STATISTICS if path in self.statistics else STATE

@@ -57,6 +57,18 @@ def fingerprint(
     return found.hexdigest()
 
 
+def draws_in_training(network: Network, params: Tree, mutable: Tree, point: Tree) -> bool:
+    """Whether outputs in training mode depend on the key: dropout, say."""
+    check_not_forked("the network")
+    leaves, structure = jax.tree.flatten((params, mutable))
+
+    def trains(arrays: list[jax.Array], inputs: tuple[Tree, jax.Array]) -> jax.Array:
+        params, mutable = jax.tree.unflatten(structure, arrays)
+        return network.train(params, mutable, *inputs)[0]
+
+    return _program(trains, leaves, (point, jax.random.PRNGKey(0)))[1][-1]
+
+
 def training_changes(
     network: Network, params: Tree, mutable: Tree, point: Tree, trainable: Mapping[Path, bool]
 ) -> str | None:
@@ -96,7 +108,7 @@ def training_changes(
         return "the network computes something else in training than in evaluation (BatchNorm, say)"
     if leaves[first_mutable:]:
         moved = network.moving(trainable, mutable)
-        program = jax.make_jaxpr(moves)(list(map(_form, leaves)), (point, key)).jaxpr
+        program = jax.make_jaxpr(moves)(list(map(form_of, leaves)), (point, key)).jaxpr
         before = program.invars[first_mutable : len(leaves)]
         for one, old, new in zip(moved, before, program.outvars, strict=True):
             if one and old is not new:
@@ -106,13 +118,13 @@ def training_changes(
 
 def _program(run: Any, leaves: list[Any], inputs: Tree) -> tuple[str, list[bool], list[Any]]:
     """A program as text, whether it reads each of its arguments, and the constants in it."""
-    closed = jax.make_jaxpr(run)(list(map(_form, leaves)), inputs)
+    closed = jax.make_jaxpr(run)(list(map(form_of, leaves)), inputs)
     jaxpr, used = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
     return _ADDRESS.sub("", str(jaxpr)), list(used), list(closed.consts)
 
 
-def _form(leaf: Any) -> Any:
-    """An array wherever it lies."""
+def form_of(leaf: Any) -> Any:
+    """The shape and dtype of an array, wherever it lies."""
     dtype, form = leaf.dtype, cast(Any, jax.ShapeDtypeStruct)
     if not jax.numpy.issubdtype(dtype, jax.dtypes.prng_key):
         dtype = jax.dtypes.canonicalize_dtype(dtype)

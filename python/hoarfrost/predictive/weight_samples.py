@@ -58,6 +58,11 @@ class WeightSamples:
         All other parameters.
     mutable : tree of arrays
         Collections other than "params".
+    own : tuple of arrays
+        Leaves of `mutable` that each sample has of its own, with the leading axis of the samples,
+        in tree order; `owned` says which.
+    owned : tuple of bool
+        Whether a sample has a leaf of `mutable` of its own; () for none.
     center : tree of arrays or None
         Where the network is linearised in its trainable parameters: a sample's outputs are then
         ``f(center) + J (sample - center)``. None: they are the network's own at the sample.
@@ -81,6 +86,8 @@ class WeightSamples:
     transform_variables: Tree = None
     positions: tuple[int, ...] = ()
     devices: Devices = ANYWHERE
+    own: tuple[jax.Array, ...] = ()
+    owned: tuple[bool, ...] = ()
 
     @property
     def size(self) -> int:
@@ -90,7 +97,7 @@ class WeightSamples:
 
     def placed(self) -> WeightSamples:
         """The same with its arrays on its devices."""
-        names = ("trainable", "frozen", "mutable", "center", "transform_variables")
+        names = ("trainable", "frozen", "mutable", "own", "center", "transform_variables")
         arrays = self.devices.whole({name: getattr(self, name) for name in names})
         return replace(self, **arrays)
 
@@ -158,7 +165,9 @@ def over_samples(
         size = jax.tree.leaves(inputs)[0].shape[0]
         if not rows and size:
             params = samples.partition.merge(_one(samples), samples.frozen)
-            check_points_apart(network, params, samples.mutable, inputs, again=False)
+            first = tuple(leaf[0] for leaf in samples.own)
+            mutable = with_own(samples.mutable, samples.owned, first)
+            check_points_apart(network, params, mutable, inputs, again=False)
         if size > rows:
             rows, chunk = size, chunk_size(network, samples, inputs)
         each = math.prod(samples.positions)
@@ -167,7 +176,13 @@ def over_samples(
         if key is not None:
             extra = (*extra, jax.random.fold_in(key, index))
         outputs = _program(
-            network, samples.partition, chunk, _arrays(samples), inputs, samples.positions
+            network,
+            samples.partition,
+            chunk,
+            _arrays(samples),
+            inputs,
+            samples.positions,
+            samples.owned,
         )
         if outputs.shape[1] > rows * each:
             # What is drawn for the points of a batch depends on its size, not on the devices.
@@ -220,15 +235,15 @@ def _read(result: Tree, sound: jax.Array, index: int, size: int, axis: int) -> A
 
 def chunk_size(network: Network, samples: WeightSamples, inputs: Tree) -> int:
     """How many samples are evaluated at once for a batch like `inputs`."""
-    known = (samples.trainable, samples.center, samples.frozen, samples.mutable, inputs)
+    own = samples.trainable, samples.own
+    known = (own, samples.center, samples.frozen, samples.mutable, inputs)
     leaves, structure = jax.tree.flatten(known)
     # Not as str: the name of a key's dtype, which random state has, is none that JAX reads.
     shapes = tuple((np.shape(x), jax.dtypes.result_type(x)) for x in leaves)
     # Networks are hashable, which a protocol cannot say.
     find: Any = _chunk_sizes.of(network)
-    size: int = find(
-        network.unowned, samples.partition, samples.positions, samples.size, structure, shapes
-    )
+    kind = samples.partition, samples.positions, samples.owned
+    size: int = find(network.unowned, *kind, samples.size, structure, shapes)
     return size
 
 
@@ -236,6 +251,7 @@ def _chunk_size(
     network: Any,
     partition: Partition,
     positions: tuple[int, ...],
+    owned: tuple[bool, ...],
     size: int,
     structure: Any,
     shapes: tuple[tuple[tuple[int, ...], Any], ...],
@@ -244,7 +260,7 @@ def _chunk_size(
     trainable, *others = jax.tree.unflatten(structure, arrays)
 
     def program(some: Tree, *rest: Tree) -> jax.Array:
-        return jax.vmap(_at_sample(network, partition, positions, *rest))(some)
+        return jax.vmap(_at_sample(network, partition, positions, owned, *rest))(some)
 
     def part(x: Any, chunk: int) -> Any:
         return jax.ShapeDtypeStruct((chunk, *x.shape[1:]), x.dtype)  # type: ignore[no-untyped-call]
@@ -264,7 +280,8 @@ _chunk_sizes = PerNetwork(lambda: functools.lru_cache(maxsize=256)(_chunk_size))
 
 def _arrays(samples: WeightSamples) -> tuple[Tree, ...]:
     """What of the samples a program takes as arguments."""
-    return (samples.trainable, samples.center, samples.frozen, samples.mutable)
+    own = samples.trainable, samples.own
+    return (own, samples.center, samples.frozen, samples.mutable)
 
 
 def _outputs(
@@ -274,20 +291,31 @@ def _outputs(
     arrays: tuple[Tree, ...],
     inputs: Tree,
     positions: tuple[int, ...] = (),
+    owned: tuple[bool, ...] = (),
 ) -> jax.Array:
     """Outputs under all samples, shape ``(S, B, C)``."""
-    trainable, center, frozen, mutable = arrays
-    leaves = jax.tree.leaves(trainable)
+    own, center, frozen, mutable = arrays
+    leaves = jax.tree.leaves(own)
     if not leaves:
-        fixed = _at_sample(network, partition, positions, None, frozen, mutable, inputs)
-        return fixed(trainable)[None]
-    one = _at_sample(network, partition, positions, center, frozen, mutable, inputs)
+        fixed = _at_sample(network, partition, positions, owned, None, frozen, mutable, inputs)
+        return fixed(own)[None]
+    one = _at_sample(network, partition, positions, owned, center, frozen, mutable, inputs)
     if chunk >= leaves[0].shape[0]:
-        return jax.vmap(one)(trainable)
-    return jax.lax.map(one, trainable, batch_size=chunk)
+        return jax.vmap(one)(own)
+    return jax.lax.map(one, own, batch_size=chunk)
 
 
-_program = NetworkProgram(_outputs, static=("partition", "positions", "chunk"))
+_program = NetworkProgram(_outputs, static=("partition", "positions", "chunk", "owned"))
+
+
+def with_own(mutable: Tree, owned: tuple[bool, ...], own: tuple[Any, ...]) -> Tree:
+    """The collections with these in the place of the leaves that are marked."""
+    if not own:
+        return mutable
+    leaves, structure = jax.tree.flatten(mutable)
+    replaced = iter(own)
+    chosen = [next(replaced) if mark else leaf for leaf, mark in zip(leaves, owned, strict=True)]
+    return jax.tree.unflatten(structure, chosen)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -309,15 +337,18 @@ def _at_sample(
     network: Network,
     partition: Partition,
     positions: tuple[int, ...],
+    owned: tuple[bool, ...],
     center: Tree | None,
     frozen: Tree,
     mutable: Tree,
     inputs: Tree,
 ) -> Callable[[Tree], jax.Array]:
-    """The function of one sample that is mapped over all of them."""
+    """The function of one sample, its parameters and collections, that is mapped over them all."""
 
-    def one(sample: Tree) -> jax.Array:
-        outputs = network.evaluate(partition.merge(sample, frozen), mutable, inputs)
+    def one(sample: tuple[Tree, tuple[jax.Array, ...]]) -> jax.Array:
+        trainable, own = sample
+        collections = with_own(mutable, owned, own)
+        outputs = network.evaluate(partition.merge(trainable, frozen), collections, inputs)
         size = jax.tree.leaves(inputs)[0].shape[0]
         check_rows(outputs.shape, size, positions=positions)
         return outputs.reshape(-1, outputs.shape[-1]) if positions else outputs
@@ -325,10 +356,10 @@ def _at_sample(
     if center is None:
         return one
     # The forward pass is done once; each sample then costs one product with the Jacobian.
-    at_center, derivative = jax.linearize(one, center)
+    at_center, derivative = jax.linearize(lambda trainable: one((trainable, ())), center)
 
-    def linearised(sample: Tree) -> jax.Array:
-        change = derivative(jax.tree.map(lambda a, b: a - b, sample, center))
+    def linearised(sample: tuple[Tree, tuple[jax.Array, ...]]) -> jax.Array:
+        change = derivative(jax.tree.map(lambda a, b: a - b, sample[0], center))
         return at_center + change
 
     return linearised

@@ -18,18 +18,27 @@ from hoarfrost.prob_model.fit_config import (
     FitProcessor,
 )
 from hoarfrost.prob_model.posterior import (
+    ADVIPosteriorApproximator,
+    CyclicalSGLDPosteriorApproximator,
+    DeepEnsemblePosteriorApproximator,
     LaplacePosteriorApproximator,
     MAPPosteriorApproximator,
+    SGHMCPosteriorApproximator,
+    SNGPPosteriorApproximator,
+    SWAGPosteriorApproximator,
 )
 from hoarfrost.prob_model.regression import ProbRegressor
 from hoarfrost.prob_model.state import JointState, PosteriorState
 
 __all__ = [
+    "ADVIPosteriorApproximator",
     "CalibCheckpointer",
     "CalibConfig",
     "CalibMonitor",
     "CalibOptimizer",
     "CalibProcessor",
+    "CyclicalSGLDPosteriorApproximator",
+    "DeepEnsemblePosteriorApproximator",
     "FitCallback",
     "FitCheckpointer",
     "FitConfig",
@@ -43,4 +52,7 @@ __all__ = [
     "PosteriorState",
     "ProbClassifier",
     "ProbRegressor",
+    "SGHMCPosteriorApproximator",
+    "SNGPPosteriorApproximator",
+    "SWAGPosteriorApproximator",
 ]

@@ -34,7 +34,8 @@ class ProbModel:
     ----------
     joint : Joint
         Prior and likelihood.
-    posterior : LaplacePosterior or MAPPosterior
+    posterior : Posterior
+        Of the kind that the approximator stands for:
         ``posterior.sample()``, ``posterior.state.get().params``, ``posterior.laplace``.
     rng : RandomNumberGenerator
         Where methods that are given no `rng` draw their keys.

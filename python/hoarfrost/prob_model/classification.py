@@ -43,7 +43,7 @@ class ProbClassifier(ProbModel):
     prior : IsotropicGaussianPrior, DiagonalGaussianPrior or Prior, optional
         Over all parameters; a standard normal by default.
     posterior_approximator : optional
-        ``LaplacePosteriorApproximator()``, the default, or ``MAPPosteriorApproximator()``.
+        ``LaplacePosteriorApproximator()``, the default, or another of `hoarfrost.prob_model`.
     output_calibrator : flax.linen.Module, optional
         What calibration fits, a module that maps outputs to outputs; temperature scaling by
         default. None: the model cannot be calibrated.
@@ -77,7 +77,10 @@ class ProbClassifier(ProbModel):
         call: Call | None = None,
         ignored_label: int | None = None,
     ) -> None:
-        module = given_module(model, call)
+        if posterior_approximator is None:
+            posterior_approximator = LaplacePosteriorApproximator()
+        method = method_of(posterior_approximator)
+        module = method.module(posterior_approximator, given_module(model, call))
         if model_editor is not None:
             raise InvalidArgumentError(
                 f"model_editor is {model_editor!r}, but this version has none; leave it out"
@@ -93,9 +96,6 @@ class ProbClassifier(ProbModel):
             random,
             check_ignored_label(ignored_label, Categorical()),
         )
-        if posterior_approximator is None:
-            posterior_approximator = LaplacePosteriorApproximator()
-        method = method_of(posterior_approximator)
         joint = Joint(prior, likelihood, {"model": module}, random, method.initialisation_draw)
         super().__init__(joint, method.make(joint, posterior_approximator))
         self.model = model

@@ -47,7 +47,7 @@ class ProbRegressor(ProbModel):
     prior : IsotropicGaussianPrior, DiagonalGaussianPrior or Prior, optional
         Over all parameters of both networks; a standard normal by default.
     posterior_approximator : optional
-        ``LaplacePosteriorApproximator()``, the default, or ``MAPPosteriorApproximator()``.
+        ``LaplacePosteriorApproximator()``, the default, or another of `hoarfrost.prob_model`.
     output_calibrator : flax.linen.Module, optional
         What calibration fits, a module that maps outputs to outputs; temperature scaling by
         default. None: the model cannot be calibrated.
@@ -78,8 +78,11 @@ class ProbRegressor(ProbModel):
         call: Call | None = None,
         log_variance_call: Call | None = None,
     ) -> None:
+        if posterior_approximator is None:
+            posterior_approximator = LaplacePosteriorApproximator()
+        method = method_of(posterior_approximator)
         modules = {
-            "model": given_module(model, call),
+            "model": method.module(posterior_approximator, given_module(model, call)),
             "lik_log_var": given_module(
                 likelihood_log_variance_model,
                 log_variance_call,
@@ -99,9 +102,6 @@ class ProbRegressor(ProbModel):
         likelihood = RegressionLikelihood(
             network, HeteroscedasticGaussian(), as_calibrator(output_calibrator), random
         )
-        if posterior_approximator is None:
-            posterior_approximator = LaplacePosteriorApproximator()
-        method = method_of(posterior_approximator)
         joint = Joint(prior, likelihood, modules, random, method.initialisation_draw)
         super().__init__(joint, method.make(joint, posterior_approximator))
         self.model = model

@@ -54,10 +54,24 @@ NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 
 @dataclass(frozen=True)
 class Pieces:
-    """An array that its owner gives out in parts: ``read(start, stop)`` of `length` float64."""
+    """An array that its owner gives out in parts.
+
+    Attributes
+    ----------
+    length : int
+        How many numbers it has.
+    read : callable (start, stop) -> array
+        Some of them, in one axis.
+    dtype : dtype
+        Of what `read` gives.
+    shape : tuple of int, optional
+        Of the array; by default it has one axis.
+    """
 
     length: int
     read: Callable[[int, int], Array]
+    dtype: Any = np.float64
+    shape: tuple[int, ...] | None = None
 
 
 class Source:
@@ -67,7 +81,8 @@ class Source:
         self.value = value
         self.shape: tuple[int, ...]
         if isinstance(value, Pieces):
-            self.dtype, self.shape = np.dtype(np.float64), (value.length,)
+            self.dtype = np.dtype(value.dtype)
+            self.shape = (value.length,) if value.shape is None else value.shape
         else:
             self.value = value = np.ascontiguousarray(value).reshape(np.shape(value))
             self.dtype, self.shape = value.dtype.newbyteorder("="), value.shape

@@ -143,8 +143,8 @@ def train_step(
         params = partition.merge(trainable, frozen)
         step_key = jax.random.fold_in(key, state.step)
         outputs, mutable = network.train(params, state.mutable, batch.inputs, step_key)
-        outputs = _in_rows(outputs, batch)
-        total = _sum_log_prob(likelihood, outputs, batch)
+        outputs = in_rows(outputs, batch)
+        total = sum_log_prob(likelihood, outputs, batch)
         wide = jnp.promote_types(total.dtype, jnp.float32)
         points, own_points = jnp.asarray(num_data, wide), jnp.asarray(batch.num_points, wide)
         share = (points / own_points).astype(total.dtype)
@@ -214,8 +214,8 @@ def _validate(
     batch: PaddedBatch,
 ) -> tuple[jax.Array, Any]:
     """Summed log-likelihood of a batch in evaluation mode, and its predictions."""
-    outputs = _in_rows(network.evaluate(params, mutable, batch.inputs), batch)
-    total = _sum_log_prob(likelihood, outputs, batch)
+    outputs = in_rows(network.evaluate(params, mutable, batch.inputs), batch)
+    total = sum_log_prob(likelihood, outputs, batch)
     return total, None if predict is None else predict(outputs)
 
 
@@ -258,7 +258,7 @@ def _move_statistics(old: Tree, new: Tree, moving: tuple[bool, ...]) -> Tree:
     )
 
 
-def _in_rows(outputs: jax.Array, batch: PaddedBatch) -> jax.Array:
+def in_rows(outputs: jax.Array, batch: PaddedBatch) -> jax.Array:
     """Outputs with a row for each position, as the targets have."""
     if outputs.ndim <= 2:
         return outputs
@@ -272,7 +272,8 @@ def _in_rows(outputs: jax.Array, batch: PaddedBatch) -> jax.Array:
     return rows
 
 
-def _sum_log_prob(likelihood: Likelihood, outputs: jax.Array, batch: PaddedBatch) -> jax.Array:
+def sum_log_prob(likelihood: Likelihood, outputs: jax.Array, batch: PaddedBatch) -> jax.Array:
+    """Summed log-density of the points of a batch, its padding left out."""
     log_prob = likelihood.log_prob(outputs, batch.targets)
     real = batch.counted
     if real is None:

@@ -22,6 +22,6 @@ def write_state(joint: Joint, state: Any, module: Any, name: str) -> None:
         raise InvalidArgumentError(
             f"name is {shown(name)}; the networks of this model are {', '.join(joint.modules)}"
         )
-    network = joint.modules[name].network
+    own = joint.modules[name]
     mutable = (state.mutable or {}).get(name, {})
-    write_to_module(module, network.join(state.params[name], mutable))
+    write_to_module(module, own.of_module(own.network.join(state.params[name], mutable)))

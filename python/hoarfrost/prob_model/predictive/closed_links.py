@@ -74,7 +74,7 @@ def _known(
     if not isinstance(posterior, LaplacePosterior):
         raise InvalidArgumentError(
             f"link is {link!r}, which needs the covariance of a Laplace posterior; leave it out "
-            "for a MAP posterior"
+            "for every other posterior"
         )
     laplace, temperature = posterior.laplace, 1.0
     calib_params = posterior.state.get().calib_params

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -23,8 +22,6 @@ from hoarfrost.prob_model.fit_config import FitConfig
 from hoarfrost.prob_model.joint import Joint
 from hoarfrost.prob_model.loaders import as_data_loader, as_inputs_loader
 from hoarfrost.prob_model.posterior.base import check_sampling_link
-from hoarfrost.prob_model.posterior.checkpoints import MAP
-from hoarfrost.prob_model.posterior.laplace.config import check_laplace_config, check_start
 from hoarfrost.prob_model.posterior.laplace.laplace_approximator import LaplacePosteriorApproximator
 from hoarfrost.prob_model.posterior.laplace.laplace_state import LaplaceState
 from hoarfrost.prob_model.posterior.laplace.prior_tuning import (
@@ -35,20 +32,16 @@ from hoarfrost.prob_model.posterior.laplace.prior_tuning import (
     tune_on_validation_data,
 )
 from hoarfrost.prob_model.posterior.laplace.saved import BY_LAPLACE
-from hoarfrost.prob_model.posterior.map_fit import (
-    Status,
-    check_configs,
-    on_processor,
-    partition_of,
-    run_map,
-)
-from hoarfrost.prob_model.posterior.saved import keep_on_disk, load_posterior, save_posterior
-from hoarfrost.prob_model.posterior.start import start_of
+from hoarfrost.prob_model.posterior.map_fit import Status, check_configs, on_processor
+from hoarfrost.prob_model.posterior.preliminary import folder_of, preliminary_fit, put_fitted
+from hoarfrost.prob_model.posterior.saved import load_posterior, save_posterior
+from hoarfrost.prob_model.posterior.used_fields import check_start, check_used
 from hoarfrost.prob_model.posterior.write import write_state
 from hoarfrost.prob_model.state import JointState, PosteriorState, StateRepository
-from hoarfrost.training import checkpoint
 from hoarfrost.training.layer_alone import check_validation
 from hoarfrost.types import Tree
+
+_METHOD = "the Laplace approximation"
 
 
 class LaplacePosterior:
@@ -142,71 +135,47 @@ class LaplacePosterior:
         """
         check_configs(fit_config, map_fit_config)
         config = FitConfig() if fit_config is None else fit_config
-        not_used = check_start(config, map_fit_config)
-        map_fit_config = None if not_used else map_fit_config
-        check_laplace_config(config, map_fit_config)
-        folder = config.checkpointer.save_checkpoint_dir
-        if folder is not None:
-            folder = os.path.abspath(folder)
-            checkpoint.prepare(folder)
+        check_start(config, map_fit_config, _METHOD)
+        check_used(config, map_fit_config, _METHOD)
+        folder_of(config)
         train = as_data_loader(train_data_loader, "train_data_loader")
         val = (
             None if val_data_loader is None else as_data_loader(val_data_loader, "val_data_loader")
         )
         # What cannot be used is found before anything is trained.
         choose_devices(config.processor.devices)
-        with on_processor((map_fit_config or config).processor) as devices:
-            begin = start_of(
-                self.joint,
-                self.state,
-                map_fit_config or config,
-                train,
-                devices,
-                (MAP,) if map_fit_config is not None else tuple(self.storage.reads),
-                resumes=map_fit_config is not None,
-                not_used=not_used,
-            )
-            start = begin.state
-            partition = partition_of(self.joint, start, config, train, devices)
-            subset = Subset(self.joint.network, partition, start.params, start.mutable or {})
+
+        def check(subset: Subset) -> bool:
             if val is not None and self.approximator.tune_prior_log_variance:
                 likelihood = self.joint.likelihood
                 check_validation(subset, likelihood.output, val, likelihood.ignored_label)
-            status: Status = {}
-            params, mutable = devices.alone((start.params, start.mutable))
-            at = PosteriorState(params, mutable, step=getattr(start, "step", 0))
-            at = at.replace(progress=getattr(start, "progress", None))
-            if map_fit_config is None:
-                begin.tell(status)
-            else:
-                at, status["map"] = run_map(
-                    self.joint, self.state, begin, train, val, map_fit_config, devices
-                )
-                # Nothing goes on from it, and it may be twice as large as the parameters.
-                at = at.replace(opt_state=None)
+            return True
+
+        status: Status = {}
+        first = preliminary_fit(
+            self.joint,
+            self.state,
+            self.storage,
+            train,
+            val,
+            config,
+            map_fit_config,
+            status,
+            check=check,
+        )
         try:
             self._make_room()
             with on_processor(config.processor) as devices:
                 laplace, tuning = self._fit_laplace(
-                    at, partition, train, val, bool(config.monitor.verbose), devices
+                    first.at, first.partition, train, val, bool(config.monitor.verbose), devices
                 )
             status["laplace"] = _describe(laplace, tuning)
         except BaseException as error:
-            if map_fit_config is not None:
-                self.state.keep_unfinished(at, "the parameters of the MAP", error)
+            if first.trained:
+                self.state.keep_unfinished(first.at, "the parameters of the MAP", error)
             raise
-        fitted = LaplaceState(**vars(at), partition=partition, laplace=laplace)
-        if folder is not None:
-            try:
-                keep = config.checkpointer.keep_top_n_checkpoints
-                written = self.storage.writes(folder, fitted, keep)
-            except BaseException as error:
-                self.state.keep_unfinished(fitted, "the posterior that was fitted", error)
-                raise
-            status["checkpoint"] = str(written)
-        self.state.put(fitted)
-        if config.checkpointer.dump_state:
-            keep_on_disk(self.state, self.joint, status["checkpoint"], self.storage)
+        fitted = LaplaceState(**vars(first.at), partition=first.partition, laplace=laplace)
+        put_fitted(self.joint, self.state, self.storage, fitted, config, status)
         return status
 
     def save_state(self, checkpoint_path: str | Path, keep_top_n_checkpoints: int = 1) -> None:
