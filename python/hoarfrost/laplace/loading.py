@@ -26,6 +26,7 @@ from hoarfrost.laplace.saved_parts import (
     check_model,
     example_of,
     layer_of,
+    layers_of,
     likelihood_of,
 )
 from hoarfrost.laplace.saved_trees import decoded, leaves_by_path, leaves_of, tree_of
@@ -140,6 +141,7 @@ def posterior_of(
         positions,
         header["ignored_label"],
         example,
+        layers_of(header["layers"], stored),
     )
     structure, prior = header["structure"], stored.array("prior_precision").copy()
     setting, keep = linearised.setting(prior), header["keep"]

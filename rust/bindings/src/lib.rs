@@ -7,6 +7,7 @@ mod errors;
 mod full;
 mod head;
 mod kronecker;
+mod layer;
 mod output;
 mod seam;
 mod stored;
@@ -27,6 +28,8 @@ mod _core {
     use super::head::{HeadCurvature, HeadPosterior, head_bytes};
     #[pymodule_export]
     use super::kronecker::{KroneckerBasis, KroneckerPosterior};
+    #[pymodule_export]
+    use super::layer::{LayerBasis, LayerPosterior, layer_bytes};
     #[pymodule_export]
     use super::seam::num_threads;
     #[pymodule_export]

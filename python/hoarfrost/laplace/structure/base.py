@@ -160,6 +160,18 @@ class Factor:
         return core_order
 
 
+@dataclass(frozen=True, eq=False)
+class Cores:
+    """Several sums of the core's that make up one curvature."""
+
+    parts: tuple[Any, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all."""
+        return sum(int(one.nbytes) for one in self.parts)
+
+
 def common_scale(scale: Scale) -> float:
     """The one number that all outputs share.
 
@@ -251,6 +263,14 @@ class Structure(Protocol):
     @classmethod
     def of_core(cls, setting: Setting, core: Any) -> Curvature:
         """A curvature with a sum of the core's."""
+
+
+@runtime_checkable
+class LimitedPrior(Protocol):
+    """A curvature that cannot be factored with every prior."""
+
+    def check_prior(self, prior_precision: Array) -> None:
+        """Raise `InvalidArgumentError` where it cannot with this one, ``(P,)``."""
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from hoarfrost.curvature import HeadLayout
+from hoarfrost.curvature import FoundLayers, HeadLayout
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.types import Array
 
@@ -32,6 +32,10 @@ class Setting:
         Where the layer's leaves sit, in a setting that something is made for.
     likelihood : Likelihood or None
         Of the targets, likewise.
+    layers : FoundLayers or None
+        The layers of other parameters than a last layer, where they were found.
+    num_columns : int
+        Columns of a root of the likelihood's curvature that a fit takes of each point then.
     """
 
     num_params: int
@@ -41,9 +45,13 @@ class Setting:
     same_prior: bool = True
     layout: HeadLayout | None = None
     likelihood: Likelihood | None = None
+    layers: FoundLayers | None = None
+    num_columns: int = 0
 
     def order(self) -> Array:
         """Ravelled index of each of the core's indices, shape ``(P,)``, int64."""
+        if self.layers is not None:
+            return self.layers.order
         if self.layout is None:
             return np.arange(self.num_params, dtype=np.int64)
         return self.layout.order()

@@ -6,6 +6,7 @@ mod eigen;
 pub mod full;
 pub mod head;
 pub mod kronecker;
+pub mod layer;
 mod matrix;
 
 /// What copies of a prior precision are called.
