@@ -100,7 +100,7 @@ def through(posterior, tmp_path, model=network, **options):
 
 
 @pytest.mark.parametrize("likelihood", TARGETS)
-@pytest.mark.parametrize("structure", ["full", "diag"])
+@pytest.mark.parametrize("structure", ["full", "dual", "diag"])
 @pytest.mark.parametrize("trainable", [head_only, None], ids=["head", "every"])
 def test_every_structure_and_likelihood_comes_back(tmp_path, likelihood, structure, trainable):
     posterior = fitted(likelihood, trainable, hessian_structure=structure)
@@ -147,7 +147,7 @@ def test_tuned_noise_comes_back(tmp_path, likelihood):
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "each"])
 @pytest.mark.parametrize("trainable", [head_only, None], ids=["head", "every"])
-@pytest.mark.parametrize("structure", ["full", "diag"])
+@pytest.mark.parametrize("structure", ["full", "dual", "diag"])
 def test_what_is_asked_after_the_noise_was_tuned(tmp_path, likelihood, trainable, structure):
     """The curvature keeps the noise that its points were added with."""
     posterior = fitted(likelihood, trainable, hessian_structure=structure)

@@ -60,7 +60,7 @@ def problem_of(posterior, structure, noise=False):
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
-@pytest.mark.parametrize("hessian_structure", ["full", "diag"])
+@pytest.mark.parametrize("hessian_structure", ["full", "dual", "diag"])
 @pytest.mark.parametrize("subset", ["last", "first", None])
 def test_derivatives_equal_finite_differences(small, x64, subset, hessian_structure, structure):
     posterior = classifier(small, subset, hessian_structure=hessian_structure)
@@ -78,7 +78,7 @@ def test_derivatives_equal_finite_differences(small, x64, subset, hessian_struct
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
-@pytest.mark.parametrize("hessian_structure", ["full", "diag"])
+@pytest.mark.parametrize("hessian_structure", ["full", "dual", "diag"])
 @pytest.mark.parametrize("subset", ["last", None])
 def test_mackays_identity_holds_for_every_group(small, x64, subset, hessian_structure, structure):
     posterior = classifier(small, subset, hessian_structure=hessian_structure)
@@ -244,7 +244,7 @@ def test_parameters_at_zero_send_the_precision_to_the_bound(small, x64):
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
-@pytest.mark.parametrize("hessian_structure", ["full", "diag"])
+@pytest.mark.parametrize("hessian_structure", ["full", "dual", "diag"])
 def test_the_residual_bounds_the_error_and_half_of_it_halves_the_error(
     small, x64, hessian_structure, structure
 ):

@@ -289,9 +289,14 @@ class LinearisedNetwork:
         )
 
     def plan(
-        self, memory_budget: int | None, batch_size: int, prior_precision: Array | None = None
+        self,
+        memory_budget: int | None,
+        batch_size: int,
+        prior_precision: Array | None = None,
+        num_batches: int | None = None,
     ) -> MemoryPlan:
         """The memory that each structure would take, with one prior for all or with this one."""
+        points = None if num_batches is None else num_batches * batch_size * self.points_each
         setting = self.setting(prior_precision)
         return make_plan(
             setting.num_params,
@@ -301,6 +306,7 @@ class LinearisedNetwork:
             memory_budget,
             same_prior=setting.same_prior,
             passes=self.passes(batch_size),
+            num_rows=None if points is None else points * self._root_columns,
         )
 
     def passes(self, batch_size: int) -> Passes:

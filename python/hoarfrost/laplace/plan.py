@@ -26,7 +26,8 @@ class MemoryPlan:
         The last-layer structure that will be used, if any.
     costs : mapping of str to Cost
         For each structure, the bytes of the likelihood's curvature, of its factor, of what the core
-        keeps between predictions, and of what stands between them for a while.
+        keeps between predictions, and of what stands between them for a while. "dual" is there
+        where it is known how many points there are.
     bytes_available : int or None
         The memory budget, or what the machine has; None where the system does not say.
     passes : Passes
@@ -60,11 +61,13 @@ class MemoryPlan:
         MemoryLimitError
             If the structure asked for does not fit; what would fit is listed.
         """
-        for name in NAMES if structure == "auto" else (structure,):
+        if structure in NAMES and structure not in self.costs:
+            return structure, keep_curvature is not False
+        for name in self.costs if structure == "auto" else (structure,):
             for keep in (True, False) if keep_curvature == "auto" else (bool(keep_curvature),):
                 if self.fits(name, keep):
                     return name, keep
-        name = NAMES[-1] if structure == "auto" else structure
+        name = list(self.costs)[-1] if structure == "auto" else structure
         needed = self.bytes_needed(name, keep_curvature is True)
         raise MemoryLimitError(
             f"a posterior with hessian_structure={name!r} over P = {self.num_params:,} parameters "
@@ -78,7 +81,7 @@ class MemoryPlan:
         fitting = [
             f"hessian_structure={name!r} ({format_bytes(self.bytes_needed(name, keep))}"
             f"{'' if keep else ', with keep_curvature=False'})"
-            for name in NAMES
+            for name in self.costs
             for keep in (True, False)
             if self.fits(name, keep)
             and (keep or not self.fits(name, True))
@@ -92,7 +95,7 @@ class MemoryPlan:
         lines = [f"posterior over {self.num_params:,} parameters"]
         if self.head is not None:
             lines[0] += f" (last layer, {self.head})"
-        for name in NAMES:
+        for name in self.costs:
             keep = self.fits(name, True)
             verdict = "fits" if keep else "does not fit"
             if not keep and self.fits(name, False):
@@ -117,6 +120,7 @@ def make_plan(
     *,
     same_prior: bool = True,
     passes: Passes | None = None,
+    num_rows: int | None = None,
 ) -> MemoryPlan:
     """The plan of a posterior, by arithmetic alone.
 
@@ -135,9 +139,12 @@ def make_plan(
         eigendecomposition of edge ``D'`` instead of ``C`` factors.
     passes : Passes, optional
         JAX's share.
+    num_rows : int, optional
+        Rows of curvature of all data, at most, where it is known how many points there are.
     """
-    setting = Setting(num_params, head, num_outputs, num_features, same_prior)
-    costs = {name: structure_for(name, setting).cost(setting) for name in NAMES}
+    setting = Setting(num_params, head, num_outputs, num_features, same_prior, num_rows=num_rows)
+    found = {name: structure_for(name, setting).cost(setting) for name in NAMES}
+    costs = {name: cost for name, cost in found.items() if cost is not None}
     if memory_budget is not None:
         # A budget is of the posterior itself, not of what Python and JAX take beside it.
         passes = None

@@ -69,7 +69,7 @@ def save(posterior: Any, path: Any, frozen: bool, curvature: bool) -> None:
         "factor": add_factor(store.factor, "factor.", arrays),
         "curvature": None,
     }
-    if curvature and store.curvature is not None:
+    if curvature and store.curvature is not None and not store.factor.holds_curvature:
         with store.turn.lock:
             header["curvature"] = add_curvature(store.curvature, "curvature.", arrays)
             write(path, KIND, header, arrays)

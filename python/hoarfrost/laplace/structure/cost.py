@@ -32,6 +32,9 @@ class Setting:
         Where the layer's leaves sit, in a setting that something is made for.
     likelihood : Likelihood or None
         Of the targets, likewise.
+    num_rows : int or None
+        Of all points' curvature: columns of a root for each, at most; None where it is not known
+        how many points there are.
     """
 
     num_params: int
@@ -41,6 +44,7 @@ class Setting:
     same_prior: bool = True
     layout: HeadLayout | None = None
     likelihood: Likelihood | None = None
+    num_rows: int | None = None
 
     def order(self) -> Array:
         """Ravelled index of each of the core's indices, shape ``(P,)``, int64."""
@@ -100,6 +104,8 @@ class Cost:
         Copies of a piece in float64 that a prediction takes.
     in_place : bool
         Whether a curvature that is not kept gives its memory back as the factor takes it up.
+    shared : int
+        Of the curvature and of the factor, what is the same memory.
     """
 
     curvature: int
@@ -112,6 +118,7 @@ class Cost:
     making: int = 0
     tuning: int = 0
     widens: int = 1
+    shared: int = 0
 
     def own(self) -> Cost:
         """Of curvature and factor alone, without Python's vectors."""
@@ -133,8 +140,8 @@ class Cost:
         passes = Passes() if passes is None else passes
         adding = self.curvature + self.panel + passes.fitting
         if keep_curvature:
-            made = self.curvature + self.factor + self.between
-            predicting = self.curvature + self.factor + self.cache
+            made = self.curvature + self.factor + self.between - self.shared
+            predicting = self.curvature + self.factor + self.cache - self.shared
         elif self.in_place:
             made = max(self.curvature + self.between, self.factor)
             predicting = self.factor + self.cache
@@ -146,6 +153,6 @@ class Cost:
         kept = self.vectors + passes.kept
         return {
             "fit": kept + max(adding, made + making),
-            "tune": kept + self.curvature + self.factor + self.between + self.tuning,
+            "tune": kept + self.curvature + self.factor + self.between + self.tuning - self.shared,
             "predict": kept + predicting + passes.predicting + self.widens * passes.widened,
         }

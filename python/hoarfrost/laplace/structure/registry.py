@@ -9,6 +9,7 @@ from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.laplace.structure.base import Structure
 from hoarfrost.laplace.structure.cost import Setting
 from hoarfrost.laplace.structure.diag import DiagonalCurvature
+from hoarfrost.laplace.structure.dual import DualCurvature
 from hoarfrost.laplace.structure.full import FullCurvature
 from hoarfrost.laplace.structure.gaussian_head import GaussianHeadCurvature
 from hoarfrost.laplace.structure.head import HeadCurvature
@@ -18,6 +19,7 @@ STRUCTURES: tuple[type[Structure], ...] = (
     GaussianHeadCurvature,
     HeadCurvature,
     FullCurvature,
+    DualCurvature,
     DiagonalCurvature,
 )
 

@@ -14,6 +14,7 @@ from hoarfrost.errors import CurvatureStateError, SavedFileError
 from hoarfrost.laplace.structure.base import Curvature, Factor
 from hoarfrost.laplace.structure.cost import Setting
 from hoarfrost.laplace.structure.diag import DiagonalFactor
+from hoarfrost.laplace.structure.dual import DualFactor
 from hoarfrost.laplace.structure.full import FullFactor
 from hoarfrost.laplace.structure.gaussian_head import GramFactor, SeparateFactors
 from hoarfrost.laplace.structure.head import HeadFactor
@@ -31,6 +32,7 @@ FACTORS: dict[str, type[Factor]] = {
     "gram": GramFactor,
     "separate": SeparateFactors,
     "diagonal": DiagonalFactor,
+    "dual": DualFactor,
 }
 _NAMES = {cls: name for name, cls in FACTORS.items()}
 
