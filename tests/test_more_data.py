@@ -31,7 +31,7 @@ TARGETS = {
 EACH = Gaussian((0.5, 1.0, 2.0))
 CASES = pytest.mark.parametrize("likelihood", TARGETS)
 OF = pytest.mark.parametrize("part", ["head", "every"])
-STRUCTURES = pytest.mark.parametrize("structure", ["full", "kron", "diag"])
+STRUCTURES = pytest.mark.parametrize("structure", ["full", "dual", "kron", "diag"])
 PARTS = [slice(0, 17), slice(17, 30), slice(30, 42)]
 
 

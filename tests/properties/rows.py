@@ -137,6 +137,7 @@ def gaussian(*std: float) -> Definition:
 # What of the exact curvature a structure keeps, from all that `Dense` knows.
 STRUCTURES: dict[str, Callable[[Dense, Array, Callable[[Array], Array]], Array]] = {
     "full": lambda dense, x, curvature: dense.exact_curvature(x, curvature),
+    "dual": lambda dense, x, curvature: dense.exact_curvature(x, curvature),
     "kron": lambda dense, x, curvature: dense.layer_curvature(x, curvature),
     "diag": lambda dense, x, curvature: np.diag(np.diag(dense.exact_curvature(x, curvature))),
 }

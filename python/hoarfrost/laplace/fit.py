@@ -91,9 +91,12 @@ def fit_laplace(
         compiled regular expression that is searched for in the path joined by "/", a list of names
         of layers or leaves, a tree of bools or of those two words, or an NNX filter
         (`hoarfrost.describe` shows what is chosen).
-    hessian_structure : {"full", "kron", "diag", "auto"}
-        The whole covariance; one of Kronecker factors for each layer (below); its precision's
-        diagonal alone; or "full" where it fits in memory and else "diag" (a warning says so).
+    hessian_structure : {"full", "dual", "kron", "diag", "auto"}
+        "full": the whole covariance, ``P (P + 1) / 2`` numbers. "dual": the same posterior in the
+        space of the data, for more parameters than ``M = N C`` outputs: it keeps ``M P`` numbers
+        and factors a matrix of edge ``M``. "kron": Kronecker factors of each layer (below). "diag":
+        the precision's diagonal alone. "auto": the first of "full", "dual" and "diag" that fits in
+        memory (where it is not "full" a warning says so).
     prior_precision : number, tree of numbers or tree of arrays
         Of the Gaussian prior: one for all, one a leaf, or one a parameter.
     prior_mean : number, tree of numbers or tree of arrays
@@ -261,7 +264,8 @@ def fit_network(
     linearised = linearise(subset, likelihood, first, ignored_label)
     if hessian_structure == "kron":
         linearised = linearised.by_layers()
-    plan = linearised.plan(memory_budget, first.size, precision.vector)
+    count = num_batches(data_loader)
+    plan = linearised.plan(memory_budget, first.size, precision.vector, count)
     structure, keep = plan.choose(hessian_structure, keep_curvature)
     if hessian_structure == "auto" and structure != "full":
         warnings.warn(

@@ -128,7 +128,7 @@ class LinearisedNetwork:
         if isinstance(found, str):
             raise StructureError(
                 f"hessian_structure='kron' cannot be used here: {found}; train other leaves, or "
-                "use hessian_structure='full' or 'diag'"
+                "use hessian_structure='full', 'dual' or 'diag'"
             )
         return replace(self, layers=found)
 
@@ -325,9 +325,14 @@ class LinearisedNetwork:
         )
 
     def plan(
-        self, memory_budget: int | None, batch_size: int, prior_precision: Array | None = None
+        self,
+        memory_budget: int | None,
+        batch_size: int,
+        prior_precision: Array | None = None,
+        num_batches: int | None = None,
     ) -> MemoryPlan:
         """The memory that each structure would take, with one prior for all or with this one."""
+        points = None if num_batches is None else num_batches * batch_size * self.points_each
         setting = self.setting(prior_precision)
         return make_plan(
             setting.num_params,
@@ -338,6 +343,7 @@ class LinearisedNetwork:
             same_prior=setting.same_prior,
             layers=self._known_layers,
             passes=self.passes(batch_size),
+            num_rows=None if points is None else points * self._root_columns,
         )
 
     @functools.cached_property

@@ -151,6 +151,8 @@ def posterior_of(
     scale: Any = stored.array("scale").copy()
     scale = float(scale) if scale.ndim == 0 else scale
     factor = factor_of(setting.order(), header["factor"], "factor.", stored)
+    if keep and factor.holds_curvature:
+        curvature = factor.curvature(prior, memory_budget)
     residuals = None
     if header["residuals"] is not None:
         sums = [stored.array(f"residuals.{name}").copy() for name in ("squares", "noise_precision")]

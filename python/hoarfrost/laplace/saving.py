@@ -40,7 +40,7 @@ def save(posterior: Any, path: Any, frozen: bool, curvature: bool) -> None:
     arrays = dict[str, Array | Pieces]()
     header = header_of(posterior, frozen, arrays)
     store = posterior.store
-    if curvature and store.curvature is not None:
+    if curvature and store.curvature is not None and not store.factor.holds_curvature:
         with store.turn.lock:
             header["curvature"] = add_curvature(store.curvature, "curvature.", arrays)
             write(path, KIND, header, arrays)

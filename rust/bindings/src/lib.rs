@@ -3,6 +3,7 @@
 mod arrays;
 mod block_diagonal;
 mod diagonal;
+mod dual;
 mod errors;
 mod full;
 mod head;
@@ -22,6 +23,8 @@ mod _core {
     use super::block_diagonal::BlockDiagonalPosterior;
     #[pymodule_export]
     use super::diagonal::{DiagonalCurvature, DiagonalPosterior};
+    #[pymodule_export]
+    use super::dual::{DualPosterior, RowCurvature, dual_bytes};
     #[pymodule_export]
     use super::full::{FullCurvature, FullPosterior, factor_flops, full_bytes};
     #[pymodule_export]

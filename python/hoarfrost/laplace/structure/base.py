@@ -60,6 +60,9 @@ class Factor:
     order: Array
     scale: float = 1.0
 
+    # Whether what it holds is all that its curvature is, so that this takes no memory beside it.
+    holds_curvature: ClassVar[bool] = False
+
     @property
     def nbytes(self) -> int:
         """Bytes of the factor."""
@@ -253,8 +256,8 @@ class Structure(Protocol):
         """Whether it is for such parameters."""
 
     @staticmethod
-    def cost(setting: Setting) -> Cost:
-        """What it takes, by arithmetic alone."""
+    def cost(setting: Setting) -> Cost | None:
+        """What it takes, by arithmetic alone; None where that depends on what is not known."""
 
     @classmethod
     def empty(cls, setting: Setting) -> Curvature:

@@ -36,6 +36,9 @@ class Setting:
         The layers of other parameters than a last layer, where they were found.
     num_columns : int
         Columns of a root of the likelihood's curvature that a fit takes of each point then.
+    num_rows : int or None
+        Of all points' curvature: columns of a root for each, at most; None where it is not known
+        how many points there are.
     """
 
     num_params: int
@@ -47,6 +50,7 @@ class Setting:
     likelihood: Likelihood | None = None
     layers: FoundLayers | None = None
     num_columns: int = 0
+    num_rows: int | None = None
 
     def order(self) -> Array:
         """Ravelled index of each of the core's indices, shape ``(P,)``, int64."""
@@ -108,6 +112,8 @@ class Cost:
         Copies of a piece in float64 that a prediction takes.
     in_place : bool
         Whether a curvature that is not kept gives its memory back as the factor takes it up.
+    shared : int
+        Of the curvature and of the factor, what is the same memory.
     """
 
     curvature: int
@@ -120,6 +126,7 @@ class Cost:
     making: int = 0
     tuning: int = 0
     widens: int = 1
+    shared: int = 0
 
     def own(self) -> Cost:
         """Of curvature and factor alone, without Python's vectors."""
@@ -141,8 +148,8 @@ class Cost:
         passes = Passes() if passes is None else passes
         adding = self.curvature + self.panel + passes.fitting
         if keep_curvature:
-            made = self.curvature + self.factor + self.between
-            predicting = self.curvature + self.factor + self.cache
+            made = self.curvature + self.factor + self.between - self.shared
+            predicting = self.curvature + self.factor + self.cache - self.shared
         elif self.in_place:
             made = max(self.curvature + self.between, self.factor)
             predicting = self.factor + self.cache
@@ -154,6 +161,6 @@ class Cost:
         kept = self.vectors + passes.kept
         return {
             "fit": kept + max(adding, made + making),
-            "tune": kept + self.curvature + self.factor + self.between + self.tuning,
+            "tune": kept + self.curvature + self.factor + self.between + self.tuning - self.shared,
             "predict": kept + predicting + passes.predicting + self.widens * passes.widened,
         }

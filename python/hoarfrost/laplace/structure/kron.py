@@ -274,8 +274,8 @@ def _sides(prior: Array) -> tuple[Array, Array]:
         raise InvalidArgumentError(
             "prior_precision has another number for each parameter of a layer, which its "
             "Kronecker factors cannot take; give one number a leaf (structure='scalar', "
-            "'layerwise' or 'weights_biases' of a search), or fit with hessian_structure='full' "
-            "or 'diag'"
+            "'layerwise' or 'weights_biases' of a search), or fit with hessian_structure='full', "
+            "'dual' or 'diag'"
         )
     return _rounded(inputs), _rounded(outputs)
 

@@ -9,6 +9,7 @@ from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.laplace.structure.base import Structure
 from hoarfrost.laplace.structure.cost import Setting
 from hoarfrost.laplace.structure.diag import DiagonalCurvature
+from hoarfrost.laplace.structure.dual import DualCurvature
 from hoarfrost.laplace.structure.full import FullCurvature
 from hoarfrost.laplace.structure.gaussian_head import GaussianHeadCurvature
 from hoarfrost.laplace.structure.head import HeadCurvature
@@ -19,6 +20,7 @@ STRUCTURES: tuple[type[Structure], ...] = (
     GaussianHeadCurvature,
     HeadCurvature,
     FullCurvature,
+    DualCurvature,
     KroneckerGaussianHead,
     KroneckerCurvature,
     DiagonalCurvature,
@@ -28,7 +30,7 @@ NAMES: tuple[str, ...] = tuple(dict.fromkeys(one.structure for one in STRUCTURES
 
 
 # "auto" takes the first of them that fits.
-AUTO: tuple[str, ...] = ("full", "diag")
+AUTO: tuple[str, ...] = ("full", "dual", "diag")
 
 
 def names_for(setting: Setting) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from hoarfrost.errors import CurvatureStateError, SavedFileError
 from hoarfrost.laplace.structure.base import Cores, Curvature, Factor
 from hoarfrost.laplace.structure.cost import Setting
 from hoarfrost.laplace.structure.diag import DiagonalFactor
+from hoarfrost.laplace.structure.dual import DualFactor
 from hoarfrost.laplace.structure.full import FullFactor
 from hoarfrost.laplace.structure.gaussian_head import GramFactor, SeparateFactors
 from hoarfrost.laplace.structure.head import HeadFactor
@@ -33,6 +34,7 @@ FACTORS: dict[str, type[Factor]] = {
     "separate": SeparateFactors,
     "diagonal": DiagonalFactor,
     "kronecker": KroneckerFactor,
+    "dual": DualFactor,
 }
 _NAMES = {cls: name for name, cls in FACTORS.items()}
 

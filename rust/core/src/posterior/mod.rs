@@ -2,6 +2,7 @@
 
 pub mod block_diagonal;
 pub mod diagonal;
+pub mod dual;
 mod eigen;
 pub mod full;
 pub mod head;
