@@ -308,8 +308,8 @@ def test_a_matrix_that_is_not_positive_definite(small):
     ("options", "message"),
     [
         (
-            {"hessian_structure": "kron"},
-            "hessian_structure is 'kron'; give 'full', 'diag' or 'auto'",
+            {"hessian_structure": "blocks"},
+            "hessian_structure is 'blocks'; give 'full', 'dual', 'kron', 'diag' or 'auto'",
         ),
         ({"keep_curvature": "maybe"}, "keep_curvature is 'maybe'; give True, False or 'auto'"),
         ({"memory_budget": -1}, "memory_budget is -1; give a positive whole number of bytes"),

@@ -103,7 +103,7 @@ def test_diagonal_of_any_subset(small, subset):
     assert ravel_pytree(tree)[0].size == 2 * posterior.num_params
 
 
-@pytest.mark.parametrize("structure", ["full", "diag"])
+@pytest.mark.parametrize("structure", ["full", "kron", "diag"])
 @pytest.mark.parametrize("subset", SUBSETS)
 def test_batches_and_their_order_do_not_matter(small, subset, structure):
     def split(sizes, order):

@@ -165,9 +165,17 @@ def test_evidence_by_a_second_route(small, x64):
     np.testing.assert_allclose(posterior.log_marginal_likelihood(), float(expected), rtol=1e-12)
 
 
-@pytest.mark.parametrize("structure", ["full", "diag"])
-@pytest.mark.parametrize("form", ["leaves", "arrays"])
-def test_a_tree_of_prior_precisions(small, form, structure):
+@pytest.mark.parametrize(
+    ("structure", "form"),
+    [
+        ("full", "leaves"),
+        ("full", "arrays"),
+        ("kron", "leaves"),
+        ("diag", "leaves"),
+        ("diag", "arrays"),
+    ],
+)
+def test_a_tree_of_prior_precisions(small, structure, form):
     trees = {
         "leaves": {"last": {"b": 0.5, "w": 4.0}},
         "arrays": {"last": {"b": np.linspace(1, 2, 4), "w": np.linspace(3, 9, 12).reshape(3, 4)}},

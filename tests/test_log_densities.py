@@ -113,7 +113,7 @@ def test_extreme_outputs_and_targets(likelihood, outputs, targets):
     np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=rounding(likelihood, outputs))
 
 
-@pytest.mark.parametrize("structure", ["full", "diag"])
+@pytest.mark.parametrize("structure", ["full", "kron", "diag"])
 @pytest.mark.parametrize(("likelihood", "outputs", "targets"), EXTREME, ids=IDS)
 def test_the_evidence_and_log_prob_of_a_posterior(likelihood, outputs, targets, structure):
     outputs, targets = np.float32(outputs), np.asarray(targets)

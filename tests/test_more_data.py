@@ -31,7 +31,7 @@ TARGETS = {
 EACH = Gaussian((0.5, 1.0, 2.0))
 CASES = pytest.mark.parametrize("likelihood", TARGETS)
 OF = pytest.mark.parametrize("part", ["head", "every"])
-STRUCTURES = pytest.mark.parametrize("structure", ["full", "diag"])
+STRUCTURES = pytest.mark.parametrize("structure", ["full", "dual", "kron", "diag"])
 PARTS = [slice(0, 17), slice(17, 30), slice(30, 42)]
 
 
@@ -163,7 +163,7 @@ def test_updates_with_masks_and_positions():
 
 @CASES
 @OF
-@STRUCTURES
+@pytest.mark.parametrize("structure", ["full", "diag"])
 def test_a_posterior_is_the_prior_of_the_next(likelihood, part, structure):
     first = fitted(
         likelihood,
@@ -202,12 +202,26 @@ def test_a_posterior_is_the_prior_of_the_next(likelihood, part, structure):
     assert np.abs(np.cov(white.T) - np.eye(len(root))).max() < 6 / np.sqrt(4000)
 
 
+@CASES
+@OF
+def test_kronecker_factors_of_a_prior_and_of_new_data_are_added(likelihood, part):
+    """Both factors are of all points; the evidence is that of its own two precisions."""
+    options = {"part": part, "hessian_structure": "kron"}
+    first = fitted(likelihood, loader(likelihood, PARTS[0]), prior_precision=0.5, **options)
+    second = fitted(likelihood, loader(likelihood, *PARTS[1:]), prior=first, **options)
+    whole = fitted(likelihood, loader(likelihood, *PARTS), prior_precision=0.5, **options)
+    old, new = first.precision(), second.precision()
+    near(new, whole.precision())
+    log_det = np.linalg.slogdet(old)[1] - np.linalg.slogdet(new)[1]
+    near(second.log_marginal_likelihood(), second.log_likelihood + log_det / 2)
+
+
 def linear(params, x):
     return x @ params["w"]
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
-@pytest.mark.parametrize("structure", ["full", "diag"])
+@pytest.mark.parametrize("structure", ["full", "kron", "diag"])
 def test_a_linear_gaussian_model_fed_in_parts(order, structure):
     """Mean, covariance and evidence of all data, in whichever order they came."""
     std, tau, y = 0.7, 0.4, TARGETS["gaussian"][:, :1].astype(float)

@@ -37,7 +37,7 @@ TARGETS = {
 EACH = Gaussian((0.5, 1.0, 2.0))
 CASES = pytest.mark.parametrize("likelihood", TARGETS)
 OF = pytest.mark.parametrize("part", ["head", "every"])
-STRUCTURES = pytest.mark.parametrize("structure", ["full", "diag"])
+STRUCTURES = pytest.mark.parametrize("structure", ["full", "dual", "kron", "diag"])
 
 
 def network(params, x):

@@ -100,7 +100,7 @@ def through(posterior, tmp_path, model=network, **options):
 
 
 @pytest.mark.parametrize("likelihood", TARGETS)
-@pytest.mark.parametrize("structure", ["full", "diag"])
+@pytest.mark.parametrize("structure", ["full", "dual", "kron", "diag"])
 @pytest.mark.parametrize("trainable", [head_only, None], ids=["head", "every"])
 def test_every_structure_and_likelihood_comes_back(tmp_path, likelihood, structure, trainable):
     posterior = fitted(likelihood, trainable, hessian_structure=structure)
@@ -147,7 +147,7 @@ def test_tuned_noise_comes_back(tmp_path, likelihood):
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "each"])
 @pytest.mark.parametrize("trainable", [head_only, None], ids=["head", "every"])
-@pytest.mark.parametrize("structure", ["full", "diag"])
+@pytest.mark.parametrize("structure", ["full", "dual", "kron", "diag"])
 def test_what_is_asked_after_the_noise_was_tuned(tmp_path, likelihood, trainable, structure):
     """The curvature keeps the noise that its points were added with."""
     posterior = fitted(likelihood, trainable, hessian_structure=structure)
@@ -444,13 +444,14 @@ def test_the_page_on_the_format_names_every_key(tmp_path):
     page = pathlib.Path(laplace.__file__).with_name("posterior_file.md").read_text()
     seen = set()
     for likelihood in TARGETS:
-        for structure in ("full", "diag"):
+        for structure in ("full", "dual", "kron", "diag"):
             for trainable in (head_only, None):
                 posterior = fitted(likelihood, trainable, hessian_structure=structure)
                 posterior.optimize_prior_precision()
                 posterior.save(tmp_path / "posterior")
                 with storage.opened(tmp_path / "posterior", "laplace") as stored:
-                    seen |= {key.split(".")[-1] for key in _keys(stored.header)}
+                    parts = {part for key in _keys(stored.header) for part in key.split(".")}
+                    seen |= {part for part in parts if not part.isdecimal()}
                     names = {re.sub(r"\d+", "<i>", name) for name in stored.entries}
                     seen |= {name.split(".")[-1] for name in names} - {"<i>"}
                     seen |= {name.split(".")[0] for name in names}

@@ -17,6 +17,16 @@ from hoarfrost.laplace.evidence.groups import prior_groups
 from hoarfrost.laplace.evidence.problem import EvidenceProblem
 
 STRUCTURES = ["scalar", "layerwise", "weights_biases", "diagonal"]
+# Kronecker factors of a layer take no prior that is another one for each parameter.
+BOTH = pytest.mark.parametrize(
+    ("hessian_structure", "structure"),
+    [
+        (hessian, structure)
+        for hessian in ("full", "dual", "kron", "diag")
+        for structure in STRUCTURES
+        if (hessian, structure) != ("kron", "diagonal")
+    ],
+)
 
 
 def classifier(small, subset=None, **options):
@@ -59,8 +69,7 @@ def problem_of(posterior, structure, noise=False):
     )
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
-@pytest.mark.parametrize("hessian_structure", ["full", "diag"])
+@BOTH
 @pytest.mark.parametrize("subset", ["last", "first", None])
 def test_derivatives_equal_finite_differences(small, x64, subset, hessian_structure, structure):
     posterior = classifier(small, subset, hessian_structure=hessian_structure)
@@ -77,8 +86,7 @@ def test_derivatives_equal_finite_differences(small, x64, subset, hessian_struct
         np.testing.assert_allclose(gradient[index], difference, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
-@pytest.mark.parametrize("hessian_structure", ["full", "diag"])
+@BOTH
 @pytest.mark.parametrize("subset", ["last", None])
 def test_mackays_identity_holds_for_every_group(small, x64, subset, hessian_structure, structure):
     posterior = classifier(small, subset, hessian_structure=hessian_structure)
@@ -102,6 +110,14 @@ def test_mackays_identity_holds_for_every_group(small, x64, subset, hessian_stru
     fresh = classifier(small, subset, hessian_structure=hessian_structure, prior_precision=value)
     np.testing.assert_allclose(posterior.variance(), fresh.variance(), rtol=1e-10)
     np.testing.assert_allclose(fresh.log_marginal_likelihood(), evidence, rtol=1e-12)
+
+
+def test_a_search_that_a_structure_cannot_take_is_an_error_before_it(small, x64):
+    posterior = classifier(small, hessian_structure="kron")
+    before = posterior.log_marginal_likelihood()
+    with pytest.raises(InvalidArgumentError, match="structure='scalar', 'layerwise'"):
+        posterior.optimize_prior_precision("diagonal")
+    assert posterior.tuning is None and posterior.log_marginal_likelihood() == before
 
 
 def test_values_have_the_form_of_their_structure(small, x64):
@@ -179,18 +195,22 @@ def test_both_optima_of_linear_regression(regression, noise_std):  # noqa: F811
     assert prior_only.tuning.noise_std is None and prior_only.noise_std == got_std
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
 @pytest.mark.parametrize("noise_std", [0.8, (0.4, 0.8)])
-@pytest.mark.parametrize(("model", "hessian"), [(linear, "full"), (linear, "diag"), (bent, "full")])
+@pytest.mark.parametrize("model", [linear, bent])
+@BOTH
 def test_noise_and_prior_are_stationary_together(
     regression,  # noqa: F811
     model,
-    hessian,
+    hessian_structure,
     noise_std,
     structure,
 ):
     posterior = fit(
-        regression, at_map(regression, 1.0, 0.5), noise_std, model, hessian_structure=hessian
+        regression,
+        at_map(regression, 1.0, 0.5),
+        noise_std,
+        model,
+        hessian_structure=hessian_structure,
     )
     start = posterior.log_marginal_likelihood()
     value, std = posterior.optimize_hyperparameters(structure)
@@ -203,7 +223,7 @@ def test_noise_and_prior_are_stationary_together(
     for factor in (0.99, 1.01):
         scaled = tuple(factor * s for s in std) if isinstance(std, tuple) else factor * std
         assert posterior.log_marginal_likelihood(value, scaled) < best
-    apart = model is linear and hessian == "full" and structure != "diagonal"
+    apart = model is linear and hessian_structure in ("full", "kron") and structure != "diagonal"
     if isinstance(noise_std, tuple) and apart:
         for factors in ((0.99, 1.0), (1.01, 1.0), (1.0, 0.99), (1.0, 1.01)):
             assert posterior.log_marginal_likelihood(value, np.multiply(std, factors)) < best
@@ -243,8 +263,7 @@ def test_parameters_at_zero_send_the_precision_to_the_bound(small, x64):
     assert posterior.tuning.num_at_bound == 1 and posterior.tuning.converged
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
-@pytest.mark.parametrize("hessian_structure", ["full", "diag"])
+@BOTH
 def test_the_residual_bounds_the_error_and_half_of_it_halves_the_error(
     small, x64, hessian_structure, structure
 ):

@@ -35,7 +35,7 @@ def own(module: nnx.Module) -> Any:
 
 
 @pytest.mark.parametrize("trainable", [None, "last_layer", re.compile("hidden")])
-@pytest.mark.parametrize("structure", ["full", "diag"])
+@pytest.mark.parametrize("structure", ["full", "kron", "diag"])
 def test_the_posterior_is_that_of_linen(trainable, structure):
     module = Net(nnx.Rngs(1))
     options = {"trainable": trainable, "hessian_structure": structure}

@@ -71,6 +71,37 @@ class Dense:
             "ncp,ncd,ndq->pq", jacobian, output_curvature(self.outputs(x)), jacobian, optimize=True
         )
 
+    def layer_curvature(self, x: Array, output_curvature: Callable[[Array], Array]) -> Array:
+        """``(1/N sum_n B_n) (x) (sum_n a_n a_n^T)`` of each layer, ``(P, P)``.
+
+        ``a_n`` is the layer's input, with a 1 where the bias is chosen, and ``B_n`` the curvature
+        of the layer's outputs.
+        """
+        hidden = np.tanh(x @ self.params["first"]["kernel"] + self.params["first"]["bias"])
+        kernel = np.asarray(self.params["last"]["kernel"])
+        through = np.einsum("nk,kc->nck", 1 - hidden**2, kernel)
+        eye = np.broadcast_to(np.eye(kernel.shape[1]), (len(x), *[kernel.shape[1]] * 2))
+        weights, blocks, start = output_curvature(self.outputs(x)), [], 0
+        for inputs, gradients, (bias, chosen) in (
+            (x, through, self.chosen[:2]),
+            (hidden, eye, self.chosen[2:]),
+        ):
+            # Ravelled, a layer's bias comes before the rows of its kernel.
+            ones = np.ones((len(x), 1))
+            a = np.concatenate(
+                [ones[:, : int(bias)], inputs[:, : inputs.shape[1] * chosen]], axis=1
+            )
+            size = gradients.shape[2]
+            mean = np.einsum("ncj,ncd,ndk->jk", gradients, weights, gradients) / len(x)
+            blocks.append(np.kron(a.T @ a, mean).reshape(a.shape[1] * size, a.shape[1] * size))
+            start += len(blocks[-1])
+        total = np.zeros((start, start))
+        start = 0
+        for block in blocks:
+            total[start : start + len(block), start : start + len(block)] = block
+            start += len(block)
+        return total
+
 
 def evidence(log_likelihood: float, prior: Array, deviation: Array, precision: Array) -> float:
     """``log p(y) = log p(y | mean) + log N(mean; prior) + P / 2 log(2 pi) - log det(A) / 2``."""

@@ -137,6 +137,8 @@ def gaussian(*std: float) -> Definition:
 # What of the exact curvature a structure keeps, from all that `Dense` knows.
 STRUCTURES: dict[str, Callable[[Dense, Array, Callable[[Array], Array]], Array]] = {
     "full": lambda dense, x, curvature: dense.exact_curvature(x, curvature),
+    "dual": lambda dense, x, curvature: dense.exact_curvature(x, curvature),
+    "kron": lambda dense, x, curvature: dense.layer_curvature(x, curvature),
     "diag": lambda dense, x, curvature: np.diag(np.diag(dense.exact_curvature(x, curvature))),
 }
 
@@ -252,6 +254,17 @@ class Row:
                 tree.setdefault(layer, {})[leaf] = self.dense.params[layer][leaf]
         return {"params": tree}
 
+    @property
+    def priors(self) -> tuple[str, ...]:
+        """The priors that the structure takes: of Kronecker factors a layer has one a leaf.
+
+        Exact is any prior for biases, and for a last layer whose outputs are a Gram matrix each.
+        """
+        exact = self.name.startswith("gaussian") and self.subset == "last layer"
+        if self.structure != "kron" or self.subset == "biases" or exact:
+            return tuple(PRIORS)
+        return ("one", "by leaf")
+
     def prior(self, name: str) -> tuple[Any, Array]:
         """A prior precision as it is given, and of every parameter, ``(P,)``."""
         tree = self.trainable()
@@ -314,7 +327,10 @@ ROWS = [
     for subset in SUBSETS
 ]
 every_row = pytest.mark.parametrize("row", ROWS, ids=str)
-every_prior = pytest.mark.parametrize("prior", PRIORS)
+every_row_and_prior = pytest.mark.parametrize(
+    ("row", "prior"),
+    [pytest.param(row, prior, id=f"{row}-{prior}") for row in ROWS for prior in row.priors],
+)
 
 
 def rows_with(link: str | None) -> pytest.MarkDecorator:

@@ -6,7 +6,9 @@ import jax
 import numpy as np
 import pytest
 from dense import assert_close, evidence
-from rows import POINTS, PRIOR_MEAN, PRIORS, Row, X, every_prior, every_row, fitted
+from rows import POINTS, PRIOR_MEAN, PRIORS, Row, X, every_row, every_row_and_prior, fitted
+
+from hoarfrost.errors import InvalidArgumentError
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -16,8 +18,7 @@ def condition(matrix: np.ndarray) -> float:
     return float(np.linalg.cond(matrix))
 
 
-@every_prior
-@every_row
+@every_row_and_prior
 def test_precision_and_its_inverse(row: Row, prior: str) -> None:
     posterior, expected = fitted(row, prior), row.precision(prior)
     size = len(expected)
@@ -31,8 +32,9 @@ def test_precision_and_its_inverse(row: Row, prior: str) -> None:
 
 @every_row
 def test_whitened_draws_are_white(row: Row) -> None:
-    count, expected = 4000, row.precision("by parameter")
-    draws = fitted(row, "by parameter").sample(seed=1, n_samples=count)
+    prior = row.priors[-1]
+    count, expected = 4000, row.precision(prior)
+    draws = fitted(row, prior).sample(seed=1, n_samples=count)
     leaves = [np.asarray(leaf).reshape(count, -1) for leaf in jax.tree.leaves(draws)]
     white = (np.concatenate(leaves, axis=1) - row.dense.mean) @ np.linalg.cholesky(expected)
     # Standard errors: sqrt(2 / n) of a variance, less of a covariance; sqrt(1 / n) of a mean.
@@ -54,8 +56,7 @@ def test_covariance_of_the_outputs(row: Row) -> None:
     assert_close(posterior.functional_variance(POINTS), variance, *rounding)
 
 
-@every_prior
-@every_row
+@every_row_and_prior
 def test_evidence(row: Row, prior: str) -> None:
     dense, definition = row.dense, row.definition
     log_likelihood = definition.log_prob(dense.outputs(X), definition.targets).sum()
@@ -67,7 +68,7 @@ def test_evidence(row: Row, prior: str) -> None:
 @every_row
 def test_a_new_prior_equals_a_refit(row: Row) -> None:
     old = fitted(row, "one")
-    for prior in ("by leaf", "by parameter"):
+    for prior in row.priors[1:]:
         given, _ = row.prior(prior)
         new, refitted = old.with_prior_precision(given), fitted(row, prior)
         size, bound = new.num_params, condition(row.precision(prior))
@@ -86,9 +87,16 @@ def test_a_new_prior_equals_a_refit(row: Row) -> None:
 
 
 @every_row
+def test_a_prior_that_a_structure_does_not_take_is_an_error(row: Row) -> None:
+    for prior in set(PRIORS) - set(row.priors):
+        with pytest.raises(InvalidArgumentError, match="one number a leaf"):
+            fitted(row).with_prior_precision(row.prior(prior)[0])
+
+
+@every_row
 def test_two_halves_of_the_data_merged_equal_the_whole(row: Row) -> None:
     first, second = row.fit(points=slice(4)).curvature, row.fit(points=slice(4, None)).curvature
-    priors = {name: row.prior(name)[1] for name in PRIORS}
+    priors = {name: row.prior(name)[1] for name in row.priors}
     alone = second.factor(priors["one"]).precision()
     first.merge(second)
     for name, prior in priors.items():

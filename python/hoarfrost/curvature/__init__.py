@@ -3,7 +3,18 @@
 from hoarfrost.curvature.head import HeadPass, find_head
 from hoarfrost.curvature.jacobian import JacobianPass
 from hoarfrost.curvature.last_layer import last_layer
+from hoarfrost.curvature.layers import FoundLayers, LayersPass, find_layers
 from hoarfrost.curvature.layout import HeadLayout
 from hoarfrost.curvature.result import PassResult
 
-__all__ = ["HeadLayout", "HeadPass", "JacobianPass", "PassResult", "find_head", "last_layer"]
+__all__ = [
+    "FoundLayers",
+    "HeadLayout",
+    "HeadPass",
+    "JacobianPass",
+    "LayersPass",
+    "PassResult",
+    "find_head",
+    "find_layers",
+    "last_layer",
+]

@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hoarfrost.curvature import HeadPass, JacobianPass
+from hoarfrost.curvature import FoundLayers, HeadPass, JacobianPass, LayersPass, find_layers
+from hoarfrost.curvature.layers import MAX_COLUMNS, check_direction
 from hoarfrost.curvature.stream import Piece, stream
 from hoarfrost.data.checked import CheckedBatch, input_batches, of_one_shape
 from hoarfrost.data.features import as_plain, features_alone, origin_of
 from hoarfrost.data.pieces import bucket_size, piece_size
 from hoarfrost.dtypes import wide_dtype
-from hoarfrost.errors import DataError
+from hoarfrost.errors import DataError, StructureError
 from hoarfrost.fork import check_not_forked
 from hoarfrost.freezing import Subset
 from hoarfrost.freezing.features import over_features
@@ -47,6 +48,10 @@ _OUTPUTS_AT_ONCE = 25
 _LINGERING = 2**25
 
 
+# What gives pieces of the data to a curvature or a prediction.
+Run = HeadPass | LayersPass | JacobianPass
+
+
 @dataclass(frozen=True, eq=False)
 class LinearisedNetwork:
     """Everything about a trained network that a posterior over some of its leaves needs.
@@ -69,6 +74,8 @@ class LinearisedNetwork:
         Targets with this label do not count.
     example : tree of jax.ShapeDtypeStruct
         Shapes and dtypes of one example of the inputs.
+    layers : FoundLayers or None
+        The layers of other parameters than a last layer, where its structure goes by them.
     """
 
     subset: Subset
@@ -79,6 +86,7 @@ class LinearisedNetwork:
     positions: tuple[int, ...] = ()
     ignored_label: int | None = None
     example: Tree = None
+    layers: FoundLayers | None = None
 
     @property
     def trainable(self) -> Tree:
@@ -98,15 +106,43 @@ class LinearisedNetwork:
         """The trainable parameters in one vector, shape ``(P,)``, float64."""
         return ravelled(self.trainable)
 
-    def fitting_pass(self) -> HeadPass | JacobianPass:
+    def fitting_pass(self) -> Run:
         """The pass whose results a curvature adds up."""
-        return self.head or self._jacobian(self.likelihood)
+        return self.head or self._general(self.likelihood)
 
-    def predicting_pass(self) -> HeadPass | JacobianPass:
+    def predicting_pass(self) -> Run:
         """The pass that gives outputs with layer inputs or the Jacobian itself."""
-        return self.head or self._jacobian(None)
+        return self.head or self._general(None)
 
-    def piece_size(self, batch_size: int, run: HeadPass | JacobianPass) -> int:
+    def by_layers(self) -> LinearisedNetwork:
+        """The same for a structure that goes by layers, which are found.
+
+        Raises
+        ------
+        StructureError
+            If there is a leaf that it cannot take (it is named).
+        """
+        if self.head is not None:
+            return self
+        found = self._layers(order=True)
+        if isinstance(found, str):
+            raise StructureError(
+                f"hessian_structure='kron' cannot be used here: {found}; train other leaves, or "
+                "use hessian_structure='full', 'dual' or 'diag'"
+            )
+        return replace(self, layers=found)
+
+    def _layers(self, order: bool) -> FoundLayers | str:
+        if self.positions:
+            return (
+                "the outputs have positions, of which each is a data point, and the trainable "
+                "leaves are more than the last layer"
+            )
+        if self.example is None:
+            return "the form of the inputs is not known"
+        return find_layers(self.subset, self.example, order=order)
+
+    def piece_size(self, batch_size: int, run: Run) -> int:
         """Examples of a piece of a fit, of which each device has the same share."""
         return self.subset.devices.rows(piece_size(batch_size, run.max_points))
 
@@ -289,9 +325,14 @@ class LinearisedNetwork:
         )
 
     def plan(
-        self, memory_budget: int | None, batch_size: int, prior_precision: Array | None = None
+        self,
+        memory_budget: int | None,
+        batch_size: int,
+        prior_precision: Array | None = None,
+        num_batches: int | None = None,
     ) -> MemoryPlan:
         """The memory that each structure would take, with one prior for all or with this one."""
+        points = None if num_batches is None else num_batches * batch_size * self.points_each
         setting = self.setting(prior_precision)
         return make_plan(
             setting.num_params,
@@ -300,8 +341,15 @@ class LinearisedNetwork:
             setting.num_features,
             memory_budget,
             same_prior=setting.same_prior,
+            layers=self._known_layers,
             passes=self.passes(batch_size),
+            num_rows=None if points is None else points * self._root_columns,
         )
+
+    @functools.cached_property
+    def _known_layers(self) -> FoundLayers | None:
+        found = "a last layer" if self.head is not None else self._layers(order=False)
+        return None if isinstance(found, str) else found
 
     def passes(self, batch_size: int) -> Passes:
         """JAX's share of the memory, where there are several batches of so many points.
@@ -317,6 +365,8 @@ class LinearisedNetwork:
         run = self.predicting_pass()
         size = self.piece_size(batch_size, run) * self.points_each
         itemsize: int = wide_dtype(*jax.tree.leaves(self.trainable)).itemsize
+        if isinstance(run, LayersPass):
+            return self._passes_of_layers(batch_size, run, itemsize)
         if self.head is None:
             rows = size * self.mean.size * itemsize
             fitting = 9 * rows * self._root_columns // 2
@@ -331,6 +381,16 @@ class LinearisedNetwork:
         wide, lingering = 8 * piece // itemsize, min(fitting, _LINGERING)
         return Passes(kept, fitting, 5 * (piece + layer) + outputs, wide, lingering)
 
+    def _passes_of_layers(self, batch_size: int, run: LayersPass, itemsize: int) -> Passes:
+        """As of rows of a Jacobian, but of a point's layer inputs and gradients."""
+        fit, direction = self._general(self.likelihood), self.mean.size * itemsize
+        assert isinstance(fit, LayersPass)
+        rows = self.piece_size(batch_size, fit) * fit.point_numbers * itemsize
+        piece = self.piece_size(batch_size, run) * run.point_numbers * itemsize
+        fitting = 9 * rows // 2 + 4 * direction
+        wide, lingering = 8 * piece // itemsize, min(fitting, _LINGERING)
+        return Passes(direction, fitting, 5 * piece // 2 + 4 * direction, wide, lingering)
+
     @functools.cached_property
     def _root_columns(self) -> int:
         """Rows of a point in a fit: columns of the root of its likelihood's curvature."""
@@ -341,6 +401,15 @@ class LinearisedNetwork:
     def setting(self, prior_precision: Array | None = None) -> Setting:
         """What a structure is chosen and made for, with one prior for all or with this one."""
         size = self.mean.size
+        if self.layers is not None:
+            columns = min(MAX_COLUMNS, self._root_columns)
+            return Setting(
+                size,
+                num_outputs=self.num_outputs,
+                likelihood=self.likelihood,
+                layers=self.layers,
+                num_columns=columns,
+            )
         if self.head is None:
             return Setting(size, likelihood=self.likelihood)
         layout, same_prior = self.head.layout, True
@@ -357,7 +426,14 @@ class LinearisedNetwork:
             self.likelihood,
         )
 
-    def _jacobian(self, likelihood: Likelihood | None) -> JacobianPass:
+    @functools.cached_property
+    def _direction(self) -> list[jax.Array]:
+        return check_direction(self.subset)
+
+    def _general(self, likelihood: Likelihood | None) -> JacobianPass | LayersPass:
+        if self.layers is not None:
+            rows = self.num_outputs if likelihood is None else min(MAX_COLUMNS, self._root_columns)
+            return LayersPass(self.subset, self.layers.layers, likelihood, self._direction, rows)
         return JacobianPass(
             self.subset, likelihood, self.num_outputs, self.mean.size, self.positions
         )

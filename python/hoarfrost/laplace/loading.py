@@ -26,6 +26,7 @@ from hoarfrost.laplace.saved_parts import (
     check_model,
     example_of,
     layer_of,
+    layers_of,
     likelihood_of,
 )
 from hoarfrost.laplace.saved_trees import decoded, leaves_by_path, leaves_of, tree_of
@@ -145,6 +146,7 @@ def posterior_of(
         positions,
         header["ignored_label"],
         example,
+        layers_of(header["layers"], stored),
     )
     structure, prior = header["structure"], stored.array("prior_precision").copy()
     setting, keep = linearised.setting(prior), header["keep"]
@@ -154,6 +156,8 @@ def posterior_of(
     scale: Any = stored.array("scale").copy()
     scale = float(scale) if scale.ndim == 0 else scale
     factor = factor_of(setting.order(), header["factor"], "factor.", stored)
+    if keep and factor.holds_curvature:
+        curvature = factor.curvature(prior, memory_budget)
     residuals = None
     if header["residuals"] is not None:
         sums = [stored.array(f"residuals.{name}").copy() for name in ("squares", "noise_precision")]

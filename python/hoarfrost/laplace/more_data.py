@@ -36,12 +36,11 @@ def updated(posterior: Any, data_loader: Any, progress: bool) -> dict[str, Any]:
     prior, store = posterior.prior.vector, posterior.store
     setting = linearised.setting(prior)
     structure = structure_for(posterior.hessian_structure, setting)
-    check_room(
-        "the curvature of more data",
-        structure.cost(setting).curvature,
-        "fit again with all data",
-        store.budget,
-    )
+    cost = structure.cost(setting)
+    if cost is not None:
+        check_room(
+            "the curvature of more data", cost.curvature, "fit again with all data", store.budget
+        )
     with store.turn.lock:
         old = store.curvature_for("update")
         curvature = structure.empty(setting)

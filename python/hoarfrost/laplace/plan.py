@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hoarfrost.curvature import FoundLayers
 from hoarfrost.errors import MemoryLimitError
 from hoarfrost.laplace.structure.cost import Cost, HeadKind, Passes, Setting
-from hoarfrost.laplace.structure.registry import NAMES, structure_for
+from hoarfrost.laplace.structure.registry import AUTO, NAMES, names_for, structure_for
 from hoarfrost.memory import available_bytes, format_bytes
 
 Keep = bool | Literal["auto"]
@@ -26,7 +27,8 @@ class MemoryPlan:
         The last-layer structure that will be used, if any.
     costs : mapping of str to Cost
         For each structure, the bytes of the likelihood's curvature, of its factor, of what the core
-        keeps between predictions, and of what stands between them for a while.
+        keeps between predictions, and of what stands between them for a while. "dual" is there
+        where it is known how many points there are, "kron" where the layers are known.
     bytes_available : int or None
         The memory budget, or what the machine has; None where the system does not say.
     passes : Passes
@@ -60,11 +62,16 @@ class MemoryPlan:
         MemoryLimitError
             If the structure asked for does not fit; what would fit is listed.
         """
-        for name in NAMES if structure == "auto" else (structure,):
+        if structure in NAMES and structure not in self.costs:
+            return structure, keep_curvature is not False
+        names = (
+            [name for name in AUTO if name in self.costs] if structure == "auto" else [structure]
+        )
+        for name in names:
             for keep in (True, False) if keep_curvature == "auto" else (bool(keep_curvature),):
                 if self.fits(name, keep):
                     return name, keep
-        name = NAMES[-1] if structure == "auto" else structure
+        name = names[-1]
         needed = self.bytes_needed(name, keep_curvature is True)
         raise MemoryLimitError(
             f"a posterior with hessian_structure={name!r} over P = {self.num_params:,} parameters "
@@ -78,7 +85,7 @@ class MemoryPlan:
         fitting = [
             f"hessian_structure={name!r} ({format_bytes(self.bytes_needed(name, keep))}"
             f"{'' if keep else ', with keep_curvature=False'})"
-            for name in NAMES
+            for name in self.costs
             for keep in (True, False)
             if self.fits(name, keep)
             and (keep or not self.fits(name, True))
@@ -92,7 +99,7 @@ class MemoryPlan:
         lines = [f"posterior over {self.num_params:,} parameters"]
         if self.head is not None:
             lines[0] += f" (last layer, {self.head})"
-        for name in NAMES:
+        for name in self.costs:
             keep = self.fits(name, True)
             verdict = "fits" if keep else "does not fit"
             if not keep and self.fits(name, False):
@@ -116,7 +123,9 @@ def make_plan(
     memory_budget: int | None = None,
     *,
     same_prior: bool = True,
+    layers: FoundLayers | None = None,
     passes: Passes | None = None,
+    num_rows: int | None = None,
 ) -> MemoryPlan:
     """The plan of a posterior, by arithmetic alone.
 
@@ -133,11 +142,18 @@ def make_plan(
         Whether the prior precision is the same for all outputs, which leaves a softmax head
         ``(C - 1) D'`` columns to factor instead of ``C D'``, and a Gaussian head one
         eigendecomposition of edge ``D'`` instead of ``C`` factors.
+    layers : FoundLayers, optional
+        The layers of other parameters than a last layer, without which "kron" is not in the plan.
     passes : Passes, optional
         JAX's share.
+    num_rows : int, optional
+        Rows of curvature of all data, at most, where it is known how many points there are.
     """
-    setting = Setting(num_params, head, num_outputs, num_features, same_prior)
-    costs = {name: structure_for(name, setting).cost(setting) for name in NAMES}
+    setting = Setting(
+        num_params, head, num_outputs, num_features, same_prior, layers=layers, num_rows=num_rows
+    )
+    found = {name: structure_for(name, setting).cost(setting) for name in names_for(setting)}
+    costs = {name: cost for name, cost in found.items() if cost is not None}
     if memory_budget is not None:
         # A budget is of the posterior itself, not of what Python and JAX take beside it.
         passes = None

@@ -55,7 +55,7 @@ class Laplace:
     Attributes
     ----------
     hessian_structure : str
-        "full" or "diag".
+        "full", "dual", "kron" or "diag".
     log_likelihood : float
         Of all data at the mean, constants included.
     num_data : int

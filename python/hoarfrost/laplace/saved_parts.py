@@ -14,6 +14,7 @@ import numpy as np
 import hoarfrost.likelihood as likelihoods
 from hoarfrost.curvature.head import HeadPass
 from hoarfrost.curvature.head_check import check_directions
+from hoarfrost.curvature.layers import FoundLayers, Layer, Layers
 from hoarfrost.curvature.layout import HeadLayout, matrix_shape
 from hoarfrost.errors import HoarfrostError, InvalidArgumentError, SavedFileError
 from hoarfrost.freezing import Subset
@@ -125,6 +126,23 @@ def layer_of(header: Header | None, subset: Subset, positions: tuple[int, ...]) 
     bias = None if layout.bias is None else layout.num_outputs
     direction = check_directions(shape, layout.num_inputs, bias, count)
     return HeadPass(subset, layout, subset.devices.whole(direction), positions)
+
+
+def layers_header(found: FoundLayers | None, arrays: dict[str, Array | Pieces]) -> Header | None:
+    """The layers of a structure that goes by them."""
+    if found is None:
+        return None
+    arrays["layers.order"] = found.order
+    return dataclasses.asdict(found.layers)
+
+
+def layers_of(header: Header | None, stored: StoredFile) -> FoundLayers | None:
+    """The layers of a file."""
+    if header is None:
+        return None
+    layers = tuple(Layer(**one) for one in header["layers"])
+    found = Layers(layers, tuple(header["diagonal"]), header["diagonal_size"])
+    return FoundLayers(found, stored.array("layers.order").copy())
 
 
 def input_header(example: Tree) -> Header:

@@ -18,6 +18,7 @@ from hoarfrost.laplace.saved_parts import (
     certificate_header,
     input_header,
     layer_header,
+    layers_header,
     likelihood_header,
     probe_outputs,
     program_of,
@@ -39,7 +40,7 @@ def save(posterior: Any, path: Any, frozen: bool, curvature: bool) -> None:
     arrays = dict[str, Array | Pieces]()
     header = header_of(posterior, frozen, arrays)
     store = posterior.store
-    if curvature and store.curvature is not None:
+    if curvature and store.curvature is not None and not store.factor.holds_curvature:
         with store.turn.lock:
             header["curvature"] = add_curvature(store.curvature, "curvature.", arrays)
             write(path, KIND, header, arrays)
@@ -68,6 +69,7 @@ def header_of(posterior: Any, frozen: bool, arrays: dict[str, Array | Pieces]) -
         "positions": list(linearised.positions),
         "ignored_label": linearised.ignored_label,
         "layer": layer_header(linearised.head),
+        "layers": layers_header(linearised.layers, arrays),
         **subset_header(subset, linearised.example, frozen, arrays),
         "keeps_collections": bool(posterior.collections),
         "num_data": posterior.num_data,

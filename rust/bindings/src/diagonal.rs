@@ -16,7 +16,7 @@ use crate::turn::Turn;
 /// The growing diagonal of a curvature.
 #[pyclass(module = "hoarfrost._core", frozen)]
 pub struct DiagonalCurvature {
-    sum: Turn<DiagonalSum>,
+    pub(crate) sum: Turn<DiagonalSum>,
 }
 
 #[pymethods]

@@ -61,7 +61,7 @@ pub fn head_bytes(
 }
 
 /// A sum, or what is left of it while it is given up for its factor.
-enum State {
+pub(crate) enum State {
     Sum(Box<HeadSum>),
     Softmax(Box<head::InPlace>),
     Independent(Box<block_diagonal::InPlace>),
@@ -69,7 +69,7 @@ enum State {
 }
 
 impl State {
-    fn sum(&mut self, py: Python<'_>) -> PyResult<&mut HeadSum> {
+    pub(crate) fn sum(&mut self, py: Python<'_>) -> PyResult<&mut HeadSum> {
         match self {
             Self::Sum(sum) => Ok(sum),
             Self::Gone => Err(to_python(py, &CoreError::Consumed)),
@@ -129,7 +129,7 @@ impl Stored for State {
 #[pyclass(module = "hoarfrost._core", frozen)]
 pub struct HeadCurvature {
     outputs: Outputs,
-    state: Turn<State>,
+    pub(crate) state: Turn<State>,
 }
 
 #[pymethods]

@@ -3,10 +3,12 @@
 mod arrays;
 mod block_diagonal;
 mod diagonal;
+mod dual;
 mod errors;
 mod full;
 mod head;
 mod kronecker;
+mod layer;
 mod output;
 mod seam;
 mod stored;
@@ -22,11 +24,15 @@ mod _core {
     #[pymodule_export]
     use super::diagonal::{DiagonalCurvature, DiagonalPosterior};
     #[pymodule_export]
+    use super::dual::{DualPosterior, RowCurvature, dual_bytes};
+    #[pymodule_export]
     use super::full::{FullCurvature, FullPosterior, factor_flops, full_bytes};
     #[pymodule_export]
     use super::head::{HeadCurvature, HeadPosterior, head_bytes};
     #[pymodule_export]
     use super::kronecker::{KroneckerBasis, KroneckerPosterior};
+    #[pymodule_export]
+    use super::layer::{LayerBasis, LayerPosterior, layer_bytes};
     #[pymodule_export]
     use super::seam::num_threads;
     #[pymodule_export]

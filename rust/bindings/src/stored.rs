@@ -10,10 +10,12 @@ use pyo3::prelude::*;
 
 use crate::block_diagonal::BlockDiagonalPosterior;
 use crate::diagonal::{DiagonalCurvature, DiagonalPosterior};
+use crate::dual::{DualPosterior, RowCurvature};
 use crate::errors::to_python;
 use crate::full::{FullCurvature, FullPosterior};
 use crate::head::{HeadCurvature, HeadPosterior};
 use crate::kronecker::KroneckerPosterior;
+use crate::layer::LayerPosterior;
 use crate::output::{Array, vector};
 
 /// Numbers by name, and how many values each array holds.
@@ -62,7 +64,7 @@ macro_rules! each_class {
     (|$class:ident, $name:ident| $body:block) => {
         each_class!(@ $body, $class, $name: DiagonalCurvature, DiagonalPosterior, FullCurvature,
             FullPosterior, HeadCurvature, HeadPosterior, BlockDiagonalPosterior,
-            KroneckerPosterior);
+            KroneckerPosterior, LayerPosterior, RowCurvature, DualPosterior);
     };
     (@ $body:block, $class:ident, $name:ident: $($one:ident),*) => {
         $({

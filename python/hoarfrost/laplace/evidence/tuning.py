@@ -19,7 +19,7 @@ from hoarfrost.laplace.evidence.groups import PriorGroups, prior_groups
 from hoarfrost.laplace.evidence.problem import EvidenceProblem
 from hoarfrost.laplace.evidence.spectral_search import search_with_model
 from hoarfrost.laplace.store import FactorStore
-from hoarfrost.laplace.structure.base import Factor, SeparateNoise
+from hoarfrost.laplace.structure.base import Factor, LimitedPrior, SeparateNoise
 from hoarfrost.types import Array, Tree
 
 # Parameters from which on so many products with the curvature cost less than they save.
@@ -109,8 +109,8 @@ def optimise(
     Raises
     ------
     InvalidArgumentError
-        If the structure is unknown, there is no noise to tune, or the curvature was not kept and
-        does not come back from the factor.
+        If the structure is unknown or none of the curvature's, there is no noise to tune, or the
+        curvature was not kept and does not come back from the factor.
     """
     scaled, prior = is_choice(structure, ("scale",)), evidence.prior.vector
     groups = prior_groups("scalar" if scaled else structure, trainable)
@@ -119,6 +119,9 @@ def optimise(
             f"the likelihood {evidence.likelihood!r} has no noise to tune; use "
             "optimize_prior_precision(), or fit with hoarfrost.likelihood.Gaussian(noise_std=...)"
         )
+    if not scaled and isinstance(store.curvature, LimitedPrior):
+        # Groups that may come to any numbers, each another.
+        store.curvature.check_prior(1.0 + groups.index)
     factor = store.release()
     problem = EvidenceProblem(
         factor=factor,

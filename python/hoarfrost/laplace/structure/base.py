@@ -60,6 +60,9 @@ class Factor:
     order: Array
     scale: float = 1.0
 
+    # Whether what it holds is all that its curvature is, so that this takes no memory beside it.
+    holds_curvature: ClassVar[bool] = False
+
     @property
     def nbytes(self) -> int:
         """Bytes of the factor."""
@@ -160,6 +163,18 @@ class Factor:
         return core_order
 
 
+@dataclass(frozen=True, eq=False)
+class Cores:
+    """Several sums of the core's that make up one curvature."""
+
+    parts: tuple[Any, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all."""
+        return sum(int(one.nbytes) for one in self.parts)
+
+
 def common_scale(scale: Scale) -> float:
     """The one number that all outputs share.
 
@@ -241,8 +256,8 @@ class Structure(Protocol):
         """Whether it is for such parameters."""
 
     @staticmethod
-    def cost(setting: Setting) -> Cost:
-        """What it takes, by arithmetic alone."""
+    def cost(setting: Setting) -> Cost | None:
+        """What it takes, by arithmetic alone; None where that depends on what is not known."""
 
     @classmethod
     def empty(cls, setting: Setting) -> Curvature:
@@ -251,6 +266,14 @@ class Structure(Protocol):
     @classmethod
     def of_core(cls, setting: Setting, core: Any) -> Curvature:
         """A curvature with a sum of the core's."""
+
+
+@runtime_checkable
+class LimitedPrior(Protocol):
+    """A curvature that cannot be factored with every prior."""
+
+    def check_prior(self, prior_precision: Array) -> None:
+        """Raise `InvalidArgumentError` where it cannot with this one, ``(P,)``."""
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from hoarfrost.curvature import HeadLayout
+from hoarfrost.curvature import FoundLayers, HeadLayout
 from hoarfrost.likelihood import Likelihood
 from hoarfrost.types import Array
 
@@ -32,6 +32,13 @@ class Setting:
         Where the layer's leaves sit, in a setting that something is made for.
     likelihood : Likelihood or None
         Of the targets, likewise.
+    layers : FoundLayers or None
+        The layers of other parameters than a last layer, where they were found.
+    num_columns : int
+        Columns of a root of the likelihood's curvature that a fit takes of each point then.
+    num_rows : int or None
+        Of all points' curvature: columns of a root for each, at most; None where it is not known
+        how many points there are.
     """
 
     num_params: int
@@ -41,9 +48,14 @@ class Setting:
     same_prior: bool = True
     layout: HeadLayout | None = None
     likelihood: Likelihood | None = None
+    layers: FoundLayers | None = None
+    num_columns: int = 0
+    num_rows: int | None = None
 
     def order(self) -> Array:
         """Ravelled index of each of the core's indices, shape ``(P,)``, int64."""
+        if self.layers is not None:
+            return self.layers.order
         if self.layout is None:
             return np.arange(self.num_params, dtype=np.int64)
         return self.layout.order()
@@ -100,6 +112,8 @@ class Cost:
         Copies of a piece in float64 that a prediction takes.
     in_place : bool
         Whether a curvature that is not kept gives its memory back as the factor takes it up.
+    shared : int
+        Of the curvature and of the factor, what is the same memory.
     """
 
     curvature: int
@@ -112,6 +126,7 @@ class Cost:
     making: int = 0
     tuning: int = 0
     widens: int = 1
+    shared: int = 0
 
     def own(self) -> Cost:
         """Of curvature and factor alone, without Python's vectors."""
@@ -133,8 +148,8 @@ class Cost:
         passes = Passes() if passes is None else passes
         adding = self.curvature + self.panel + passes.fitting
         if keep_curvature:
-            made = self.curvature + self.factor + self.between
-            predicting = self.curvature + self.factor + self.cache
+            made = self.curvature + self.factor + self.between - self.shared
+            predicting = self.curvature + self.factor + self.cache - self.shared
         elif self.in_place:
             made = max(self.curvature + self.between, self.factor)
             predicting = self.factor + self.cache
@@ -146,6 +161,6 @@ class Cost:
         kept = self.vectors + passes.kept
         return {
             "fit": kept + max(adding, made + making),
-            "tune": kept + self.curvature + self.factor + self.between + self.tuning,
+            "tune": kept + self.curvature + self.factor + self.between + self.tuning - self.shared,
             "predict": kept + predicting + passes.predicting + self.widens * passes.widened,
         }

@@ -55,6 +55,24 @@ def of_scaled_rows(arrays: Mapping[str, jax.Array], rows: jax.Array, covariance:
     return _gram(rows * arrays["std"], covariance)
 
 
+def of_lowered_rows(
+    arrays: Mapping[str, jax.Array], rows: jax.Array, covariance: bool
+) -> jax.Array:
+    """From Jacobians ``(B, C, P)`` and a root ``(I - G^T G) diag(std)`` with ``G`` ``(M, P)``."""
+    rows, lowered = rows * arrays["std"], arrays["lowered"]
+    seen = jnp.einsum("bcp,mp->bcm", rows, lowered)
+    return _gram(rows - jnp.einsum("bcm,mp->bcp", seen, lowered), covariance)
+
+
+def of_lowered_layer(
+    arrays: Mapping[str, jax.Array], features: jax.Array, covariance: bool
+) -> jax.Array:
+    """The same from layer inputs ``(B, D')``; the standard deviations are ``(C, D')``."""
+    std, eye = arrays["std"], jnp.eye(len(arrays["std"]), dtype=features.dtype)
+    rows = jnp.einsum("cd,bi->bcdi", eye, features).reshape(len(features), len(std), -1)
+    return of_lowered_rows({**arrays, "std": std.reshape(-1)}, rows, covariance)
+
+
 def of_layer(arrays: Mapping[str, jax.Array], features: jax.Array, covariance: bool) -> jax.Array:
     """From layer inputs ``(B, D')`` and one root ``(P, C, D')`` of all outputs."""
     return _gram(jnp.einsum("bi,qci->bcq", features, arrays["root"]), covariance)

@@ -11,12 +11,14 @@ import numpy as np
 
 from hoarfrost import _core
 from hoarfrost.errors import CurvatureStateError, SavedFileError
-from hoarfrost.laplace.structure.base import Curvature, Factor
+from hoarfrost.laplace.structure.base import Cores, Curvature, Factor
 from hoarfrost.laplace.structure.cost import Setting
 from hoarfrost.laplace.structure.diag import DiagonalFactor
+from hoarfrost.laplace.structure.dual import DualFactor
 from hoarfrost.laplace.structure.full import FullFactor
 from hoarfrost.laplace.structure.gaussian_head import GramFactor, SeparateFactors
 from hoarfrost.laplace.structure.head import HeadFactor
+from hoarfrost.laplace.structure.kron_factor import KroneckerFactor
 from hoarfrost.laplace.structure.registry import structure_for
 from hoarfrost.storage import Pieces, StoredFile
 from hoarfrost.types import Array
@@ -31,6 +33,8 @@ FACTORS: dict[str, type[Factor]] = {
     "gram": GramFactor,
     "separate": SeparateFactors,
     "diagonal": DiagonalFactor,
+    "kronecker": KroneckerFactor,
+    "dual": DualFactor,
 }
 _NAMES = {cls: name for name, cls in FACTORS.items()}
 
@@ -41,14 +45,25 @@ def add_curvature(curvature: Curvature, prefix: str, arrays: Arrays) -> Header:
     if noise is not None:
         # That with which the points were added, whatever the likelihood says by now.
         arrays[f"{prefix}noise_precision"] = noise
-    return {**_add_core(curvature.core, prefix, arrays), "has_noise": noise is not None}
+    core = curvature.core
+    if isinstance(core, Cores):
+        cores = [
+            _add_core(one, f"{prefix}{place}.", arrays) for place, one in enumerate(core.parts)
+        ]
+        return {"cores": cores, "has_noise": False}
+    return {**_add_core(core, prefix, arrays), "has_noise": noise is not None}
 
 
 def curvature_of(
     structure: str, setting: Setting, header: Header, prefix: str, stored: StoredFile
 ) -> Curvature:
     """The curvature of a file."""
-    core = _core_of(header, prefix, stored)
+    core: Any
+    if "cores" in header:
+        parts = enumerate(header["cores"])
+        core = Cores(tuple(_core_of(one, f"{prefix}{place}.", stored) for place, one in parts))
+    else:
+        core = _core_of(header, prefix, stored)
     curvature: Any = structure_for(structure, setting).of_core(setting, core)
     if header["has_noise"]:
         curvature.noise_precision = stored.array(f"{prefix}noise_precision").copy()
@@ -74,7 +89,7 @@ def add_factor(factor: Factor, prefix: str, arrays: Arrays) -> Header:
             value = None
         settings[name] = value
     posterior = factor.posterior
-    shared = isinstance(factor, SeparateFactors)
+    shared = isinstance(factor, SeparateFactors | KroneckerFactor)
     # Outputs under the same noise share one.
     made = {id(one): one for one in (posterior if shared else [posterior])}
     places = {key: place for place, key in enumerate(made)}

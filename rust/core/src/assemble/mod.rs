@@ -9,5 +9,6 @@ pub mod diagonal;
 pub mod full;
 pub mod head;
 mod panel;
+pub mod rows;
 mod unfinished;
 mod weighted;

@@ -10,6 +10,7 @@
 mod avx512;
 pub mod dot;
 pub mod lanes;
+pub mod rows;
 
 /// Neighbouring rows or columns that lie together.
 pub const LANE: usize = 8;

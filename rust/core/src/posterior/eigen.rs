@@ -19,6 +19,7 @@ use faer::{Conj, MatMut, MatRef, Par};
 
 use crate::error::CoreError;
 use crate::kernel::dot::dot;
+use crate::storage::blocks::SymmetricBlocks;
 use crate::storage::buffer::Buffer;
 use crate::storage::list;
 use crate::threads::Driver;
@@ -35,6 +36,39 @@ pub struct Eigen {
     pub values: Buffer,
     /// The Frobenius norm of `U diag(s) U^T - M`, and of what the sum that made `M` may have lost.
     pub rounding: f64,
+}
+
+impl Eigen {
+    /// `U`.
+    pub fn basis(&self) -> MatRef<'_, f64> {
+        MatRef::from_column_major_slice(&self.vectors, self.dim(), self.dim())
+    }
+
+    /// Edge of the matrix.
+    pub fn dim(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Bytes held.
+    pub fn nbytes(&self) -> usize {
+        self.vectors.nbytes() + self.values.nbytes()
+    }
+}
+
+/// `diag(root) M diag(root)` of a packed symmetric matrix, column by column.
+///
+/// # Errors
+/// [`CoreError::Allocation`].
+pub fn in_metric(packed: &[f64], root: &[f64]) -> Result<Buffer, CoreError> {
+    let dim = root.len();
+    let mut matrix = Buffer::zeros("a matrix of products of features", dim * dim)?;
+    for (j, column) in matrix.chunks_exact_mut(dim).enumerate() {
+        SymmetricBlocks::copy_column(packed, dim, j, 0, column);
+        for (value, own) in column.iter_mut().zip(root) {
+            *value *= own * root[j];
+        }
+    }
+    Ok(matrix)
 }
 
 /// The eigendecomposition of a matrix, column by column, which is overwritten.

@@ -19,9 +19,8 @@ use crate::input::{Real, check_matrix, widen};
 use crate::kernel::dot::dot;
 use crate::normal::fill_standard_normal;
 use crate::posterior::PRIOR;
-use crate::posterior::eigen::{Eigen, eigen};
+use crate::posterior::eigen::{Eigen, eigen, in_metric};
 use crate::posterior::matrix::{rows_in_order, scatter};
-use crate::storage::blocks::SymmetricBlocks;
 use crate::storage::buffer::Buffer;
 use crate::storage::list;
 use crate::storage::stored::{Content, Source, Stored, misfit};
@@ -63,13 +62,7 @@ impl KroneckerBasis {
         check_prior_precision(prior_precision)?;
         let blocks = sum.finish(driver)?;
         let inverse_root = list::collect(PRIOR, prior_precision.iter().map(|t| 1.0 / t.sqrt()))?;
-        let mut gram = Buffer::zeros("a matrix of products of features", dim * dim)?;
-        for (j, column) in gram.chunks_exact_mut(dim).enumerate() {
-            SymmetricBlocks::copy_column(blocks.block(0, 0), dim, j, 0, column);
-            for (value, root) in column.iter_mut().zip(&inverse_root) {
-                *value *= root * inverse_root[j];
-            }
-        }
+        let gram = in_metric(blocks.block(0, 0), &inverse_root)?;
         let prior = list::copy_of(PRIOR, prior_precision)?;
         let eigen = eigen(gram, dim, driver)?;
         Ok(Self { eigen, prior, inverse_root })
@@ -141,8 +134,7 @@ impl KroneckerPosterior {
 
     /// `U`.
     fn vectors(&self) -> MatRef<'_, f64> {
-        let dim = self.num_features();
-        MatRef::from_column_major_slice(&self.basis.eigen.vectors, dim, dim)
+        self.basis.eigen.basis()
     }
 
     /// `U^T T^-1/2`, row by row, into `out`: the variance of an output at a point `a` is

@@ -2,10 +2,12 @@
 
 pub mod block_diagonal;
 pub mod diagonal;
+pub mod dual;
 mod eigen;
 pub mod full;
 pub mod head;
 pub mod kronecker;
+pub mod layer;
 mod matrix;
 
 /// What copies of a prior precision are called.

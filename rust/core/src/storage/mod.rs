@@ -7,5 +7,6 @@ mod file_map;
 pub mod list;
 #[cfg(target_os = "linux")]
 mod pages;
+pub mod rows;
 pub mod stored;
 pub mod tiles;

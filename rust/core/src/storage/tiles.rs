@@ -184,6 +184,11 @@ impl TileMatrix {
         }
     }
 
+    /// Adds `factor` times a matrix of the same edge.
+    pub fn add_scaled(&mut self, other: &Self, factor: f64) {
+        self.data.iter_mut().zip(&*other.data).for_each(|(sum, value)| *sum += factor * value);
+    }
+
     /// Element `(i, j)` of the symmetric matrix.
     pub fn get(&self, i: usize, j: usize) -> f64 {
         let (i, j) = (i.max(j), i.min(j));

@@ -21,11 +21,13 @@ class LaplacePosteriorApproximator:
         Whether the prior variance is chosen after the fit: by the predictive log-probability of
         the validation data where `train` gets a `val_data_loader`, else by the evidence (the
         log marginal likelihood) of the training data. False: the prior stays as it was given.
-    hessian_structure : {"auto", "full", "diag"}
-        "full": the whole covariance; "diag": its precision is diagonal; "auto": "full" where it
-        fits into memory, else "diag", said in the status and in a warning. "diag" is Fortuna's
-        diagonal, but for a regressor's log-variance network, where the curvature is the Fisher
-        information and Fortuna's the Hessian at the observed targets.
+    hessian_structure : {"auto", "full", "dual", "kron", "diag"}
+        "full": the whole covariance; "dual": the same in the space of the data, for more parameters
+        than outputs of all points; "kron": Kronecker factors of each layer; "diag": its precision
+        is diagonal; "auto": the first of "full", "dual" and "diag" that fits into memory, said in
+        the status, and in a warning where it is not "full". "diag" is Fortuna's diagonal, but for a
+        regressor's log-variance network, where the curvature is the Fisher information and
+        Fortuna's the Hessian at the observed targets.
 
     Raises
     ------
