@@ -252,14 +252,15 @@ def test_the_words_follow_from_the_numbers() -> None:
         "ECE": measured("ECE", 0.02, 0.2),
     }
     assert score_sentence("digits", 50, losing) == (
-        "On the 50 digits Laplace is worse than MAP in accuracy (98.0% -> 90.0%), "
-        "NLL (0.100 -> 0.300) and ECE (0.020 -> 0.200)."
+        "On the 50 digits Laplace is worse than MAP in accuracy (98.0% -> 90.0%, 8.0 standard "
+        "errors), NLL (0.100 -> 0.300, 20.0 standard errors) and ECE (0.020 -> 0.200, 18.0 "
+        "standard errors)."
     )
     mixed = {**losing, "NLL": measured("NLL", 0.3, 0.1), "ECE": measured("ECE", 0.2, 0.19)}
     assert score_sentence("digits", 50, mixed) == (
-        "On the 50 digits Laplace is worse than MAP in accuracy (98.0% -> 90.0%); better than MAP "
-        "in NLL (0.300 -> 0.100); not told apart from MAP in ECE "
-        "(0.200 -> 0.190)."
+        "On the 50 digits Laplace is worse than MAP in accuracy (98.0% -> 90.0%, 8.0 standard "
+        "errors); better than MAP in NLL (0.300 -> 0.100, 20.0 standard errors); not told apart "
+        "from MAP in ECE (0.200 -> 0.190, 1.0 standard errors)."
     )
     even = {
         "accuracy": measured("accuracy", 0.98, 0.97),
@@ -269,10 +270,14 @@ def test_the_words_follow_from_the_numbers() -> None:
     }
     assert score_sentence("digits", 50, even) == (
         "On the 50 digits no cost and no gain of Laplace can be told from chance: "
-        "accuracy (98.0% -> 97.0%), NLL (0.300 -> 0.290), ECE (0.295 -> 0.295)."
+        "accuracy (98.0% -> 97.0%, 1.0 standard errors), NLL (0.300 -> 0.290, 1.0 standard "
+        "errors), ECE (0.295 -> 0.295, 200.0 standard errors)."
     )
     surer = confidence_sentence({"noise": measured("confidence", 0.5, 0.9)}, 10)
-    assert surer.startswith("Where there is no digit Laplace is surer than MAP on noise (0.500")
+    assert surer.startswith(
+        "Where there is no digit Laplace is surer than MAP on noise (0.500 -> 0.900, 40.0 standard"
+    )
+    assert measured("NLL", 0.3, 0.3, error=0.0).standard_errors == 0
     found = {"digits": losing, "turned": mixed, "none": {"confidence": losing["ECE"]}}
     assert headline(["digits", "turned"], "none", found) == (
         "Laplace is worse calibrated than MAP on digits, about as calibrated as MAP on turned,\n"

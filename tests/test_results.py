@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from commands import Run, run
 
 pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
 
+from hoarfrost.examples.results import gap_task, signal_tasks
 from hoarfrost.examples.results.__main__ import main
 from hoarfrost.examples.results.classifiers import BASELINES, LAPLACES, METHODS
+from hoarfrost.examples.results.contests import ON_SIGNALS, SIX, WITH_GAPS
 from hoarfrost.examples.results.digit_tasks import ANGLES
-from hoarfrost.examples.results.report import TASKS, sentences, table
+from hoarfrost.examples.results.report import TASKS, sentences
 from hoarfrost.examples.results.scores import Row, Summary, summarise, verdict
+from hoarfrost.examples.results.tables import by_method, by_score
+from hoarfrost.examples.signals_data import NUM_CLASSES
 
 CLASS_SCORES = ("NLL", "ECE", "Brier", "accuracy")
 NUMBER_SCORES = {("NLL", "test"), ("coverage", "test"), ("RMSE", "test")}
@@ -26,7 +35,12 @@ KNOWN = {
     ("confidence", "unknown"),
     ("AUROC", "both"),
 }
+SIGNAL_SCORES = ("NLL", "ECE", "accuracy")
 EXPECTED = {
+    "signals": {
+        (score, f"{count:,}") for score in SIGNAL_SCORES for count in signal_tasks.QUICK_LABELS
+    },
+    "wrong-labels": {(score, where) for score in SIGNAL_SCORES for where in ("true", "as given")},
     "rotated-digits": {
         (score, where)
         for score in CLASS_SCORES
@@ -35,10 +49,23 @@ EXPECTED = {
     "unknown-digits": KNOWN,
     "diabetes": NUMBER_SCORES,
     "friedman": NUMBER_SCORES,
+    "gaps": {
+        (score, where)
+        for score in ("NLL", "coverage", "RMSE")
+        for where in ("data", "gaps", "beyond")
+    },
 }
+# Of numbers, whose density may be above one.
+NUMBERS = ("diabetes", "friedman", "gaps")
 MODULE = "hoarfrost.examples.results"
 LARGEST = {"ECE": 1.0, "Brier": 2.0, "accuracy": 1.0, "confidence": 1.0, "AUROC": 1.0}
-LARGEST |= {"coverage": 1.0, "NLL": 100.0, "RMSE": 10.0}
+LARGEST |= {"coverage": 1.0, "NLL": 1000.0, "RMSE": 10.0}
+
+
+def methods_of(task: str) -> tuple[str, ...]:
+    return {SIX: METHODS, ON_SIGNALS: signal_tasks.METHODS, WITH_GAPS: gap_task.METHODS}[
+        TASKS[task].contest
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +91,9 @@ def test_every_row_and_column_is_there_and_sound(quick: tuple[str, str, dict]) -
         rows = [(record["score"], record["on"]) for record in records]
         assert set(rows) == EXPECTED[task] and len(rows) == len(EXPECTED[task])
         for record in records:
-            assert tuple(record["methods"]) == METHODS
+            assert tuple(record["methods"]) == methods_of(task)
             for found in record["methods"].values():
-                low = -5.0 if task in ("diabetes", "friedman") and record["score"] == "NLL" else 0.0
+                low = -5.0 if task in NUMBERS and record["score"] == "NLL" else 0.0
                 assert len(found["seeds"]) == 2
                 assert all(low <= v <= LARGEST[record["score"]] for v in found["seeds"])
                 assert found["mean"] == pytest.approx(sum(found["seeds"]) / 2)
@@ -78,17 +105,17 @@ def test_methods_share_what_they_must_share(quick: tuple[str, str, dict]) -> Non
     for task, records in quick[2]["tasks"].items():
         scores = {(r["score"], r["on"]): r["methods"] for r in records}
         for (score, _), methods in scores.items():
-            if score in ("accuracy", "RMSE"):
+            if score in ("accuracy", "RMSE") and TASKS[task].contest is SIX:
                 # A temperature changes no class, and no mean.
                 assert methods["MAP"]["seeds"] == methods["Temp. scaling"]["seeds"]
             if score == "RMSE":
                 # Nor does a linearised posterior.
-                for method in LAPLACES:
+                for method in TASKS[task].contest.laplaces:
                     assert methods[method]["mean"] == pytest.approx(methods["MAP"]["mean"], 1e-4)
         # Different seeds are different experiments, and all methods are different methods.
         nll = scores[next(row for row in scores if row[0] == "NLL")]
         assert all(found["seeds"][0] != found["seeds"][1] for found in nll.values()), task
-        assert len({found["mean"] for found in nll.values()}) == len(METHODS), task
+        assert len({found["mean"] for found in nll.values()}) == len(methods_of(task)), task
 
 
 def test_the_mean_is_over_all_rotations(quick: tuple[str, str, dict]) -> None:
@@ -103,24 +130,43 @@ def test_the_mean_is_over_all_rotations(quick: tuple[str, str, dict]) -> None:
 
 def test_what_is_printed_is_what_is_written(quick: tuple[str, str, dict]) -> None:
     printed, progress, document = quick
-    lines = [line for line in printed.splitlines() if line.startswith("|")]
-    tables = [line for line in lines if line.startswith("| score ")]
-    assert len(tables) == len(TASKS) and "results: 100%" in progress and "%|" not in printed
-    heads = [cell.strip() for cell in tables[0].strip("|").split("|")]
-    assert heads == ["score", "on", *METHODS]
+    assert "results: 100%" in progress and "%|" not in printed
+    assert all(len(line) < 128 for line in printed.splitlines() if line.startswith("|"))
+    parts = re.split(r"^### (.*)$", printed, flags=re.MULTILINE)
+    assert parts[1::2] == [task.title for task in TASKS.values()]
+    for text, (name, task) in zip(parts[2::2], TASKS.items(), strict=True):
+        found = {}
+        for table in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
+            heads, _, *rows = (
+                [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()
+            )
+            for first, *cells in rows:
+                if heads[0] == "method":
+                    keys = [(*head.split(", "), first) for head in heads[1:]]
+                else:
+                    where, *cells = cells
+                    keys = [(first, where, method) for method in heads[2:]]
+                found |= dict(zip(keys, cells, strict=True))
+        wanted = {
+            (record["score"], record["on"], method): (
+                f"{values['mean']:.3f} ± {values['standard_error']:.3f}"
+            )
+            for record in document["tasks"][name]
+            if task.printed(Row(record["score"], record["on"]))
+            for method, values in record["methods"].items()
+        }
+        assert found == wanted
+        for ours, theirs in task.contest.pairs():
+            assert text.count(f"- {ours} against {theirs}:") == 1
     # The angles left out of the table are in the JSON.
-    assert sum(map(len, EXPECTED.values())) - len(CLASS_SCORES) * 8 == len(lines) - 2 * len(tables)
-    records = iter(document["tasks"]["diabetes"])
-    start = lines.index(next(line for line in lines if "| test " in line))
-    for line, record in zip(lines[start : start + 3], records, strict=True):
-        score, where, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-        assert (score, where) == (record["score"], record["on"])
-        for cell, found in zip(cells, record["methods"].values(), strict=True):
-            assert cell == f"{found['mean']:.3f} ± {found['standard_error']:.3f}"
-    assert all(len(line) < 128 for line in lines)
-    for method in LAPLACES:
-        for baseline in BASELINES:
-            assert printed.count(f"- {method} against {baseline}:") == len(TASKS)
+    assert "| 15°" not in printed and ("NLL", "15°") in EXPECTED["rotated-digits"]
+
+
+def test_the_picture_of_the_bands_is_a_png(started: Run) -> None:
+    content = (started.folder / "gaps.png").read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n") and len(content) > 50_000
+    assert sorted(path.name for path in started.folder.iterdir()) == ["all.json", "gaps.png"]
+    assert "Picture: gaps.png\n" in started.stdout
 
 
 def test_the_same_seeds_give_the_same_numbers(
@@ -173,7 +219,7 @@ def collected(laplace: float) -> dict:
 
 @pytest.mark.parametrize(("laplace", "word"), [(2.0, "loses"), (0.5, "wins")])
 def test_sentences_follow_from_the_numbers(laplace: float, word: str) -> None:
-    found = sentences(collected(laplace), lambda row: True)
+    found = sentences(collected(laplace), lambda row: True, SIX.pairs())
     assert found == [
         f"- {method} against {baseline}: **{word}** in NLL; cannot be told apart in RMSE."
         for method in LAPLACES
@@ -187,22 +233,103 @@ def test_losses_are_said_first_and_places_are_named() -> None:
         **values[Row("NLL", "here")],
         LAPLACES[-1]: [3.0, 3.1, 3.2],
     }
-    found = sentences(values, lambda row: True)
+    found = sentences(values, lambda row: True, SIX.pairs())
     assert found[0].startswith(f"- {LAPLACES[-1]} against MAP: **loses** in NLL (there); **wins**")
+    # Where it is the same everywhere, no place is named.
+    assert found[2] == (
+        f"- {LAPLACES[0]} against MAP: **wins** in NLL; cannot be told apart in RMSE."
+    )
     one_seed = {row: {m: v[:1] for m, v in by.items()} for row, by in values.items()}
-    assert sentences(one_seed, lambda row: True)[0].startswith("One seed has no standard error")
-    assert "there" not in table(values, lambda row: row.where == "here")
+    alone = sentences(one_seed, lambda row: True, SIX.pairs())
+    assert alone == ["One seed has no standard error: nothing can be said of differences."]
+    for table in (by_score, by_method):
+        assert "there" not in table(values, lambda row: row.where == "here")
 
 
-def test_without_scikit_learn_one_line_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_many_columns_are_a_table_for_each_score() -> None:
+    values = {
+        Row(score, where): {"a": [level, level], "long name": [0.0, 1.0]}
+        for score, level in (("NLL", 1.0), ("ECE", 2.0))
+        for where in ("x", "y", "z", "u")
+    }
+    assert by_method(values, lambda row: row.where == "x") == (
+        "| method    |        NLL, x |        ECE, x |\n"
+        "| --------- | ------------: | ------------: |\n"
+        "| a         | 1.000 ± 0.000 | 2.000 ± 0.000 |\n"
+        "| long name | 0.500 ± 0.500 | 0.500 ± 0.500 |"
+    )
+    first, second = by_method(values, lambda row: True).split("\n\n")
+    assert first.count("NLL") == second.count("ECE") == 4 and "ECE" not in first
+
+
+def test_every_laplace_meets_the_baselines_and_the_first_meets_all() -> None:
+    pairs = ON_SIGNALS.pairs()
+    assert len(set(pairs)) == len(pairs)
+    for ours in signal_tasks.LAPLACES:
+        assert [theirs for one, theirs in pairs if one == ours][:2] == [
+            "MAP",
+            "temperature scaling",
+        ]
+    met = {theirs for ours, theirs in pairs if ours == "full, evidence"}
+    assert met == set(signal_tasks.METHODS) - set(signal_tasks.LAPLACES)
+
+
+def test_a_fifth_of_the_labels_is_wrong_and_any_wrong_class_as_likely() -> None:
+    truth = np.arange(20_000, dtype=np.int32) % NUM_CLASSES
+    given = signal_tasks.spoilt(truth, signal_tasks.WRONG, np.random.default_rng(0))
+    assert given.dtype == truth.dtype and given.min() == 0 and given.max() == NUM_CLASSES - 1
+    shift = (given - truth) % NUM_CLASSES
+    counts = np.bincount(shift, minlength=NUM_CLASSES)
+    # Four standard deviations of a binomial count.
+    assert abs(counts[0] - 16_000) < 4 * np.sqrt(20_000 * 0.2 * 0.8)
+    assert np.abs(counts[1:] - 4000 / 9).max() < 4 * np.sqrt(4000 / 9)
+
+
+def test_steps_are_of_the_size_that_the_curvature_of_a_head_allows() -> None:
+    features = np.random.default_rng(1).standard_normal((30, 4))
+    weights = np.random.default_rng(2).standard_normal((5, 3))
+    with_bias = np.concatenate([features, np.ones((30, 1))], axis=1)
+
+    def loss(flat: jax.Array) -> jax.Array:
+        log_probs = jax.nn.log_softmax(with_bias @ flat.reshape(5, 3), axis=1)
+        return 0.5 * jnp.sum(flat**2) - jnp.sum(log_probs[:, 0])
+
+    bound = signal_tasks.largest_curvature(features)
+    for scale in (0.0, 0.1, 3.0):
+        largest = np.linalg.eigvalsh(jax.hessian(loss)(jnp.asarray(scale * weights).ravel()))[-1]
+        assert largest <= bound * (1 + 1e-5)
+        # At even probabilities of three classes it is a third of the features' beside a half.
+        if scale == 0.0:
+            assert largest > 0.6 * bound
+
+
+def test_points_lie_where_they_are_measured() -> None:
+    inputs, targets = gap_task.train_points(3)
+    again, _ = gap_task.train_points(3)
+    np.testing.assert_array_equal(inputs, again)
+    assert inputs.shape == targets.shape == (50, 1) and inputs.dtype == np.float32
+    inside = [(low <= inputs) & (inputs <= high) for low, high in gap_task.MEASURED]
+    assert np.any(inside, axis=0).all() and all(part.sum() > 5 for part in inside)
+    noise = targets - gap_task.line(inputs)
+    # Four standard errors of a standard deviation.
+    assert abs(noise.std() - 0.1) < 4 * 0.1 / np.sqrt(2 * 50)
+
+
+@pytest.mark.parametrize(
+    ("module", "package"), [("sklearn", "scikit-learn"), ("matplotlib", "matplotlib")]
+)
+def test_without_what_it_needs_one_line_says_so(
+    module: str,
+    package: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, module, None)
     assert main(["--quick"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.endswith(
-        'scikit-learn is not installed; pip install "hoarfrost[demo]" installs what this command '
+        f'{package} is not installed; pip install "hoarfrost[demo]" installs what this command '
         "needs\n"
     )
     assert captured.err.count("\n") == 1
@@ -214,6 +341,8 @@ def test_a_file_that_cannot_be_written_is_said_before_work(
     for target in (tmp_path, tmp_path / "missing" / "all.json"):
         assert main(["--json", str(target)]) == 2
         assert f"{str(target)!r} cannot be written" in capsys.readouterr().err
+    assert main(["--picture", str(tmp_path / "bands.txt")]) == 2
+    assert "must end in .png" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--seeds", "0"], ["--seeds", "x"], ["--task", "else"]])

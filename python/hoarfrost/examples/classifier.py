@@ -36,10 +36,23 @@ class Classifier(nn.Module):  # type: ignore[misc]
     @nn.compact  # type: ignore
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Logits, shape ``(B, num_classes)``."""
-        hidden = nn.relu(nn.Dense(256, name="hidden1")(inputs))
-        hidden = nn.relu(nn.Dense(128, name="hidden2")(hidden))
-        logits: jax.Array = nn.Dense(self.num_classes, name="head")(hidden)
+        logits: jax.Array = nn.Dense(self.num_classes, name="head")(_hidden(inputs))
         return logits
+
+
+class HiddenLayers(nn.Module):  # type: ignore[misc]
+    """A `Classifier` without its head, with parameters of the same names."""
+
+    @nn.compact  # type: ignore
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Features of the head, shape ``(B, 128)``."""
+        return _hidden(inputs)
+
+
+def _hidden(inputs: jax.Array) -> jax.Array:
+    """The hidden layers of the module in which this is called."""
+    hidden = nn.relu(nn.Dense(256, name="hidden1")(inputs))
+    return nn.relu(nn.Dense(128, name="hidden2")(hidden))
 
 
 def map_config(epochs: int, patience: int = 0) -> FitConfig:

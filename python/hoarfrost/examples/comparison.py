@@ -5,6 +5,7 @@ No sentence here holds a finding: each follows from the numbers, also when Lapla
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -66,6 +67,14 @@ class Measure:
         if len(printed) == 1 or abs(difference) <= _NORMAL_95 * self.standard_error:
             return "same"
         return "higher" if difference > 0 else "lower"
+
+    @property
+    def standard_errors(self) -> float:
+        """How many of its standard errors the difference is."""
+        difference = abs(self.by_laplace - self.by_map)
+        if self.standard_error == 0:
+            return 0.0 if difference == 0 else math.inf
+        return difference / self.standard_error
 
     def __str__(self) -> str:
         return f"{_number(self.name, self.by_map)} -> {_number(self.name, self.by_laplace)}"
@@ -148,7 +157,7 @@ def score_sentence(where: str, count: int, measures: Mapping[str, Measure]) -> s
         found = measures[name]
         good = "higher" if name == "accuracy" else "lower"
         kind = "better" if found.verdict == good else "worse"
-        groups["same" if found.verdict == "same" else kind].append(f"{name} ({found})")
+        groups["same" if found.verdict == "same" else kind].append(f"{name} ({_told(found)})")
     if len(groups["same"]) == len(SCORES):
         return (
             f"On the {count} {where} no cost and no gain of Laplace can be told from chance: "
@@ -175,7 +184,7 @@ def confidence_sentence(confidences: Mapping[str, Measure], num_classes: int) ->
     words = {"higher": "surer than MAP", "lower": "less sure than MAP", "same": "as sure as MAP"}
     groups: dict[str, list[str]] = {verdict: [] for verdict in words}
     for label, found in confidences.items():
-        groups[found.verdict].append(f"{label} ({found})")
+        groups[found.verdict].append(f"{label} ({_told(found)})")
     parts = [f"{words[verdict]} on {_and(found)}" for verdict, found in groups.items() if found]
     return (
         f"Where there is no digit Laplace is {'; '.join(parts)}. Knowing nothing would be "
@@ -186,6 +195,11 @@ def confidence_sentence(confidences: Mapping[str, Measure], num_classes: int) ->
 def gap(sure: float, right: float) -> str:
     """How far a confidence is above or below an accuracy, in words."""
     return f"{abs(sure - right) * 100:.1f} points {'above' if sure >= right else 'below'}"
+
+
+def _told(found: Measure) -> str:
+    """Both numbers, and how far apart they are."""
+    return f"{found}, {found.standard_errors:.1f} standard errors"
 
 
 def _scores(probabilities: np.ndarray, targets: np.ndarray | None) -> dict[str, float]:

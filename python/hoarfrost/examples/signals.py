@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def compare_on_signals(
             test, truth = inputs[-NUM_TEST:], targets[-NUM_TEST:]
             classes.append(truth)
             for count in labels:
-                predictors = fit_methods(inputs[:count], targets[:count], one, epochs)
+                predictors = _fit_methods(inputs[:count], targets[:count], one, epochs)
                 for method, predict in predictors.items():
                     log_probs = predict(test)
                     found = class_scores(log_probs, truth)
@@ -103,10 +104,30 @@ def held_out(count: int) -> int:
     return count // _HELD_OUT
 
 
-def fit_methods(
-    inputs: np.ndarray, targets: np.ndarray, seed: int, epochs: int
-) -> dict[str, Predictor]:
-    """MAP and Laplace from all the labels; temperature scaling from four fifths and the last fifth.
+@dataclass(frozen=True)
+class Trained:
+    """The networks of one seed and number of labels.
+
+    Attributes
+    ----------
+    network : Classifier
+        Their architecture.
+    everything, kept, rest : DataLoader
+        All training signals, those that a held-out fifth leaves, and that fifth in one batch.
+    by_all, by_kept : ProbClassifier
+        The MAP of all labels, and that of those kept with a temperature fitted to the rest.
+    """
+
+    network: Classifier
+    everything: DataLoader
+    kept: DataLoader
+    rest: DataLoader
+    by_all: ProbClassifier
+    by_kept: ProbClassifier
+
+
+def train_networks(inputs: np.ndarray, targets: np.ndarray, seed: int, epochs: int) -> Trained:
+    """Train to the MAP of all the labels, and to that of four fifths; the last fifth calibrates.
 
     Parameters
     ----------
@@ -120,26 +141,45 @@ def fit_methods(
         Passes over the data.
     """
     network = Classifier(NUM_CLASSES)
-    kept = len(targets) - held_out(len(targets))
+    count = len(targets) - held_out(len(targets))
     everything = _loader(inputs, targets, seed)
-    trained = _map(network, everything, seed, epochs)
-    scaled = _map(network, _loader(inputs[:kept], targets[:kept], seed), seed, epochs)
+    kept = _loader(inputs[:count], targets[:count], seed)
     # One batch: temperature scaling is a smooth problem in one number.
-    rest = DataLoader.from_array_data((inputs[kept:], targets[kept:]))
-    scaled.calibrate(rest, calib_config=quiet_calibration())
+    rest = DataLoader.from_array_data((inputs[count:], targets[count:]))
+    by_all, by_kept = (_map(network, loader, seed, epochs) for loader in (everything, kept))
+    by_kept.calibrate(rest, calib_config=quiet_calibration())
+    return Trained(network, everything, kept, rest, by_all, by_kept)
+
+
+def baselines(trained: Trained) -> dict[str, Predictor]:
+    """MAP and temperature scaling."""
+    return {
+        MAP: by_outputs(trained.by_all, None),
+        TEMPERATURE: by_outputs(
+            trained.by_kept, trained.by_kept.posterior.state.get().calib_params
+        ),
+    }
+
+
+def map_params(model: ProbClassifier) -> Any:
+    """The variables of a trained network."""
+    return model.posterior.state.get().params["model"]
+
+
+def _fit_methods(
+    inputs: np.ndarray, targets: np.ndarray, seed: int, epochs: int
+) -> dict[str, Predictor]:
+    """The baselines, and Laplace over the last layer with its prior precision by the evidence."""
+    trained = train_networks(inputs, targets, seed, epochs)
     posterior = hoarfrost.fit_laplace(
-        network,
-        trained.posterior.state.get().params["model"],
-        everything,
+        trained.network,
+        map_params(trained.by_all),
+        trained.everything,
         trainable="last_layer",
         progress=False,
     )
     posterior.optimize_prior_precision()
-    return {
-        MAP: by_outputs(trained, None),
-        TEMPERATURE: by_outputs(scaled, scaled.posterior.state.get().calib_params),
-        LAPLACE: by_laplace(posterior),
-    }
+    return {**baselines(trained), LAPLACE: by_laplace(posterior)}
 
 
 def _map(network: Classifier, loader: DataLoader, seed: int, epochs: int) -> ProbClassifier:

@@ -11,6 +11,7 @@ import numpy as np
 
 import hoarfrost
 from hoarfrost.data import DataLoader
+from hoarfrost.examples.methods.problem import Problem
 from hoarfrost.examples.methods.settings import (
     FEATURES,
     MEMBERS,
@@ -19,7 +20,7 @@ from hoarfrost.examples.methods.settings import (
     chain,
     constant_sgd,
 )
-from hoarfrost.examples.methods.tasks import Body, Task
+from hoarfrost.examples.methods.tasks import Task
 from hoarfrost.methods import (
     WeightPosterior,
     fit_advi,
@@ -34,6 +35,8 @@ from hoarfrost.methods import (
 HEAD, NETWORK = "head", "network"
 SUBSETS = (HEAD, NETWORK)
 MAP, LAPLACE, EVIDENCE = "MAP", "Laplace", "Laplace, evidence"
+Predict = Callable[[np.ndarray], np.ndarray]
+LogProb = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,133 +55,149 @@ class Fitted:
         Bytes of what stands for the posterior, beside the network.
     """
 
-    predict: Callable[[np.ndarray], np.ndarray]
-    log_prob: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    predict: Predict
+    log_prob: LogProb
     seconds: float
     held: int
 
 
-Method = Callable[[Task, str, int, bool], Any]
+Posterior = WeightPosterior | hoarfrost.Laplace
+# From a problem, a subset of `SUBSETS`, a seed and whether to be quick.
+Method = Callable[[Problem, str, int, bool], Posterior]
 
 
 def fit(method: str, task: Task, subset: str, seed: int, quick: bool) -> Fitted:
     """Fit a method of `METHODS` to a subset of `SUBSETS`."""
+    if method == MAP:
+        return Fitted(*predictions(task.trained, task.problem), task.seconds, task.trained.nbytes)
     start = time.perf_counter()
-    posterior = METHODS[method](task, subset, seed, quick)
-    seconds = task.seconds if method == MAP else time.perf_counter() - start
-    if isinstance(posterior, hoarfrost.Laplace):
-        return Fitted(*_laplace(posterior, task), seconds, posterior.factor.nbytes)
-    return Fitted(*_weights(posterior, task), seconds, posterior.nbytes)
+    posterior = FITS[method](task.problem, subset, seed, quick)
+    seconds = time.perf_counter() - start
+    held = posterior.factor if isinstance(posterior, hoarfrost.Laplace) else posterior
+    return Fitted(*predictions(posterior, task.problem), seconds, held.nbytes)
 
 
-def _options(task: Task, subset: str) -> dict[str, Any]:
+def predictions(posterior: Posterior, problem: Problem) -> tuple[Predict, LogProb]:
+    """`Fitted.predict` and `Fitted.log_prob` of a posterior."""
+
+    def predict(inputs: np.ndarray) -> np.ndarray:
+        if not problem.classifies:
+            return np.stack(posterior.predict(inputs))
+        if isinstance(posterior, hoarfrost.Laplace):
+            return np.asarray(posterior.predict(inputs, log=True))
+        found = posterior.predict(inputs).astype(np.float64)
+        return np.log(np.maximum(found, np.finfo(np.float32).tiny))
+
+    def log_prob(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return np.asarray(posterior.log_prob(DataLoader.from_array_data((inputs, targets))))
+
+    return predict, log_prob
+
+
+def _options(problem: Problem, subset: str) -> dict[str, Any]:
     return {
-        "likelihood": task.likelihood,
+        "likelihood": problem.likelihood,
         "trainable": "last_layer" if subset == HEAD else None,
         "progress": False,
     }
 
 
-def _given(task: Task) -> tuple[Any, ...]:
-    return task.network, task.trained.merge(), task.train
+def _given(problem: Problem) -> tuple[Any, ...]:
+    return problem.network, problem.params, problem.train
 
 
-def _map(task: Task, subset: str, seed: int, quick: bool) -> Any:
-    return task.trained
+def _laplace_fit(problem: Problem, subset: str, seed: int, quick: bool) -> hoarfrost.Laplace:
+    return hoarfrost.fit_laplace(*_given(problem), **_options(problem, subset))
 
 
-def _laplace_fit(task: Task, subset: str, seed: int, quick: bool) -> Any:
-    return hoarfrost.fit_laplace(*_given(task), **_options(task, subset))
-
-
-def _by_evidence(task: Task, subset: str, seed: int, quick: bool) -> Any:
-    posterior = _laplace_fit(task, subset, seed, quick)
+def _by_evidence(problem: Problem, subset: str, seed: int, quick: bool) -> Posterior:
+    posterior = _laplace_fit(problem, subset, seed, quick)
     posterior.optimize_prior_precision()
     return posterior
 
 
-def _swag(task: Task, subset: str, seed: int, quick: bool) -> Any:
+def _swag(problem: Problem, subset: str, seed: int, quick: bool) -> Posterior:
     return fit_swag(
-        *_given(task),
+        *_given(problem),
         rank=2 if quick else RANK,
-        optimizer=constant_sgd(),
-        n_epochs=task.epochs,
+        optimizer=constant_sgd(problem.rate),
+        n_epochs=problem.epochs,
         seed=seed,
-        **_options(task, subset),
+        **_options(problem, subset),
     )
 
 
-def _advi(task: Task, subset: str, seed: int, quick: bool) -> Any:
-    options = _options(task, subset)
-    return fit_advi(*_given(task), optimizer=adam(), n_epochs=2 * task.epochs, seed=seed, **options)
+def _advi(problem: Problem, subset: str, seed: int, quick: bool) -> Posterior:
+    options = _options(problem, subset)
+    return fit_advi(
+        *_given(problem), optimizer=adam(), n_epochs=2 * problem.epochs, seed=seed, **options
+    )
 
 
-def _ivon(task: Task, subset: str, seed: int, quick: bool) -> Any:
-    options = _options(task, subset)
+def _ivon(problem: Problem, subset: str, seed: int, quick: bool) -> Posterior:
+    options = _options(problem, subset)
     return fit_ivon(
-        *_given(task),
+        *_given(problem),
         hess_init=10.0,
         beta2=0.999,
-        n_epochs=2 * task.epochs,
+        n_epochs=2 * problem.epochs,
         seed=seed,
         **options,
     )
 
 
-def _ensemble(task: Task, subset: str, seed: int, quick: bool) -> Any:
+def _ensemble(problem: Problem, subset: str, seed: int, quick: bool) -> Posterior:
     return fit_ensemble(
-        *_given(task),
+        *_given(problem),
         ensemble_size=MEMBERS,
         optimizer=adam(),
-        n_epochs=task.epochs,
+        n_epochs=problem.epochs,
         seed=seed,
-        **_options(task, subset),
+        **_options(problem, subset),
     )
 
 
-def _sghmc(task: Task, subset: str, seed: int, quick: bool) -> Any:
+def _sghmc(problem: Problem, subset: str, seed: int, quick: bool) -> Posterior:
     plan = chain(quick)
     return sample_sghmc(
-        *_given(task),
+        *_given(problem),
         n_samples=plan.samples,
         n_thinning=plan.thinning,
         burnin_length=plan.burnin,
         momentum_decay=0.03,
-        step_schedule=task.step,
+        step_schedule=problem.step,
         num_chains=plan.chains,
         seed=seed,
-        **_options(task, subset),
+        **_options(problem, subset),
     )
 
 
-def _cyclical(task: Task, subset: str, seed: int, quick: bool) -> Any:
+def _cyclical(problem: Problem, subset: str, seed: int, quick: bool) -> Posterior:
     plan = chain(quick)
     total = plan.burnin + plan.samples * plan.thinning
     return sample_cyclical_sgld(
-        *_given(task),
+        *_given(problem),
         n_samples=plan.samples,
         n_thinning=plan.thinning,
         cycle_length=total // 4,
         num_cycles=4,
-        init_step_size=task.step,
+        init_step_size=problem.step,
         num_chains=plan.chains,
         seed=seed,
-        **_options(task, subset),
+        **_options(problem, subset),
     )
 
 
-def _sngp(task: Task, subset: str, seed: int, quick: bool) -> Any:
-    body = Body(task.network.width)
-    params = {"params": task.trained.merge()["params"]["body"]}
-    options = _options(task, subset) | {"trainable": _nothing if subset == HEAD else None}
+def _sngp(problem: Problem, subset: str, seed: int, quick: bool) -> Posterior:
+    options = _options(problem, subset) | {"trainable": _nothing if subset == HEAD else None}
     return fit_sngp(
-        body,
-        params,
-        task.train,
-        output_dim=task.network.outputs,
+        problem.body,
+        problem.body_params,
+        problem.train,
+        output_dim=problem.outputs,
         gp_hidden_features=FEATURES,
         optimizer=adam(),
-        n_epochs=task.epochs,
+        n_epochs=problem.epochs,
         seed=seed,
         **options,
     )
@@ -188,8 +207,7 @@ def _nothing(path: Any, value: Any) -> bool:
     return False
 
 
-METHODS: dict[str, Method] = {
-    MAP: _map,
+FITS: dict[str, Method] = {
     LAPLACE: _laplace_fit,
     EVIDENCE: _by_evidence,
     "SWAG": _swag,
@@ -200,29 +218,5 @@ METHODS: dict[str, Method] = {
     "cyclical SGLD": _cyclical,
     "SNGP": _sngp,
 }
-
-
-def _laplace(posterior: hoarfrost.Laplace, task: Task) -> tuple[Any, Any]:
-    def predict(inputs: np.ndarray) -> np.ndarray:
-        if task.classifies:
-            return np.asarray(posterior.predict(inputs, log=True))
-        return np.stack(posterior.predict(inputs))
-
-    return predict, _densities(posterior)
-
-
-def _weights(posterior: WeightPosterior, task: Task) -> tuple[Any, Any]:
-    def predict(inputs: np.ndarray) -> np.ndarray:
-        if task.classifies:
-            found = posterior.predict(inputs).astype(np.float64)
-            return np.log(np.maximum(found, np.finfo(np.float32).tiny))
-        return np.stack(posterior.predict(inputs))
-
-    return predict, _densities(posterior)
-
-
-def _densities(posterior: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    def log_prob(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        return np.asarray(posterior.log_prob(DataLoader.from_array_data((inputs, targets))))
-
-    return log_prob
+# MAP is where they start.
+METHODS = (MAP, *FITS)

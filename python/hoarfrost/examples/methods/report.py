@@ -10,6 +10,7 @@ from hoarfrost.examples.figures import LAPLACE_STYLE, MAP_STYLE, OTHER_STYLE, ne
 from hoarfrost.examples.methods.fits import EVIDENCE, HEAD, LAPLACE, MAP, METHODS
 from hoarfrost.examples.methods.scored import HELD, SECONDS
 from hoarfrost.examples.results.scores import Row, summarise, verdict
+from hoarfrost.examples.results.tables import markdown
 
 # By score and method one number a seed.
 Scores = Mapping[str, Mapping[str, Sequence[float]]]
@@ -39,14 +40,7 @@ def table(scores: Scores) -> str:
             else:
                 cells.append(str(summarise(values)))
         rows.append([method, *cells])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines = []
-    for cells in (rows[0], rule, *rows[1:]):
-        first, *rest = zip(cells, widths, strict=True)
-        padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
-        lines.append(f"| {' | '.join(padded)} |")
-    return "\n".join(lines)
+    return markdown(rows, words=1)
 
 
 def sentences(scores: Scores) -> list[str]:

@@ -18,20 +18,25 @@ def scores(fitted: Fitted, task: Task) -> dict[str, float]:
     from sklearn.metrics import roc_auc_score
 
     inside, outside = fitted.predict(task.inputs), fitted.predict(task.unknown)
-    if task.classifies:
+    if task.problem.classifies:
         found = class_scores(inside, task.targets)
         doubt = [_entropy(part) for part in (inside, outside)]
         own = {"NLL": found["NLL"], "ECE": found["ECE"], "accuracy": found["accuracy"]}
     else:
-        mean, spread = inside[0], np.sqrt(inside[1])
-        reach = NormalDist().inv_cdf((1 + COVERAGE) / 2) * spread
         density = fitted.log_prob(task.inputs, task.targets)
-        found = number_scores(density, mean, (mean - reach, mean + reach), task.targets)
+        found = number_scores(density, inside[0], interval(inside), task.targets)
         doubt = [np.sqrt(part[1])[:, 0] for part in (inside, outside)]
         own = {"NLL": found["NLL"], "coverage": found["coverage"], "RMSE": found["RMSE"]}
     unknown = np.repeat([0, 1], [len(part) for part in doubt])
     own["AUROC"] = float(roc_auc_score(unknown, np.concatenate(doubt)))
     return own | {SECONDS: fitted.seconds, HELD: fitted.held / 1e6}
+
+
+def interval(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The middle 90 % of Gaussians, from their means and variances, axis 0."""
+    mean, spread = moments[0], np.sqrt(moments[1])
+    reach = NormalDist().inv_cdf((1 + COVERAGE) / 2) * spread
+    return mean - reach, mean + reach
 
 
 def _entropy(log_probs: np.ndarray) -> np.ndarray:

@@ -29,9 +29,9 @@ def adam() -> optax.GradientTransformation:
 
 
 @functools.cache
-def constant_sgd() -> optax.GradientTransformation:
+def constant_sgd(rate: float) -> optax.GradientTransformation:
     """Of SWAG: plain gradients at a constant rate."""
-    return optax.sgd(2e-5)
+    return optax.sgd(rate)
 
 
 def chain(quick: bool) -> Chain:

@@ -12,6 +12,7 @@ import numpy as np
 from flax import linen as nn
 
 from hoarfrost.data import DataLoader
+from hoarfrost.examples.methods.problem import Problem
 from hoarfrost.examples.methods.settings import adam
 from hoarfrost.likelihood import Gaussian
 from hoarfrost.methods import WeightPosterior, fit_map
@@ -23,6 +24,7 @@ _NUM_KNOWN = 7
 _DIGITS_TRAIN = 500
 # Friedman's problem has a noise of 1 on targets that are then brought to standard deviation 1.
 _POINTS, _NOISE = 200, 1.0
+_SWAG_RATE = 2e-5
 
 
 class Body(nn.Module):  # type: ignore[misc]
@@ -53,49 +55,32 @@ class Net(nn.Module):  # type: ignore[misc]
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A problem of one seed.
+    """A problem of one seed, and what its methods are asked.
 
     Attributes
     ----------
     name, about : str
         For the reader.
-    network : Net
-        What is made Bayesian.
+    problem : Problem
+        What the methods are given.
     trained : WeightPosterior
-        Its MAP, from which every method starts that starts from one.
+        The network at its MAP.
     seconds : float
         What that took.
-    likelihood : str or Likelihood
-        Of the targets.
-    train : DataLoader
-        What every method sees.
     inputs, targets : ndarray
         Test points.
     unknown : ndarray
         Inputs that are none of these.
-    epochs : int
-        Of every training.
-    step : float
-        Squared step of the samplers, stable at the curvature of this problem.
     """
 
     name: str
     about: str
-    network: Net
+    problem: Problem
     trained: WeightPosterior
     seconds: float
-    likelihood: Any
-    train: DataLoader
     inputs: np.ndarray
     targets: np.ndarray
     unknown: np.ndarray
-    epochs: int
-    step: float
-
-    @property
-    def classifies(self) -> bool:
-        """Whether targets are classes."""
-        return isinstance(self.likelihood, str)
 
 
 def digits(seed: int, epochs: int, quick: bool) -> Task:
@@ -111,7 +96,7 @@ def digits(seed: int, epochs: int, quick: bool) -> Task:
     order = generator.permutation(len(x))
     x, y = x[order], labels[order].astype(np.int32)
     unknown = (images[~known] / 16).astype(np.float32)
-    return _trained(
+    return trained_task(
         "digits",
         f"{_DIGITS_TRAIN} digits of seven classes, network 64-32-7; AUROC: how well the entropy of "
         "a prediction tells digits of the three other classes from test digits",
@@ -139,7 +124,7 @@ def friedman(seed: int, epochs: int, quick: bool) -> Task:
     y = ((y - middle) / spread).astype(np.float32)[:, None]
     generator = np.random.default_rng(seed)
     far = (generator.uniform(-0.5, 1.5, (1000, x.shape[1])) - centre) / scale
-    return _trained(
+    return trained_task(
         "Friedman",
         f"{_POINTS} points of Friedman's first problem, network 10-32-1, its noise known; AUROC: "
         "how well the predicted spread tells inputs of a cube twice as wide from test inputs",
@@ -158,7 +143,7 @@ def friedman(seed: int, epochs: int, quick: bool) -> Task:
 TASKS: dict[str, Callable[[int, int, bool], Task]] = {"digits": digits, "friedman": friedman}
 
 
-def _trained(
+def trained_task(
     name: str,
     about: str,
     network: Net,
@@ -171,6 +156,7 @@ def _trained(
     epochs: int,
     quick: bool,
 ) -> Task:
+    """Train a network to its MAP under a standard normal prior; of a quick task fewer points."""
     loader = DataLoader.from_array_data(train, batch_size=BATCH, shuffle=True, seed=seed)
     begin = network.init(jax.random.PRNGKey(seed), train[0][:1])
     start = time.perf_counter()
@@ -186,17 +172,19 @@ def _trained(
     )
     seconds = time.perf_counter() - start
     size = _QUICK_TEST if quick else len(test[0])
+    params = trained.merge()
+    problem = Problem(
+        network=network,
+        params=params,
+        body=Body(network.width),
+        body_params={"params": params["params"]["body"]},
+        outputs=network.outputs,
+        likelihood=likelihood,
+        train=loader,
+        epochs=epochs,
+        step=step,
+        rate=_SWAG_RATE,
+    )
     return Task(
-        name,
-        about,
-        network,
-        trained,
-        seconds,
-        likelihood,
-        loader,
-        test[0][:size],
-        test[1][:size],
-        unknown[:size],
-        epochs,
-        step,
+        name, about, problem, trained, seconds, test[0][:size], test[1][:size], unknown[:size]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import json
 import os
@@ -14,14 +15,27 @@ from pathlib import Path
 from typing import Any
 
 from hoarfrost.errors import HoarfrostError
+from hoarfrost.examples.output import check_destination, write_whole
 
 _SEEDS, _QUICK_SEEDS = 5, 2
-_TASKS = ("rotated-digits", "unknown-digits", "diabetes", "friedman")
+_TASKS = (
+    "signals",
+    "wrong-labels",
+    "rotated-digits",
+    "unknown-digits",
+    "diabetes",
+    "friedman",
+    "gaps",
+)
+# The task with a picture.
+_DRAWN = "gaps"
+_PACKAGES = {"sklearn": "scikit-learn", "matplotlib": "matplotlib"}
 _DESCRIPTION = """\
-Compares MAP, temperature scaling and three Laplace posteriors on scikit-learn's digits and on two
-regressions (no download), each method from the same trained network, over several seeds. Prints
-markdown tables, and under each of them where Laplace loses and where it wins. Progress goes to
-standard error. The same seeds print the same tables on the same machine.
+Compares MAP, temperature scaling, Laplace posteriors and other methods over several seeds: on
+signals by the number of labels and with wrong labels, on scikit-learn's digits, on two regressions
+and on a line with gaps, whose bands are drawn (no download). Prints markdown tables, and under each
+of them where Laplace loses and where it wins. Progress goes to standard error. The same seeds print
+the same tables on the same machine. The signals take minutes, the rest less.
 """
 
 
@@ -40,22 +54,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         130 if it was interrupted.
     """
     options = _parser().parse_args(arguments)
-    try:
-        importlib.import_module("sklearn")
-    except ImportError:
-        return _say(
-            'scikit-learn is not installed; pip install "hoarfrost[demo]" installs what this '
-            "command needs",
-            2,
-        )
+    for module, package in _PACKAGES.items():
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            return _say(
+                f'{package} is not installed; pip install "hoarfrost[demo]" installs what this '
+                "command needs",
+                2,
+            )
     target: Path | None = options.json
     if target is not None and (target.is_dir() or not os.access(target.parent, os.W_OK)):
         return _say(f"--json {str(target)!r} cannot be written; name a file in another folder", 2)
     tasks = _TASKS if options.task is None else (options.task,)
+    if _DRAWN in tasks:
+        try:
+            check_destination(options.picture)
+        except HoarfrostError as error:
+            return _say(str(error), 2)
     seeds = options.seeds or (_QUICK_SEEDS if options.quick else _SEEDS)
     try:
         with _compiling_quickly() if options.quick else nullcontext():
-            _run(tasks, seeds, options.quick, target)
+            _run(tasks, seeds, options.quick, target, options.picture)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
     except (HoarfrostError, OSError) as error:
@@ -63,17 +83,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(tasks: Sequence[str], seeds: int, quick: bool, target: Path | None) -> None:
-    from hoarfrost.examples.output import write_whole
+def _run(tasks: Sequence[str], seeds: int, quick: bool, target: Path | None, picture: Path) -> None:
     from hoarfrost.examples.results import report
     from hoarfrost.progress import progress_bar
 
     document: dict[str, Any] = {"seeds": seeds, "quick": quick, "tasks": {}}
-    print(_paragraph(report.ABOUT_METHODS))
-    print(f"\n{_paragraph(report.ABOUT_SENTENCES)}")
+    print(_paragraph(report.ABOUT))
     if quick:
-        print("\nQuick: networks are hardly trained and few digits tested; not for its numbers.")
+        print("\nQuick: networks are hardly trained and few points tested; not for its numbers.")
     with progress_bar(description="results", total=len(tasks) * seeds, unit="fit") as bar:
+        contest = None
         for name in tasks:
             task = report.TASKS[name]
             collected: dict[Any, dict[str, list[float]]] = {}
@@ -83,10 +102,16 @@ def _run(tasks: Sequence[str], seeds: int, quick: bool, target: Path | None) -> 
                         collected.setdefault(row, {}).setdefault(method, []).append(value)
                 bar.update()
             document["tasks"][name] = report.as_json(collected)
+            if task.contest is not contest:
+                contest = task.contest
+                print(f"\n{_paragraph(contest.about)}")
             print(f"\n### {task.title}\n\n{_paragraph(task.about)}\n")
-            print(report.table(collected, task.printed) + "\n")
-            for sentence in report.sentences(collected, task.printed):
+            print(contest.table(collected, task.printed) + "\n")
+            for sentence in report.sentences(collected, task.printed, contest.pairs()):
                 print(textwrap.fill(sentence, 100, subsequent_indent="  "))
+            if task.draw is not None:
+                write_whole(picture, functools.partial(task.draw, quick))
+                print(f"\nPicture: {picture}")
             sys.stdout.flush()
     if target is not None:
         text = json.dumps(document, indent=1, allow_nan=False) + "\n"
@@ -128,9 +153,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="few epochs, few test digits: to see that it works, not for its numbers",
+        help="few epochs, few labels and test points: to see that it works, not for its numbers",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where every number goes too")
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        default=Path("gaps.png"),
+        metavar="FILE",
+        help="the bands about the line with gaps, a .png, .pdf or .svg file (default: gaps.png)",
+    )
     parser.add_argument("--task", choices=_TASKS, help="only this one")
     return parser
 

@@ -5,32 +5,26 @@ No sentence here holds a finding: each is made from the verdicts, also where Lap
 
 from __future__ import annotations
 
+import collections
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from hoarfrost.examples.results.classifiers import BASELINES, LAPLACES, METHODS
+from hoarfrost.examples.results import gap_task
+from hoarfrost.examples.results.contests import ON_SIGNALS, SIX, WITH_GAPS, Contest
 from hoarfrost.examples.results.digit_tasks import is_printed, rotated_digits, unknown_digits
+from hoarfrost.examples.results.gap_figure import draw_bands
 from hoarfrost.examples.results.regression_tasks import diabetes, friedman
 from hoarfrost.examples.results.scores import Row, Scores, summarise, verdict
+from hoarfrost.examples.results.signal_tasks import WRONG, signals, wrong_labels
+from hoarfrost.examples.results.tables import Collected, shown
 
-# Of every method one number a seed.
-Collected = Mapping[Row, Mapping[str, Sequence[float]]]
-
-ABOUT_METHODS = (
-    "All methods start from the same trained network (MAP under a standard normal prior, Adam "
-    "3e-3), one a seed. Temp. scaling: MAP with one temperature fitted to the validation data. "
-    "Laplace diag.: diagonal covariance, prior precision at the largest evidence. Laplace evid.: "
-    "full covariance, likewise. Laplace val.: full covariance, prior precision chosen on the "
-    "validation data (for digits up to exp(10), where it is nearly MAP). Laplace val. T: a "
-    "temperature of the likelihood chosen with it. Numbers are "
-    "means over the seeds ± their standard errors."
-)
-ABOUT_SENTENCES = (
-    "Loses and wins: the difference, paired by seed, is more than two of its standard errors and "
-    "shows in the third decimal; five seeds are few, and among so many comparisons some come out "
-    "by chance."
+ABOUT = (
+    "Numbers are means over the seeds ± their standard errors. Loses and wins: the difference, "
+    "paired by seed, is more than two of its standard errors and shows in the third decimal; five "
+    "seeds are few, and among so many comparisons some come out by chance."
 )
 _ABOUT_NUMBERS = (
     "inputs and targets standardised. Network 10-50-1 with tanh, stopped where the validation loss "
@@ -51,24 +45,45 @@ class Task:
         For the reader.
     run : callable
         From a seed, and whether to be quick, to scores.
+    contest : Contest
+        Its methods.
     printed : callable
         Whether a row stands in the table.
+    draw : callable, optional
+        Draws the first seed into a file, from whether to be quick and its path.
     """
 
     title: str
     about: str
     run: Callable[[int, bool], Scores]
+    contest: Contest = SIX
     printed: Callable[[Row], bool] = lambda row: True
+    draw: Callable[[bool, Path], None] | None = None
 
 
 TASKS = {
+    "signals": Task(
+        "Signals by the number of labels",
+        "One-dimensional signals of ten classes, made as MNIST-1D is, with 100 to 3,000 labels; "
+        "2,000 to test.",
+        signals,
+        ON_SIGNALS,
+    ),
+    "wrong-labels": Task(
+        "Signals with wrong labels",
+        f"1,000 labels, of which {WRONG:.0%} are those of another class, drawn at random; so are "
+        "those held out for validation. 2,000 signals to test, by their true labels and by labels "
+        "as given: wrong as often.",
+        wrong_labels,
+        ON_SIGNALS,
+    ),
     "rotated-digits": Task(
         "Rotated digits",
         "800 upright digits to train on, 400 to validate, 597 to test at every angle from 0° to "
         "180° by 15°; the mean is over all of these. Network 64-256-128-10, Laplace over its last "
         "layer (1,290 parameters), probit link.",
         rotated_digits,
-        is_printed,
+        printed=is_printed,
     ),
     "unknown-digits": Task(
         "Held-out digits as unknown inputs",
@@ -87,56 +102,42 @@ TASKS = {
         f"200 points to train on, 100 to validate, 1,000 to test; {_ABOUT_NUMBERS}",
         friedman,
     ),
+    "gaps": Task(
+        "A line with gaps",
+        gap_task.ABOUT,
+        gap_task.gaps,
+        WITH_GAPS,
+        draw=draw_bands,
+    ),
 }
 
 
-def table(collected: Collected, printed: Callable[[Row], bool]) -> str:
-    """An aligned markdown table: a row for each score, a column for each method."""
-    rows = [["score", "on", *METHODS]]
-    for row in sorted((row for row in collected if printed(row)), key=_metric_order(collected)):
-        values = collected[row]
-        rows.append([*row, *(str(summarise(values[method])) for method in METHODS)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    # The first two columns are words, the others numbers.
-    rule = [
-        "-" * width if index < 2 else "-" * (width - 1) + ":" for index, width in enumerate(widths)
-    ]
-    lines = []
-    for cells in (rows[0], rule, *rows[1:]):
-        padded = [
-            cell.ljust(width) if index < 2 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        lines.append(f"| {' | '.join(padded)} |")
-    return "\n".join(lines)
-
-
-def sentences(collected: Collected, printed: Callable[[Row], bool]) -> list[str]:
-    """For each Laplace and each baseline, where the first loses and where it wins.
+def sentences(
+    collected: Collected, printed: Callable[[Row], bool], pairs: Sequence[tuple[str, str]]
+) -> list[str]:
+    """Of each pair of methods, where the first loses and where it wins.
 
     Those that lose somewhere stand before those that do not.
     """
-    rows = sorted((row for row in collected if printed(row)), key=_metric_order(collected))
-    several = {a.metric for a in rows for b in rows if a.metric == b.metric and a.where != b.where}
+    rows = shown(collected, printed)
+    places = collections.Counter(row.metric for row in rows)
     if any(len(values) < 2 for values in collected[rows[0]].values()):
         return ["One seed has no standard error: nothing can be said of differences."]
     made = []
-    for method in LAPLACES:
-        for baseline in BASELINES:
-            groups: dict[str, dict[str, list[str]]] = {"loses": {}, "wins": {}, "same": {}}
-            for row in rows:
-                found = verdict(row, collected[row][method], collected[row][baseline])
-                if found is not None:
-                    groups[found].setdefault(row.metric, []).append(row.where)
-            parts = [
-                f"**{kind}** in {_listed(groups[kind], several)}"
-                for kind in ("loses", "wins")
-                if groups[kind]
-            ]
-            if groups["same"]:
-                parts.append(f"cannot be told apart in {_listed(groups['same'], several)}")
-            sentence = f"- {method} against {baseline}: {'; '.join(parts)}."
-            made.append((not groups["loses"], sentence))
+    for ours, theirs in pairs:
+        groups: dict[str, dict[str, list[str]]] = {"loses": {}, "wins": {}, "same": {}}
+        for row in rows:
+            found = verdict(row, collected[row][ours], collected[row][theirs])
+            if found is not None:
+                groups[found].setdefault(row.metric, []).append(row.where)
+        parts = [
+            f"**{kind}** in {_listed(groups[kind], places)}"
+            for kind in ("loses", "wins")
+            if groups[kind]
+        ]
+        if groups["same"]:
+            parts.append(f"cannot be told apart in {_listed(groups['same'], places)}")
+        made.append((not groups["loses"], f"- {ours} against {theirs}: {'; '.join(parts)}."))
     return [sentence for _, sentence in sorted(made, key=lambda pair: pair[0])]
 
 
@@ -157,15 +158,9 @@ def as_json(collected: Collected) -> list[dict[str, Any]]:
     return records
 
 
-def _metric_order(collected: Collected) -> Callable[[Row], int]:
-    """Rows of the same score together, scores and rows in the order in which they came."""
-    metrics = list(dict.fromkeys(row.metric for row in collected))
-    return lambda row: metrics.index(row.metric)
-
-
-def _listed(where: Mapping[str, Sequence[str]], several: Collection[str]) -> str:
-    """Scores, with the places of those that stand in several rows."""
+def _listed(where: Mapping[str, Sequence[str]], places: Mapping[str, int]) -> str:
+    """Scores, with their places unless these are all."""
     return ", ".join(
-        f"{metric} ({', '.join(places)})" if metric in several else metric
-        for metric, places in where.items()
+        metric if len(found) == places[metric] else f"{metric} ({', '.join(found)})"
+        for metric, found in where.items()
     )
