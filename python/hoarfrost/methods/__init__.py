@@ -12,6 +12,7 @@ from hoarfrost.methods.ivon import fit_ivon
 from hoarfrost.methods.map import fit_map
 from hoarfrost.methods.posterior import WeightPosterior
 from hoarfrost.methods.preconditioners import identity_preconditioner, rmsprop_preconditioner
+from hoarfrost.methods.prior_tuning import learnt_prior
 from hoarfrost.methods.schedules import (
     constant_schedule,
     constant_schedule_with_cosine_burnin,
@@ -38,6 +39,7 @@ __all__ = [
     "fit_swag",
     "identity_preconditioner",
     "kernel_stein_discrepancy_imq",
+    "learnt_prior",
     "polynomial_schedule",
     "rmsprop_preconditioner",
     "sample_cyclical_sgld",

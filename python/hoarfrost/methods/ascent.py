@@ -13,7 +13,7 @@ import optax
 from hoarfrost.checks import check_counts, check_key, seed_from_key
 from hoarfrost.methods.batches import Batches, batches_of
 from hoarfrost.methods.draws import Draws
-from hoarfrost.methods.epochs import UNWATCHED, Collector, Monitoring, Trained, train_epochs
+from hoarfrost.methods.epochs import UNWATCHED, Collector, Monitoring, Revise, Trained, train_epochs
 from hoarfrost.methods.loop import Loop
 from hoarfrost.methods.problem import Problem
 from hoarfrost.methods.target import BatchTarget, moving_leaves
@@ -92,6 +92,7 @@ def climb(
     batches: Batches | None = None,
     monitoring: Monitoring = UNWATCHED,
     collector: Collector | None = None,
+    revise: Revise | None = None,
 ) -> Trained:
     """Train members side by side, each in an order of its own.
 
@@ -101,6 +102,8 @@ def climb(
         Where they start, leading axis of members.
     batches : Batches, optional
         Of these members, where they are made already; else each goes over all points.
+    monitoring, collector, revise
+        As in `hoarfrost.methods.epochs.train_epochs`.
 
     Returns
     -------
@@ -130,6 +133,7 @@ def climb(
         monitoring=monitoring,
         description=description,
         collector=collector,
+        revise=revise,
     )
 
 

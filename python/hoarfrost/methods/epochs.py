@@ -40,6 +40,9 @@ from hoarfrost.types import Array, Tree, pytree
 # The state of all chains -> the weights that they stand for, with a leading axis of chains.
 WeightsOf = Callable[[Any], Draws]
 
+# (problem, epochs that are done, the state of all chains) -> the problem that training goes on with
+Revise = Callable[[Problem, int, Any], Problem]
+
 
 class Collector(Protocol):
     """What is told of states on the way."""
@@ -93,10 +96,13 @@ class Trained:
         Of the method, after the last epoch or at the best one, leading axis of chains.
     status : dict of str to ndarray
         "loss" ``(epochs,)``, "val_loss" and metrics.
+    problem : Problem
+        As the last step saw it.
     """
 
     state: Tree
     status: dict[str, Array]
+    problem: Problem
 
 
 def train_epochs(
@@ -111,6 +117,7 @@ def train_epochs(
     monitoring: Monitoring = UNWATCHED,
     description: str,
     collector: Collector | None = None,
+    revise: Revise | None = None,
 ) -> Trained:
     """Run a method's steps, epoch by epoch.
 
@@ -130,6 +137,9 @@ def train_epochs(
         Of the bar.
     collector : Collector, optional
         Told of states after the steps that it names.
+    revise : callable, optional
+        Asked between epochs for the prior and likelihood that training goes on with, of the dtypes
+        and shapes that they had. Losses of epochs are then of different targets.
 
     Raises
     ------
@@ -156,6 +166,7 @@ def train_epochs(
         description=description,
         progress=problem.progress,
         remedy="try a smaller learning rate, or inputs scaled to about 1",
+        given=lambda: watched.problem.given,
     ):
         reached = carried.state
         if collector is not None and stop in told:
@@ -167,15 +178,16 @@ def train_epochs(
         history.add("loss", float(np.concatenate(parts).mean()))
         parts = []
         evaluated = watched.add(history, epoch, reached)
-        if watch is None or (watch.rule.monitor.startswith("val_") and not evaluated):
-            continue
-        if watch.improved(history.values[watch.rule.monitor][-1]):
-            watch.best_state = copied(reached)
-        if watch.out_of_patience:
-            break
+        if watch is not None and (evaluated or not watch.rule.monitor.startswith("val_")):
+            if watch.improved(history.values[watch.rule.monitor][-1]):
+                watch.best_state = copied(reached)
+            if watch.out_of_patience:
+                break
+        if revise is not None:
+            watched.problem = revise(watched.problem, epoch, reached)
     if watch is not None and watch.best_state is not None:
         reached = watch.best_state
-    return Trained(reached, history.status())
+    return Trained(reached, history.status(), watched.problem)
 
 
 class _Watched:

@@ -89,6 +89,7 @@ class Loop:
         description: str,
         progress: bool,
         remedy: str,
+        given: Callable[[], Given] | None = None,
     ) -> Iterator[tuple[int, Carried, np.ndarray]]:
         """From step `first` on, what there is at every stop.
 
@@ -104,6 +105,8 @@ class Loop:
             Of the bar.
         remedy : str
             What helps where numbers are not finite any more.
+        given : callable () -> Given, optional
+            Asked before each block for what stands in the place of `given` of this loop.
 
         Yields
         ------
@@ -132,7 +135,7 @@ class Loop:
                     self.step,
                     self.batches.pick,
                     carried,
-                    self.given,
+                    self.given if given is None else given(),
                     block,
                     rows,
                     numbers,
