@@ -54,6 +54,10 @@ EXPECTED = {
         for score in ("NLL", "coverage", "RMSE")
         for where in ("data", "gaps", "beyond")
     },
+    **{
+        name: {(score, "100 labels") for score in SIGNAL_SCORES}
+        for name in ("whole-narrow", "whole-wide")
+    },
 }
 # Of numbers, whose density may be above one.
 NUMBERS = ("diabetes", "friedman", "gaps")

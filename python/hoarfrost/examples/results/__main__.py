@@ -26,16 +26,19 @@ _TASKS = (
     "diabetes",
     "friedman",
     "gaps",
+    "whole-narrow",
+    "whole-wide",
 )
 # The task with a picture.
 _DRAWN = "gaps"
 _PACKAGES = {"sklearn": "scikit-learn", "matplotlib": "matplotlib"}
 _DESCRIPTION = """\
 Compares MAP, temperature scaling, Laplace posteriors and other methods over several seeds: on
-signals by the number of labels and with wrong labels, on scikit-learn's digits, on two regressions
-and on a line with gaps, whose bands are drawn (no download). Prints markdown tables, and under each
-of them where Laplace loses and where it wins. Progress goes to standard error. The same seeds print
-the same tables on the same machine. The signals take minutes, the rest less.
+signals by the number of labels and with wrong labels, on scikit-learn's digits, on two regressions,
+on a line with gaps, whose bands are drawn, and on whole networks against their last layer (no
+download). Prints markdown tables, and under each of them where Laplace loses and where it wins.
+Progress goes to standard error. The same seeds print the same tables on the same machine. The
+signals take minutes, the rest less.
 """
 
 

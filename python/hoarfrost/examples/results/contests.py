@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hoarfrost.examples.results import classifiers, gap_task, signal_tasks
+from hoarfrost.examples.results import classifiers, gap_task, signal_tasks, whole_task
 from hoarfrost.examples.results.scores import Row
 from hoarfrost.examples.results.tables import Collected, by_method, by_score
 
@@ -73,4 +73,20 @@ WITH_GAPS = Contest(
     gap_task.BASELINES,
     gap_task.OTHERS,
     by_method,
+)
+_WHOLE = (
+    "1,000 signals with labels, 100 epochs of Adam 3e-3 in batches of 50, prior variance 1. The "
+    "Laplace posteriors are over the last layer or over all parameters, by the name of their "
+    "structure; their prior precisions, one for each leaf, are those of the largest evidence; "
+    "predictions by the probit link."
+)
+OF_NARROW = Contest(
+    f"Network 40-48-48-10. {_WHOLE}",
+    (whole_task.KRON, whole_task.FULL),
+    whole_task.BASELINES,
+    (),
+    by_method,
+)
+OF_WIDE = Contest(
+    f"Network 40-256-128-10. {_WHOLE}", (whole_task.KRON,), whole_task.BASELINES, (), by_method
 )

@@ -12,8 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hoarfrost.examples.results import gap_task
-from hoarfrost.examples.results.contests import ON_SIGNALS, SIX, WITH_GAPS, Contest
+from hoarfrost.examples.results import gap_task, whole_task
+from hoarfrost.examples.results.contests import (
+    OF_NARROW,
+    OF_WIDE,
+    ON_SIGNALS,
+    SIX,
+    WITH_GAPS,
+    Contest,
+)
 from hoarfrost.examples.results.digit_tasks import is_printed, rotated_digits, unknown_digits
 from hoarfrost.examples.results.gap_figure import draw_bands
 from hoarfrost.examples.results.regression_tasks import diabetes, friedman
@@ -108,6 +115,18 @@ TASKS = {
         gap_task.gaps,
         WITH_GAPS,
         draw=draw_bands,
+    ),
+    "whole-narrow": Task(
+        "A whole network against its last layer: few parameters",
+        "4,810 parameters, of which 490 are the last layer's; 2,000 signals to test.",
+        whole_task.narrow,
+        OF_NARROW,
+    ),
+    "whole-wide": Task(
+        "A whole network against its last layer: many parameters",
+        "44,682 parameters, of which 1,290 are the last layer's; 2,000 signals to test.",
+        whole_task.wide,
+        OF_WIDE,
     ),
 }
 
