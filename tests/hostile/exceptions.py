@@ -185,6 +185,18 @@ EXEMPTIONS += (
         lambda recipe: recipe == ("other", "tuple"),
     ),
     Exemption(
+        "no preconditioner is the unit matrix",
+        ("SGHMCPosteriorApproximator", "CyclicalSGLDPosteriorApproximator"),
+        "preconditioner",
+        lambda recipe: recipe == ("other", "none"),
+    ),
+    Exemption(
+        "axes in front are kept: all draws may be merged at once",
+        ("Laplace", "WeightPosterior"),
+        "tree",
+        lambda recipe: recipe[:2] == ("array", ("shape", "one more axis in front")),
+    ),
+    Exemption(
         "samples are a tree with any number of parameters, of any shape",
         ("effective_sample_size", "kernel_stein_discrepancy_imq"),
         "",
