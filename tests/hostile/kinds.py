@@ -34,13 +34,14 @@ INTEGERS = """output_dim num_filters depth widen_factor width num_heads mlp_dim 
     num_unique_labels gradient_accumulation_steps eval_every_n_epochs early_stopping_patience
     memory_budget ignored_label devices keep_top_n_checkpoints save_every_n_steps
     rank n_loss_samples ensemble_size n_thinning burnin_length cycle_length gp_hidden_features
-    burnin_epochs collect_every mc_samples num_chains num_cycles burnin_steps total_steps"""
+    burnin_epochs collect_every mc_samples num_chains num_cycles burnin_steps total_steps
+    every burn_in"""
 SWITCHES = """plot shuffle prefetch replace joint log verbose tune_prior_log_variance progress
     distribute frozen curvature verify
     disable_jit disable_calibration_metrics_computation disable_training_metrics_computation
-    dump_state start_from_current_state return_ess normalize_input bootstrap"""
+    dump_state start_from_current_state return_ess normalize_input bootstrap tune_noise"""
 CHOICES = """form pool name link structure hessian_structure how interval_type mode keep_curvature
-    early_stopping_monitor return_aux parameters cache_features"""
+    early_stopping_monitor return_aux parameters cache_features tune_prior"""
 PAIRS = """data_loader train_data_loader val_data_loader calib_data_loader iterable tf_data_loader
     torch_data_loader loader"""
 TREES = "params params_like tree mutable calib_params calib_mutable collections"
@@ -51,7 +52,7 @@ OBJECTS = """widths activations dense dropout dtype stage_sizes block_cls conv s
     optimizer plot_options output_calibrator checkpointer monitor processor hyperparameters
     metrics method fit_config map_fit_config calib_config inputs_loaders data
     cross_val_probs cross_val_targets cross_test_probs cross_val_outputs cross_test_outputs
-    conformal_sets preconditioner momentum"""
+    conformal_sets preconditioner momentum posterior"""
 PATHS = "save_checkpoint_dir restore_checkpoint_path checkpoint_path path resume_dir"
 
 KINDS: dict[str, str] = {

@@ -17,6 +17,7 @@ from problems import (
     CLASSES,
     CLASSES2,
     CLASSES_AS_ROWS,
+    NUMBERS,
     OF_HEAD,
     SGD,
     apply,
@@ -27,6 +28,7 @@ from problems import (
 )
 
 from hoarfrost import methods
+from hoarfrost.likelihood import Gaussian
 
 
 def head(path: Any, value: Any) -> bool:
@@ -80,9 +82,20 @@ CHAINS: dict[str, Entry] = {
     "seed": Other(1),
     "resume_dir": Other(Later(tempfile.mkdtemp)),
 }
+# Where MAP training learns its prior.
+LEARNT = {"data_loader": NUMBERS, "params": tree(outputs=1), "likelihood": Gaussian(0.5)}
+LEARNT |= {"trainable": None, "n_epochs": 4, "burn_in": 1, "every": 1, "tune_prior": "evidence"}
+LEARNING: dict[str, Entry] = {
+    "tune_prior": Pair({**LEARNT, "tune_prior": None}, LEARNT),
+    "structure": Pair(LEARNT, {**LEARNT, "structure": "scalar"}),
+    "hessian_structure": Pair(LEARNT, {**LEARNT, "hessian_structure": "diag"}),
+    "every": Pair(LEARNT, {**LEARNT, "every": 2}),
+    "burn_in": Pair(LEARNT, {**LEARNT, "burn_in": 2}),
+    "tune_noise": Pair(LEARNT, {**LEARNT, "tune_noise": False}),
+}
 # What of each method is its own: the arguments of the base call, and the entries.
 OWN: dict[str, tuple[dict[str, Any], dict[str, Entry]]] = {
-    "fit_map": ({"n_epochs": 1, "optimizer": ADAM}, TRAINED),
+    "fit_map": ({"n_epochs": 1, "optimizer": ADAM}, {**TRAINED, **LEARNING}),
     "fit_swag": (
         {"n_epochs": 5, "rank": 2, "optimizer": ADAM},
         {**TRAINED, "rank": Other(3), "burnin_epochs": Other(1), "collect_every": Other(1)},
@@ -163,6 +176,18 @@ def of_methods() -> Iterator[tuple[str, Subject]]:
             lambda base=base: {**OF_FUNCTION, **base},
             **{**SHARED, **entries},
         )
+
+    yield built(
+        "learnt_prior",
+        methods.learnt_prior,
+        lambda: {"posterior": learnt("layerwise")},
+        posterior=Other(Later(lambda: learnt("scalar"))),
+    )
+
+
+def learnt(structure: str) -> methods.WeightPosterior:
+    given = {**OF_FUNCTION, **LEARNT, "structure": structure, "optimizer": ADAM}
+    return methods.fit_map(**given)
 
 
 TABLE = table(of_methods())
