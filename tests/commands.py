@@ -26,6 +26,7 @@ QUICK = {
     ],
     "hoarfrost.examples.resnet": ["--quick"],
     "hoarfrost.examples.transformer": ["--quick"],
+    "hoarfrost.examples.learnt_priors": ["--quick", "--task", "diabetes"],
     "hoarfrost.examples.methods": ["--quick"],
     "hoarfrost.examples.results": ["--quick", "--json", "all.json"],
 }

@@ -16,7 +16,13 @@ from scipy.stats import multivariate_normal
 
 from hoarfrost import fit_laplace
 from hoarfrost.data import DataLoader
-from hoarfrost.errors import HoarfrostError, InvalidArgumentError, MemoryLimitError, NonFiniteError
+from hoarfrost.errors import (
+    HoarfrostError,
+    InvalidArgumentError,
+    MemoryLimitError,
+    NonFiniteError,
+    StructureError,
+)
 from hoarfrost.laplace.plan import MemoryPlan
 from hoarfrost.likelihood import Gaussian
 from hoarfrost.methods import WeightPosterior, fit_map, learnt_prior
@@ -333,6 +339,40 @@ def test_a_curvature_that_does_not_fit_is_said_before_training(
     monkeypatch.setattr(MemoryPlan, "fits", lambda self, name, keep: name == "diag")
     with pytest.raises(MemoryLimitError, match="'kron'"):
         _fit(optimizer=_refuses())
+
+
+def test_a_network_without_layers_is_said_before_training() -> None:
+    with pytest.raises(StructureError, match="'twice'"):
+        fit_map(
+            lambda params, x: jnp.tanh(x @ params["twice"]) @ params["twice"],
+            {"twice": jnp.eye(WIDTH)},
+            DataLoader.from_array_data((X, Y), batch_size=10),
+            optimizer=_refuses(),
+            tune_prior="evidence",
+            progress=False,
+        )
+
+
+def test_on_a_device_of_choice_with_an_empty_leaf_the_numbers_are_the_same() -> None:
+    params = {"large": {"kernel": jnp.ones((3, 1))}, "small": {"kernel": jnp.ones((4, 1))}}
+    with_empty = {**params, "none": {"kernel": jnp.ones((0, 1))}}
+    given = {
+        "likelihood": Gaussian(1.0),
+        "optimizer": ADAM,
+        "n_epochs": 5,
+        "tune_prior": "evidence",
+        "every": 1,
+        "burn_in": 2,
+        "progress": False,
+        "hessian_structure": "full",
+    }
+    loader = DataLoader.from_array_data((WIDE, NUMBERS))
+    plain = fit_map(_two_layers, params, loader, **given)
+    other = fit_map(_two_layers, with_empty, loader, devices=0, **given)
+    for name in ("evidence", "noise_std"):
+        np.testing.assert_allclose(other.status[name], plain.status[name], rtol=1e-5)
+    numbers = other.status["prior_precision"]
+    np.testing.assert_allclose(numbers[:, [0, 2]], plain.status["prior_precision"], rtol=1e-5)
 
 
 def test_a_prior_that_was_not_learnt_is_none() -> None:

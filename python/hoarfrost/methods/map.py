@@ -55,7 +55,7 @@ def fit_map(
     structure : {"layerwise", "scalar", "weights_biases"}
         Which parameters share a prior precision: those of a layer, all, or the leaves of two axes
         or more and the others; as in `hoarfrost.Laplace.optimize_prior_precision`.
-    hessian_structure : {"kron", "diag", "full", "auto"}
+    hessian_structure : {"kron", "diag", "full"}
         Of the curvature, as in `hoarfrost.fit_laplace`. "diag" leaves out that parameters covary,
         and may switch off whole layers; "full" takes memory of order P^2 and work of order P^3.
     every, burn_in : int
@@ -77,8 +77,8 @@ def fit_map(
     ------
     InvalidArgumentError, SelectionError, ShapeError, NonFiniteError, DataError
         If an argument or the data cannot be used; if training leaves the finite numbers.
-    MemoryLimitError
-        If the curvature does not fit, before the first step.
+    StructureError, MemoryLimitError
+        If the curvature cannot have its structure or does not fit, before the first step.
 
     Notes
     -----

@@ -19,8 +19,8 @@ from hoarfrost.checks import check_count, check_switch, is_choice, shown
 from hoarfrost.data.checked import data_batches
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.laplace import Laplace, fit_network
-from hoarfrost.laplace.planning import plan_network
-from hoarfrost.laplace.structure.registry import check_structure
+from hoarfrost.laplace.linearise import linearise
+from hoarfrost.laplace.structure.registry import NAMES
 from hoarfrost.likelihood import Gaussian
 from hoarfrost.methods.ascent import Climber
 from hoarfrost.methods.posterior import WeightPosterior
@@ -42,7 +42,7 @@ class PriorTuning:
     ----------
     structure : {"layerwise", "scalar", "weights_biases"}
         Which parameters share a prior precision.
-    hessian_structure : {"kron", "diag", "full", "auto"}
+    hessian_structure : {"kron", "diag", "full"}
         Of the curvature of the trainable parameters.
     every, burn_in : int
         The prior is set after `burn_in` epochs and after each `every` epochs more, but not after
@@ -64,7 +64,11 @@ class PriorTuning:
                 f"give one of {', '.join(map(repr, _STRUCTURES))} (of the curvature it is "
                 "hessian_structure)"
             )
-        check_structure(self.hessian_structure)
+        if not is_choice(self.hessian_structure, NAMES):
+            raise InvalidArgumentError(
+                f"hessian_structure is {shown(self.hessian_structure)}; give one of "
+                f"{', '.join(map(repr, NAMES))}"
+            )
         for name in ("every", "burn_in"):
             object.__setattr__(self, name, check_count(name, getattr(self, name), 1))
         check_switch("tune_noise", self.tune_noise)
@@ -116,8 +120,10 @@ def tunable(problem: Problem, prior_precision: Any, tuning: PriorTuning) -> Prob
     ------
     InvalidArgumentError
         If the prior precision that training begins with is an array.
+    StructureError
+        If the curvature cannot have the structure.
     MemoryLimitError
-        If a posterior of the curvature's structure does not fit.
+        If a posterior of it does not fit.
     """
     given = resolve_prior_precision(prior_precision, problem.whole.trainable).value
     for path, leaf in jax.tree_util.tree_leaves_with_path(given):
@@ -127,8 +133,11 @@ def tunable(problem: Problem, prior_precision: Any, tuning: PriorTuning) -> Prob
                 "number is set for each layer; give a number, or a tree of one a leaf"
             )
     first = next(data_batches(problem.loader, one_shape=False, masks=True))
-    plan = plan_network(problem.subset, first.inputs, likelihood=problem.likelihood)
-    plan.choose(tuning.hessian_structure, "auto")
+    ignored = problem.points.ignored_label
+    linearised = linearise(problem.subset, problem.likelihood, first, ignored)
+    if tuning.hessian_structure == "kron":
+        linearised = linearised.by_layers()
+    linearised.plan(None, first.size).choose(tuning.hessian_structure, "auto")
     return _under(problem, given)
 
 
@@ -210,7 +219,9 @@ def _under(problem: Problem, precision: Any, likelihood: Any = None) -> Problem:
     trainable, given = problem.whole.trainable, problem.given
     value = resolve_prior_precision(precision, trainable).value
     each = jax.tree.map(lambda _: value, trainable) if isinstance(value, float) else value
-    prior = GaussianPrior(given.prior.mean, jax.tree.map(np.float32, each))
+    # A leaf that holds no number belongs to no group.
+    numbers = jax.tree.map(lambda one: np.float32(one if np.size(one) else 1.0), each)
+    prior = GaussianPrior(given.prior.mean, numbers)
     likelihood = given.likelihood if likelihood is None else likelihood
     changed = replace(given, prior=prior, likelihood=likelihood)
     return replace(problem, given=problem.subset.devices.whole(changed))
