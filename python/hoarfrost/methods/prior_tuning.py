@@ -97,9 +97,10 @@ def prior_tuning_of(tune_prior: Any, n_epochs: int, **settings: Any) -> PriorTun
     InvalidArgumentError
         If one cannot be used, or would have no effect.
     """
+    tuning = PriorTuning(**settings)
     if tune_prior is None:
-        own = {one.name: one.default for one in fields(PriorTuning)}
-        idle = [name for name, value in settings.items() if value != own[name]]
+        defaults = {one.name: one.default for one in fields(PriorTuning)}
+        idle = [name for name in settings if getattr(tuning, name) != defaults[name]]
         if idle:
             raise InvalidArgumentError(
                 f"{', '.join(idle)} would have no effect, since tune_prior is None; give "
@@ -108,7 +109,6 @@ def prior_tuning_of(tune_prior: Any, n_epochs: int, **settings: Any) -> PriorTun
         return None
     if not is_choice(tune_prior, ("evidence",)):
         raise InvalidArgumentError(f"tune_prior is {shown(tune_prior)}; give 'evidence' or None")
-    tuning = PriorTuning(**settings)
     tuning.epochs(n_epochs)
     return tuning
 
@@ -204,8 +204,12 @@ def learnt_prior(posterior: WeightPosterior) -> Tree:
     Raises
     ------
     InvalidArgumentError
-        If its prior was not learnt.
+        If it is none, or its prior was not learnt.
     """
+    if not isinstance(posterior, WeightPosterior):
+        raise InvalidArgumentError(
+            f"posterior is {shown(posterior)}; give what fit_map(..., tune_prior='evidence') gave"
+        )
     if "prior_leaves" not in posterior.status:
         raise InvalidArgumentError(
             "the posterior's prior was not learnt; give fit_map(..., tune_prior='evidence')"
