@@ -40,9 +40,9 @@ _ABOUT = (
     f"{', '.join(f'{one:g}' for one in DECAYS)} with the best NLL on the last fifth. Learnt: all "
     "labels, the prior set after each tenth of the epochs. Predictions are those of the trained "
     "network alone. Of a regression the noise is learnt with the prior, or is the root mean square "
-    "of the residuals: of the held-out fifth, or under the prior that stays of the training points. "
-    "Cost: processor time over that of the prior that stays. Means over the seeds ± standard "
-    "errors; differences are paired by seed."
+    "of the residuals: of the held-out fifth, or under the prior that stays of the training "
+    "points. Cost: processor time over that of the prior that stays. Means over the seeds ± "
+    "standard errors; differences are paired by seed."
 )
 
 
