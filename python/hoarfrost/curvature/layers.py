@@ -9,6 +9,7 @@ is checked in every piece by a product with the Jacobian along a random directio
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from hoarfrost.dtypes import all_finite, wide_dtype
 from hoarfrost.freezing import Partition, Subset
 from hoarfrost.jaxprs import coarsest_eps
 from hoarfrost.likelihood import Likelihood
-from hoarfrost.network import Network, NetworkProgram, check_rows
+from hoarfrost.network import Network, NetworkProgram, PerNetwork, check_rows
+from hoarfrost.network.keyed import settle
 from hoarfrost.types import Array, Path, Tree, join
 
 # Columns of a root of the likelihood's curvature from which on some are drawn, and how many.
@@ -138,7 +140,7 @@ def find_layers(subset: Subset, example: Tree, *, order: bool = True) -> FoundLa
         One example of the inputs, without the leading axis. The network is traced and not run.
     """
     leaves = jax.tree.leaves(subset.trainable)
-    closed = _traced(subset.network, subset.partition, subset.params, subset.mutable, example, ())
+    closed = _trace_of(subset, example)
     found, paths = taps.uses(closed, len(leaves), indices=order), subset.partition.trainable_paths
     for leaf, path, use in zip(leaves, paths, found, strict=True):
         hidden = [name for name in use.operations if name in taps.PRODUCTS]
@@ -202,6 +204,28 @@ def _order(layers: Layers, found: list[taps.Use], leaves: list[Any]) -> Array:
     return np.concatenate(parts).astype(np.int64)
 
 
+def _trace_of(subset: Subset, example: Tree) -> Any:
+    """The program of one example, traced once for networks and shapes that are the same."""
+    shapes = jax.tree.map(_form, (subset.params, subset.mutable, example))
+    leaves, treedef = jax.tree.flatten(shapes)
+    unowned: Any = subset.network.unowned
+    return _traces.of(subset.network)(unowned, subset.partition, treedef, tuple(leaves))
+
+
+def _form(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf))  # type: ignore[no-untyped-call]
+
+
+def _trace(network: Network, partition: Partition, treedef: Any, shapes: tuple[Any, ...]) -> Any:
+    params, mutable, example = jax.tree.unflatten(treedef, shapes)
+    closed = _traced(network, partition, params, mutable, example, ())
+    settle(network)
+    return closed
+
+
+_traces = PerNetwork(lambda: functools.lru_cache(maxsize=16)(_trace))
+
+
 def _traced(
     network: Network,
     partition: Partition,
@@ -221,10 +245,7 @@ def _traced(
         check_rows(outputs.shape, 1, positions=positions)
         return outputs.reshape(-1)
 
-    def form(leaf: Any) -> Any:
-        return jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf))  # type: ignore[no-untyped-call]
-
-    shapes = jax.tree.map(form, (leaves, frozen, mutable, example))
+    shapes = jax.tree.map(_form, (leaves, frozen, mutable, example))
     return jax.make_jaxpr(outputs_of)(*shapes)
 
 
