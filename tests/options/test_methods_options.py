@@ -82,11 +82,22 @@ CHAINS: dict[str, Entry] = {
     "seed": Other(1),
     "resume_dir": Other(Later(tempfile.mkdtemp)),
 }
+
+
+def in_layers(params: Any, x: Any) -> Any:
+    """`apply` with each matrix in a layer of its own."""
+    return apply({"a": params["one"]["a"], "b": params["two"]["b"]}, x)
+
+
 # Where MAP training learns its prior.
-LEARNT = {"data_loader": NUMBERS, "params": tree(outputs=1), "likelihood": Gaussian(0.5)}
-LEARNT |= {"trainable": None, "n_epochs": 4, "burn_in": 1, "every": 1, "tune_prior": "evidence"}
+_MATRICES = tree(outputs=1)
+_LAYERS = {"one": {"a": _MATRICES["a"]}, "two": {"b": _MATRICES["b"]}}
+LEARNT = {"model": in_layers, "params": _LAYERS, "data_loader": NUMBERS}
+LEARNT |= {"likelihood": Gaussian(0.5), "trainable": None, "n_epochs": 12}
+AT_DEFAULTS = {**LEARNT, "tune_prior": "evidence"}
+LEARNT |= {"n_epochs": 4, "burn_in": 1, "every": 1, "tune_prior": "evidence"}
 LEARNING: dict[str, Entry] = {
-    "tune_prior": Pair({**LEARNT, "tune_prior": None}, LEARNT),
+    "tune_prior": Pair({**AT_DEFAULTS, "tune_prior": None}, AT_DEFAULTS),
     "structure": Pair(LEARNT, {**LEARNT, "structure": "scalar"}),
     "hessian_structure": Pair(LEARNT, {**LEARNT, "hessian_structure": "diag"}),
     "every": Pair(LEARNT, {**LEARNT, "every": 2}),
