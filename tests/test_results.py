@@ -18,10 +18,16 @@ from commands import Run, run
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
-from hoarfrost.examples.results import gap_task, signal_tasks
+from hoarfrost.examples.results import gap_task, signal_tasks, whole_task
 from hoarfrost.examples.results.__main__ import main
 from hoarfrost.examples.results.classifiers import BASELINES, LAPLACES, METHODS
-from hoarfrost.examples.results.contests import ON_SIGNALS, SIX, WITH_GAPS
+from hoarfrost.examples.results.contests import (
+    OF_NARROW,
+    OF_WIDE,
+    ON_SIGNALS,
+    SIX,
+    WITH_GAPS,
+)
 from hoarfrost.examples.results.digit_tasks import ANGLES
 from hoarfrost.examples.results.report import TASKS, sentences
 from hoarfrost.examples.results.scores import Row, Summary, summarise, verdict
@@ -67,9 +73,14 @@ LARGEST |= {"coverage": 1.0, "NLL": 1000.0, "RMSE": 10.0}
 
 
 def methods_of(task: str) -> tuple[str, ...]:
-    return {SIX: METHODS, ON_SIGNALS: signal_tasks.METHODS, WITH_GAPS: gap_task.METHODS}[
-        TASKS[task].contest
-    ]
+    few = (*whole_task.BASELINES, whole_task.KRON)
+    return {
+        SIX: METHODS,
+        ON_SIGNALS: signal_tasks.METHODS,
+        WITH_GAPS: gap_task.METHODS,
+        OF_NARROW: (*few, whole_task.FULL),
+        OF_WIDE: few,
+    }[TASKS[task].contest]
 
 
 @pytest.fixture(scope="module")
