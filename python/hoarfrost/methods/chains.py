@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from hoarfrost.checks import check_count, check_key, seed_from_key
-from hoarfrost.methods.batches import batches_of
+from hoarfrost.methods.ascent import member_batches
+from hoarfrost.methods.batches import Batches
 from hoarfrost.methods.chain_folder import samples_in
 from hoarfrost.methods.chain_run import ChainPlan, ChainRun, Losses
 from hoarfrost.methods.draws import Draws, Listed
@@ -20,7 +20,12 @@ from hoarfrost.types import Array, Tree
 
 
 def sample_chains(
-    problem: Problem, plan: ChainPlan, seed: Any, num_chains: int, resume_dir: Any = None
+    problem: Problem,
+    plan: ChainPlan,
+    key: jax.Array,
+    num_chains: int,
+    resume_dir: Any = None,
+    batches: Batches | None = None,
 ) -> WeightPosterior:
     """Run chains side by side and keep their samples.
 
@@ -32,16 +37,10 @@ def sample_chains(
     resume_dir : str or path, optional
         A folder, which the caller has locked, in which samples are kept as they come, and from
         which chains that were broken off go on.
+    batches : Batches, optional
+        Of these chains, where they are made already.
     """
-    num_chains = check_count("num_chains", num_chains, 1)
-    key = check_key(seed)
-    batches = batches_of(
-        problem.loader,
-        problem.points,
-        pads=problem.pads,
-        num_chains=num_chains,
-        seed=seed_from_key(key),
-    )
+    batches = member_batches(problem, key, num_chains) if batches is None else batches
     run = ChainRun(problem, plan, key, batches, groups_of(problem, num_chains))
     draws, losses = _in_memory(run) if resume_dir is None else samples_in(resume_dir, run)
     return posterior_on(problem, plan.name, Listed(draws), {"loss": losses.means})

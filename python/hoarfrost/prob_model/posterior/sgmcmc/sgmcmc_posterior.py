@@ -33,9 +33,10 @@ class SGMCMCPosterior(MethodPosterior):
 
     def approximate(self, run: Run) -> WeightPosterior:
         """Fit the posterior."""
+        batches = member_batches(run.problem, run.key, 1)
         # Where no point of a batch counts, there are fewer steps than batches.
-        per_epoch = member_batches(run.problem, run.key, 1).per_epoch
-        return sample_chains(run.problem, self._plan(run.n_epochs, per_epoch), run.key, 1)
+        plan = self._plan(run.n_epochs, batches.per_epoch)
+        return sample_chains(run.problem, plan, run.key, 1, batches=batches)
 
     def _plan(self, n_epochs: int, per_epoch: int) -> ChainPlan:
         plan = self.plan(n_epochs * per_epoch)
