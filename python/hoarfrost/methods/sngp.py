@@ -200,6 +200,23 @@ def _problem_of(
     )
 
 
+def features_behind(shape: tuple[int, ...], settings: SNGP, key: jax.Array) -> Tree:
+    """Parameters of random features behind a network whose outputs have this shape.
+
+    Raises
+    ------
+    ShapeError
+        If that is not ``(B, D)``.
+    """
+    if len(shape) != 2:
+        raise ShapeError(
+            f"the model's outputs have shape {shape}; for random features it must give hidden "
+            "features (B, D)"
+        )
+    drawn = jax.random.fold_in(key, np.uint32(2**32 - 3))
+    return random_features(shape[1], settings.gp_hidden_features, settings.output_dim, drawn)
+
+
 def with_random_features(subset: Subset, settings: SNGP, inputs: Tree, key: jax.Array) -> Subset:
     """A network that gives hidden features, with random features behind it.
 
@@ -210,14 +227,7 @@ def with_random_features(subset: Subset, settings: SNGP, inputs: Tree, key: jax.
     ShapeError
         If its outputs for `inputs` are not ``(B, D)``.
     """
-    shape = subset.output_shape(inputs)
-    if len(shape) != 2:
-        raise ShapeError(
-            f"the model's outputs have shape {shape}; for random features it must give hidden "
-            "features (B, D)"
-        )
-    drawn = jax.random.fold_in(key, np.uint32(2**32 - 3))
-    gp = random_features(shape[1], settings.gp_hidden_features, settings.output_dim, drawn)
+    gp = features_behind(subset.output_shape(inputs), settings, key)
     network = RandomFeatureNetwork(subset.network, bool(settings.normalize_input))
     params = {MODEL: subset.params, GP: gp}
     inner = subset.partition.by_path

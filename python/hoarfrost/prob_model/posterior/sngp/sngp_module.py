@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from hoarfrost.checks import shown
-from hoarfrost.errors import InvalidArgumentError, ShapeError
-from hoarfrost.methods.sngp import SNGP
+from hoarfrost.errors import InvalidArgumentError
+from hoarfrost.methods.sngp import SNGP, features_behind
 from hoarfrost.network import GivenModule, Network
-from hoarfrost.network.random_features import GP, MODEL, RandomFeatureNetwork, random_features
+from hoarfrost.network.random_features import GP, MODEL, RandomFeatureNetwork
 from hoarfrost.types import Tree
 
 
@@ -47,15 +47,7 @@ class RandomFeatureModule(GivenModule):
         own = self.inner.variables(inputs, params_key, other_key)
         network = self.inner.network
         shape = jax.eval_shape(lambda: network.evaluate(*network.split(own), _zeros(inputs))).shape
-        if len(shape) != 2:
-            raise ShapeError(
-                f"the model's outputs have shape {shape}; for an SNGP it must give hidden features "
-                "(B, D)"
-            )
-        settings = self.settings
-        key = jax.random.fold_in(params_key, np.uint32(2**32 - 3))
-        gp = random_features(shape[1], settings.gp_hidden_features, settings.output_dim, key)
-        return {MODEL: own, GP: gp}
+        return {MODEL: own, GP: features_behind(shape, self.settings, params_key)}
 
     def given_variables(self, tree: Tree, collections: Tree | None) -> Tree:
         """A user's values of both, as ``posterior.state.get().params["model"]`` has them."""
