@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 
 from hoarfrost.checks import check_count, check_key, is_choice, shown
@@ -22,7 +19,7 @@ from hoarfrost.freezing import Partition, Subset
 from hoarfrost.memory import memory_errors
 from hoarfrost.methods import WeightPosterior
 from hoarfrost.methods.epochs import UNWATCHED, Monitoring
-from hoarfrost.methods.problem import Problem, problem_with
+from hoarfrost.methods.problem import Problem, gaussian_prior_of, problem_with
 from hoarfrost.methods.target import GaussianPrior, WholePrior
 from hoarfrost.predictive.weight_samples import WeightSamples, with_own
 from hoarfrost.prior import DiagonalGaussianPrior, IsotropicGaussianPrior, Prior
@@ -36,14 +33,11 @@ from hoarfrost.prob_model.posterior.map_fit import (
     on_processor,
 )
 from hoarfrost.prob_model.posterior.preliminary import folder_of, preliminary_fit, put_fitted
-from hoarfrost.prob_model.posterior.saved import Storage, load_posterior, save_posterior
-from hoarfrost.prob_model.posterior.start import first_inputs
+from hoarfrost.prob_model.posterior.stored import StoredPosterior
 from hoarfrost.prob_model.posterior.used_fields import OF_TRAINING, check_start, check_used
 from hoarfrost.prob_model.posterior.weight_state import WeightState, state_with
-from hoarfrost.prob_model.posterior.write import write_state
-from hoarfrost.prob_model.state import JointState, PosteriorState, StateRepository
+from hoarfrost.prob_model.state import JointState, PosteriorState
 from hoarfrost.training.step import clipped
-from hoarfrost.types import Tree
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +56,6 @@ class Run:
         Of all that is random.
     monitoring : Monitoring
         What is watched.
-    anew : callable (key) -> tree
-        Parameters as the networks' initialisers draw them.
     """
 
     problem: Problem
@@ -71,7 +63,6 @@ class Run:
     n_epochs: int
     key: jax.Array
     monitoring: Monitoring
-    anew: Callable[[jax.Array], Tree]
 
     @property
     def climbing(self) -> dict[str, Any]:
@@ -84,7 +75,7 @@ class Run:
         }
 
 
-class MethodPosterior(ABC):
+class MethodPosterior(StoredPosterior, ABC):
     """A posterior over the trainable parameters, by its draws.
 
     Attributes
@@ -102,21 +93,19 @@ class MethodPosterior(ABC):
     name: ClassVar[str]
     # What messages call it.
     said: ClassVar[str]
-    storage: Storage
     needs_start: ClassVar[bool] = False
     # Which fields of monitor and hyperparameters the method uses.
     uses: ClassVar[Sequence[str]] = OF_TRAINING
 
     def __init__(self, joint: Joint, approximator: Any) -> None:
-        self.joint = joint
+        super().__init__(joint)
         self.approximator = approximator
-        self.state = StateRepository()
 
     @abstractmethod
     def approximate(self, run: Run) -> WeightPosterior:
         """Fit the posterior."""
 
-    def check(self, config: FitConfig, train: DataLoader) -> None:  # noqa: B027
+    def check(self, config: FitConfig, train: DataLoader) -> None:
         """Raise if the settings cannot be used with a configuration, before any work."""
 
     def map_is_idle(self, partition: Partition) -> str:
@@ -239,45 +228,6 @@ class MethodPosterior(ABC):
         )
         return status
 
-    def save_state(self, checkpoint_path: str | Path, keep_top_n_checkpoints: int = 1) -> None:
-        """Write the state and its posterior into a folder, as a checkpoint of its own.
-
-        Parameters
-        ----------
-        checkpoint_path : str or Path
-            The folder, which is made if it is not there.
-        keep_top_n_checkpoints : int
-            How many checkpoints of this method it keeps, the newest; nothing else in it is touched.
-
-        Raises
-        ------
-        NotFittedError
-            If there is no state.
-        CheckpointError
-            If it cannot be written; what was there is as it was.
-        """
-        save_posterior(self.state, checkpoint_path, keep_top_n_checkpoints, self.storage)
-
-    def load_state(self, checkpoint_path: str | Path) -> None:
-        """Make the state of a checkpoint the current one.
-
-        With a checkpoint of this method that is the posterior, which is not fitted again; with
-        that of a MAP the parameters, which ``FitCheckpointer(start_from_current_state=True)`` then
-        starts from.
-
-        Parameters
-        ----------
-        checkpoint_path : str or Path
-            A checkpoint, or a folder in which the newest of either is taken.
-
-        Raises
-        ------
-        CheckpointError
-            If there is none, or it is damaged, of a newer version, of another method or of another
-            model (what is known of the model without data is compared). The state is as it was.
-        """
-        load_posterior(self.state, self.joint, checkpoint_path, self.storage)
-
     def sample(self, rng: jax.Array | int | None = None, inputs_loader: Any = None) -> JointState:
         """One draw of the trainable parameters, the frozen ones beside it.
 
@@ -291,29 +241,6 @@ class MethodPosterior(ABC):
         mutable = with_own(samples.mutable, samples.owned, own) if own else state.mutable
         params = samples.partition.merge(trainable, samples.frozen)
         return JointState(params, mutable, state.calib_params, state.calib_mutable)
-
-    def write_to(
-        self, module: Any, state: JointState | None = None, *, name: str = "model"
-    ) -> None:
-        """Put parameters and running statistics into an NNX module, which training leaves alone.
-
-        Parameters
-        ----------
-        module : flax.nnx.Module
-            Changed in place: its random state and modes stay as they are.
-        state : JointState, optional
-            What `sample` returned; by default the state that the fit left.
-        name : {"model", "lik_log_var"}
-            Of which network.
-
-        Raises
-        ------
-        NotFittedError
-            If there is no state.
-        InvalidArgumentError, ShapeError
-            If the module is none of NNX, or not like the network. Nothing is written then.
-        """
-        write_state(self.joint, self.state.get() if state is None else state, module, name)
 
     def weight_samples(
         self, n_samples: int, key: jax.Array, link: str | None = None
@@ -362,14 +289,12 @@ class MethodPosterior(ABC):
                 early_stopping=early_stopping_of(monitor, val),
                 eval_every_n_epochs=every or 1,
             )
-        inputs = first_inputs(train)
         return Run(
             problem=problem,
             optimizer=clipped(config.optimizer.method, config.hyperparameters.max_grad_norm),
             n_epochs=config.optimizer.n_epochs,
             key=joint.random.training_key(),
             monitoring=monitoring,
-            anew=lambda key: joint.init(inputs, key).params,
         )
 
 
@@ -378,13 +303,8 @@ def over_trainable(prior: Prior, subset: Subset) -> GaussianPrior | WholePrior:
     if not isinstance(prior, IsotropicGaussianPrior | DiagonalGaussianPrior):
         return WholePrior(prior)
 
-    def own(tree: Tree) -> Tree:
-        return jax.tree.map(
-            lambda leaf, like: jnp.asarray(np.broadcast_to(leaf, like.shape), np.float32),
-            subset.partition.split(tree)[0],
-            subset.trainable,
-        )
-
-    return GaussianPrior(
-        mean=own(prior.mean_tree(subset.params)), precision=own(prior.precision_tree(subset.params))
+    precision, mean = (
+        subset.partition.split(tree)[0]
+        for tree in (prior.precision_tree(subset.params), prior.mean_tree(subset.params))
     )
+    return gaussian_prior_of(precision, mean, subset)

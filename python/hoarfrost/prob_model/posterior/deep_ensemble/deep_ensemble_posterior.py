@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import jax
+
 from hoarfrost.data import DataLoader
 from hoarfrost.errors import InvalidArgumentError
 from hoarfrost.freezing import Partition
 from hoarfrost.methods import WeightPosterior
 from hoarfrost.methods.ensemble import ensemble_on, members_from
 from hoarfrost.prob_model.fit_config import FitConfig
+from hoarfrost.prob_model.posterior.start import first_inputs
 from hoarfrost.prob_model.posterior.weight_posterior import MethodPosterior, Run
 from hoarfrost.prob_model.posterior.weight_state import storage_of
+from hoarfrost.types import Tree
 
 
 class DeepEnsemblePosterior(MethodPosterior):
@@ -39,9 +43,14 @@ class DeepEnsemblePosterior(MethodPosterior):
 
     def approximate(self, run: Run) -> WeightPosterior:
         """Fit the posterior."""
+        inputs = first_inputs(run.problem.data)
+
+        def anew(key: jax.Array) -> Tree:
+            return self.joint.init(inputs, key).params
+
         return ensemble_on(
             run.problem,
             ensemble_size=self.approximator.ensemble_size,
-            begin=lambda members: members_from(run.problem, run.anew, run.key, members),
+            begin=lambda members: members_from(run.problem, anew, run.key, members),
             **run.climbing,
         )

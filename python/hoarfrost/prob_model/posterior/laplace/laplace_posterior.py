@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -34,17 +33,16 @@ from hoarfrost.prob_model.posterior.laplace.prior_tuning import (
 from hoarfrost.prob_model.posterior.laplace.saved import BY_LAPLACE
 from hoarfrost.prob_model.posterior.map_fit import Status, check_configs, on_processor
 from hoarfrost.prob_model.posterior.preliminary import folder_of, preliminary_fit, put_fitted
-from hoarfrost.prob_model.posterior.saved import load_posterior, save_posterior
+from hoarfrost.prob_model.posterior.stored import StoredPosterior
 from hoarfrost.prob_model.posterior.used_fields import check_start, check_used
-from hoarfrost.prob_model.posterior.write import write_state
-from hoarfrost.prob_model.state import JointState, PosteriorState, StateRepository
+from hoarfrost.prob_model.state import JointState, PosteriorState
 from hoarfrost.training.layer_alone import check_validation
 from hoarfrost.types import Tree
 
 _METHOD = "the Laplace approximation"
 
 
-class LaplacePosterior:
+class LaplacePosterior(StoredPosterior):
     """A Gaussian posterior over the trainable parameters, the others fixed at the MAP.
 
     Attributes
@@ -63,9 +61,8 @@ class LaplacePosterior:
 
     def __init__(self, joint: Joint, approximator: LaplacePosteriorApproximator) -> None:
         self._prior = gaussian_prior(joint.prior, "a Laplace posterior")
-        self.joint = joint
+        super().__init__(joint)
         self.approximator = approximator
-        self.state = StateRepository()
 
     @property
     def laplace(self) -> Laplace:
@@ -177,46 +174,6 @@ class LaplacePosterior:
         fitted = LaplaceState(**vars(first.at), partition=first.partition, laplace=laplace)
         put_fitted(self.joint, self.state, self.storage, fitted, config, status)
         return status
-
-    def save_state(self, checkpoint_path: str | Path, keep_top_n_checkpoints: int = 1) -> None:
-        """Write the state and its posterior into a folder, as a checkpoint of its own.
-
-        Parameters
-        ----------
-        checkpoint_path : str or Path
-            The folder, which is made if it is not there.
-        keep_top_n_checkpoints : int
-            How many checkpoints of this method it keeps, the newest; nothing else in it is
-            touched, those of a MAP neither.
-
-        Raises
-        ------
-        NotFittedError
-            If there is no state.
-        CheckpointError
-            If it cannot be written; what was there is as it was.
-        """
-        save_posterior(self.state, checkpoint_path, keep_top_n_checkpoints, self.storage)
-
-    def load_state(self, checkpoint_path: str | Path) -> None:
-        """Make the state of a checkpoint the current one.
-
-        With the checkpoint of a Laplace posterior that is the posterior, which is not fitted again;
-        with that of a MAP the parameters, which ``FitCheckpointer(start_from_current_state=True)``
-        then starts from.
-
-        Parameters
-        ----------
-        checkpoint_path : str or Path
-            A checkpoint, or a folder in which the newest of either is taken.
-
-        Raises
-        ------
-        CheckpointError
-            If there is none, or it is damaged, of a newer version, of another method or of another
-            model (what is known of the model without data is compared). The state is as it was.
-        """
-        load_posterior(self.state, self.joint, checkpoint_path, self.storage)
 
     def _make_room(self) -> None:
         """Let an old posterior give its factor up, which it makes again if it is asked."""
@@ -334,29 +291,6 @@ class LaplacePosterior:
         params = samples.partition.merge(one, samples.frozen)
         state = self.state.get()
         return JointState(params, state.mutable, state.calib_params, state.calib_mutable)
-
-    def write_to(
-        self, module: Any, state: JointState | None = None, *, name: str = "model"
-    ) -> None:
-        """Put parameters and running statistics into an NNX module, which training leaves alone.
-
-        Parameters
-        ----------
-        module : flax.nnx.Module
-            Changed in place: its random state and modes stay as they are.
-        state : JointState, optional
-            What `sample` returned; by default the state that training left.
-        name : {"model", "lik_log_var"}
-            Of which network.
-
-        Raises
-        ------
-        NotFittedError
-            If there is no state.
-        InvalidArgumentError, ShapeError
-            If the module is none of NNX, or not like the network. Nothing is written then.
-        """
-        write_state(self.joint, self.state.get() if state is None else state, module, name)
 
     def weight_samples(
         self, n_samples: int, key: jax.Array, link: str | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,15 +24,13 @@ from hoarfrost.prob_model.posterior.map_fit import (
 from hoarfrost.prob_model.posterior.saved import (
     BY_MAP,
     keep_on_disk,
-    load_posterior,
-    save_posterior,
 )
 from hoarfrost.prob_model.posterior.start import start_of
-from hoarfrost.prob_model.posterior.write import write_state
-from hoarfrost.prob_model.state import JointState, StateRepository
+from hoarfrost.prob_model.posterior.stored import StoredPosterior
+from hoarfrost.prob_model.state import JointState
 
 
-class MAPPosterior:
+class MAPPosterior(StoredPosterior):
     """A point mass at the maximum a posteriori.
 
     Attributes
@@ -49,8 +46,7 @@ class MAPPosterior:
     storage = BY_MAP
 
     def __init__(self, joint: Joint) -> None:
-        self.joint = joint
-        self.state = StateRepository()
+        super().__init__(joint)
         self._devices = ANYWHERE
 
     def fit(
@@ -108,41 +104,6 @@ class MAPPosterior:
             keep_on_disk(self.state, self.joint, status["checkpoint"], self.storage)
         return status
 
-    def save_state(self, checkpoint_path: str | Path, keep_top_n_checkpoints: int = 1) -> None:
-        """Write the state into a folder, as a checkpoint of its own.
-
-        Parameters
-        ----------
-        checkpoint_path : str or Path
-            The folder, which is made if it is not there.
-        keep_top_n_checkpoints : int
-            How many checkpoints of this method it keeps, the newest; nothing else in it is touched.
-
-        Raises
-        ------
-        NotFittedError
-            If there is no state.
-        CheckpointError
-            If it cannot be written; what was there is as it was.
-        """
-        save_posterior(self.state, checkpoint_path, keep_top_n_checkpoints, self.storage)
-
-    def load_state(self, checkpoint_path: str | Path) -> None:
-        """Make the state of a checkpoint the current one, parameters, statistics and calibration.
-
-        Parameters
-        ----------
-        checkpoint_path : str or Path
-            A checkpoint, or a folder in which the newest is taken.
-
-        Raises
-        ------
-        CheckpointError
-            If there is none, or it is damaged, of a newer version, of another method or of another
-            model (what is known of the model without data is compared). The state is as it was.
-        """
-        load_posterior(self.state, self.joint, checkpoint_path, self.storage)
-
     def sample(self, rng: jax.Array | int | None = None, inputs_loader: Any = None) -> JointState:
         """The MAP, whatever `rng` is: a point mass has one value.
 
@@ -159,29 +120,6 @@ class MAPPosterior:
             calib_params=state.calib_params,
             calib_mutable=state.calib_mutable,
         )
-
-    def write_to(
-        self, module: Any, state: JointState | None = None, *, name: str = "model"
-    ) -> None:
-        """Put parameters and running statistics into an NNX module, which training leaves alone.
-
-        Parameters
-        ----------
-        module : flax.nnx.Module
-            Changed in place: its random state and modes stay as they are.
-        state : JointState, optional
-            What `sample` returned; by default the state that training left.
-        name : {"model", "lik_log_var"}
-            Of which network.
-
-        Raises
-        ------
-        NotFittedError
-            If there is no state.
-        InvalidArgumentError, ShapeError
-            If the module is none of NNX, or not like the network. Nothing is written then.
-        """
-        write_state(self.joint, self.state.get() if state is None else state, module, name)
 
     def weight_samples(
         self, n_samples: int, key: jax.Array, link: str | None = None
