@@ -537,7 +537,7 @@ def test_models_that_cannot_be_made(options, message):
     ("options", "message"),
     [
         ({"tune_prior_log_variance": "yes"}, "tune_prior_log_variance is 'yes'"),
-        ({"hessian_structure": "kron"}, "hessian_structure is 'kron'; give 'auto', 'full' or"),
+        ({"hessian_structure": "blocks"}, "hessian_structure is 'blocks'; give 'auto', 'full',"),
     ],
 )
 def test_approximators_that_cannot_be_made(options, message):
