@@ -394,9 +394,10 @@ class LinearisedNetwork:
     @functools.cached_property
     def _root_columns(self) -> int:
         """Rows of a point in a fit: columns of the root of its likelihood's curvature."""
-        outputs = jnp.zeros((1, self.num_outputs))
-        root: Any = jax.eval_shape(self.likelihood.curvature_root, outputs)
-        return int(root.shape[-1])
+        form: Any = jax.ShapeDtypeStruct
+        program: Any = _root
+        outputs = form((1, self.num_outputs), jnp.zeros(()).dtype)
+        return int(program.eval_shape(self.likelihood, outputs).shape[-1])
 
     def setting(self, prior_precision: Array | None = None) -> Setting:
         """What a structure is chosen and made for, with one prior for all or with this one."""
@@ -449,3 +450,9 @@ class _Counted:
         for batch in self.batches:
             self.pieces += -(-batch.size // self.size)
             yield batch
+
+
+@jax.jit
+def _root(likelihood: Likelihood, outputs: jax.Array) -> jax.Array:
+    """A root of the curvature: the likelihood an argument, so that it is traced once for a kind."""
+    return likelihood.curvature_root(outputs)
