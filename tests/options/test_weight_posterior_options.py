@@ -81,7 +81,7 @@ def run_to_jax(**given: Any) -> Any:
 
 def run_write_to(**given: Any) -> Any:
     """What a module holds afterwards."""
-    posterior = kept("map of NNX", lambda: trained(nnx_net(), None))
+    posterior = kept("weights of a map of NNX", lambda: trained(nnx_net(), None))
     posterior.write_to(**given)
     return held(given["module"])
 
@@ -89,7 +89,7 @@ def run_write_to(**given: Any) -> Any:
 def saved(**given: Any) -> str:
     """A posterior in a file."""
     given = {"path": tempfile.mkdtemp() + "/posterior", **given}
-    kept("map", lambda: trained(Net(), VARIABLES)).save(**given)
+    kept("weights of a map", lambda: trained(Net(), VARIABLES)).save(**given)
     return given["path"]
 
 
