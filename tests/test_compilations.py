@@ -217,7 +217,7 @@ def attribute():
 
 
 @pytest.mark.parametrize("make", [closure, partial, attribute])
-@pytest.mark.parametrize("structure", ["full", "kron", "diag"])
+@pytest.mark.parametrize("structure", ["full", "dual", "kron", "diag"])
 def test_what_a_model_holds_goes_with_it(make, structure):
     """Four fits with 4 MB each: none of them is left."""
     arrays = []

@@ -72,7 +72,7 @@ class Squares(CustomLikelihood):
     ],
     ids=["softmax", "squares"],
 )
-@pytest.mark.parametrize("structure", ["full", "kron", "diag"])
+@pytest.mark.parametrize("structure", ["full", "dual", "kron", "diag"])
 def test_same_posterior_as_the_likelihood_of_the_house(custom, builtin, targets, head, structure):
     likelihood = custom()
     assert isinstance(likelihood, Likelihood) and resolve(likelihood) is likelihood

@@ -153,7 +153,7 @@ def test_every_member_of_a_gaussian_head(regression, prior):
     np.testing.assert_allclose(scatter / unit, covariance / unit, atol=0.05)
 
 
-@pytest.mark.parametrize("hessian_structure", ["full", "kron", "diag"])
+@pytest.mark.parametrize("hessian_structure", ["full", "dual", "kron", "diag"])
 @pytest.mark.parametrize("model", [linear, bent])
 def test_other_noise_equals_a_fit_with_it(regression, model, hessian_structure):
     """Every structure takes other noise without another pass over the data."""

@@ -71,7 +71,7 @@ of_models = pytest.mark.parametrize("case", MODELS)
 
 
 @of_models
-@pytest.mark.parametrize("structure", ["full", "kron", "diag"])
+@pytest.mark.parametrize("structure", ["full", "dual", "kron", "diag"])
 def test_the_posterior_is_that_of_the_data(case, structure):
     model, params, trainable = MODELS[case]
     options = {"trainable": trainable, "hessian_structure": structure}

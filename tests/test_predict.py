@@ -252,7 +252,7 @@ def test_counts(small):
         prediction.quantile(0.5)
 
 
-@pytest.mark.parametrize("structure", ["full", "kron", "diag"])
+@pytest.mark.parametrize("structure", ["full", "dual", "kron", "diag"])
 @pytest.mark.parametrize("likelihood", ["categorical", "bernoulli", Gaussian(noise_std=0.7)])
 @pytest.mark.parametrize("trainable", [last_only, None])
 def test_joint_covariance_equals_the_dense_product(small, structure, likelihood, trainable, x64):

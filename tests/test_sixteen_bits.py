@@ -121,7 +121,7 @@ def test_training_and_the_head_are_near_those_of_float32(kind, flax):
     assert all(np.isfinite(np.asarray(leaf, np.float32)).all() for leaf in jax.tree.leaves(draws))
 
 
-@pytest.mark.parametrize("structure", ["full", "kron", "diag"])
+@pytest.mark.parametrize("structure", ["full", "dual", "kron", "diag"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_curvature_of_16_bits_is_that_of_its_own_numbers(kind, structure):
     """Of the same parameters in float32: apart by the rounding of the layers, not by more."""

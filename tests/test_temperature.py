@@ -49,7 +49,7 @@ def fitted(likelihood, part="head", **options):
 
 @CASES
 @OF
-@pytest.mark.parametrize("structure", ["full", "kron", "diag"])
+@pytest.mark.parametrize("structure", ["full", "dual", "kron", "diag"])
 def test_the_curvature_is_divided_by_it(likelihood, part, structure):
     plain = fitted(likelihood, part, hessian_structure=structure, prior_precision=0.5)
     curvature = plain.precision() - 0.5 * np.eye(plain.num_params)

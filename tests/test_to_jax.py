@@ -22,7 +22,7 @@ LIKELIHOODS = {
     "poisson": 2,
     "heteroscedastic_gaussian": 2,
 }
-STRUCTURES = ("full", "kron", "diag")
+STRUCTURES = ("full", "dual", "kron", "diag")
 
 
 class Net(nn.Module):

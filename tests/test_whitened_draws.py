@@ -94,7 +94,7 @@ def flat(tree):
     return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
 
 
-@pytest.mark.parametrize("structure", ["full", "kron", "diag"])
+@pytest.mark.parametrize("structure", ["full", "dual", "kron", "diag"])
 @pytest.mark.parametrize("subset", SUBSETS)
 @pytest.mark.parametrize("kind", TARGETS)
 def test_sample(kind, subset, structure):
@@ -112,7 +112,7 @@ def test_sample_where_outputs_have_priors_of_their_own():
         check_white(flat(posterior.sample(4, 20_000)), posterior.mean, covariance)
 
 
-@pytest.mark.parametrize("structure", ["full", "kron", "diag"])
+@pytest.mark.parametrize("structure", ["full", "dual", "kron", "diag"])
 def test_sample_under_a_noise_that_was_tuned(structure):
     """The factor is scaled by the noise, not made again."""
     posterior = fit("gram", "body", structure)
@@ -152,7 +152,7 @@ def check_moments(mean, covariance, posterior, count):
         assert np.all(np.abs(white - np.eye(3)) < 6 * np.sqrt(2 / count) + 1e-3)
 
 
-@pytest.mark.parametrize("structure", ["full", "kron", "diag"])
+@pytest.mark.parametrize("structure", ["full", "dual", "kron", "diag"])
 @pytest.mark.parametrize("subset", SUBSETS)
 def test_predict_by_monte_carlo(subset, structure):
     posterior = fit("gram", subset, structure, likelihood=Moments())
@@ -160,7 +160,7 @@ def test_predict_by_monte_carlo(subset, structure):
     check_moments(mean, covariance, posterior, 20_000)
 
 
-@pytest.mark.parametrize("structure", ["full", "kron", "diag"])
+@pytest.mark.parametrize("structure", ["full", "dual", "kron", "diag"])
 def test_predict_through_the_network(structure):
     """In a last layer the network is its own linearisation."""
     posterior = fit("gram", "head", structure, likelihood=Moments())
@@ -180,7 +180,7 @@ def head_only(path, value):
     return "trainable" if "head" in path and path[0] == "model" else "frozen"
 
 
-@pytest.mark.parametrize("structure", ["full", "kron", "diag"])
+@pytest.mark.parametrize("structure", ["full", "dual", "kron", "diag"])
 @pytest.mark.parametrize("kind", ["classifier", "regressor"])
 def test_the_front(kind, structure):
     approximator = LaplacePosteriorApproximator(False, hessian_structure=structure)
